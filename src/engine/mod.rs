@@ -1,0 +1,2 @@
+//! Runs steps: order, journal, lease, events, cancellation.
+pub mod event;

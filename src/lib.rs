@@ -1,0 +1,9 @@
+//! deployctl, in reading order.
+pub mod aws;
+pub mod clock;
+pub mod cluster;
+pub mod engine;
+pub mod failure;
+pub mod ids;
+pub mod plan;
+pub mod steps;

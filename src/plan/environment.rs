@@ -1,0 +1,314 @@
+//! The environment file: where a deployment goes and how large it is. `plans/environments/NAME.yaml`, unknown keys refused.
+use std::collections::BTreeMap;
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use crate::ids::{AccountId, EnvironmentName, Region, RoleArn, ServiceName};
+
+/// One environment. `${env.…}` in the plan file reads it by these keys.
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Environment {
+    /// Format of the file; 1.
+    pub version: u32,
+    /// Its name, equal to the file's.
+    pub name: EnvironmentName,
+    /// Account, regions and the role that deployctl works as.
+    pub aws: Aws,
+    /// The VPC.
+    pub network: Network,
+    /// The EKS cluster.
+    pub cluster: Cluster,
+    /// The RDS instance.
+    pub database: Database,
+    /// The bucket for uploads.
+    pub storage: Storage,
+    /// The Kafka cluster, which deployctl does not make.
+    pub kafka: Kafka,
+    /// What differs between environments for each service.
+    pub services: BTreeMap<ServiceName, ServiceSettings>,
+    /// Where secrets live.
+    #[serde(default)]
+    pub secrets: Secrets,
+    /// Prometheus, Grafana, Fluent Bit, OpenTelemetry.
+    pub observability: Observability,
+    /// Guards for apply and destroy.
+    #[serde(default)]
+    pub guards: Guards,
+    /// Tags on everything that can carry them, besides those that deployctl sets itself.
+    #[serde(default)]
+    pub tags: BTreeMap<String, String>,
+}
+
+/// Account, regions and role.
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Aws {
+    /// Checked by GetCallerIdentity before any other call, and by the provider's allowed_account_ids.
+    pub account_id: AccountId,
+    /// Where the deployment lives.
+    pub region: Region,
+    /// Where it is restored when `region` is lost.
+    pub dr_region: Region,
+    /// Assumed before anything else; without it the caller's own identity is used.
+    #[serde(default)]
+    pub deployer_role_arn: Option<RoleArn>,
+    /// How terraform's state is locked.
+    #[serde(default)]
+    pub state_lock: StateLock,
+}
+
+/// How terraform's state is locked: by a DynamoDB table, by an object in S3, or by both.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum StateLock {
+    /// The documented plan's table alone.
+    Dynamodb,
+    /// Terraform's successor to it, a conditional write.
+    S3,
+    /// Both, which is how one moves from the first to the second.
+    #[default]
+    Both,
+}
+
+/// The VPC.
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Network {
+    /// As in `10.40.0.0/16`.
+    pub cidr: String,
+    /// How many availability zones, 2 to 6.
+    pub availability_zones: u8,
+    /// One NAT gateway for all zones, or one in each.
+    pub nat_gateways: NatGateways,
+    /// Days that flow logs are kept; 0 turns them off.
+    pub flow_log_days: u32,
+}
+
+/// One NAT gateway for all zones, or one in each.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum NatGateways {
+    /// Cheaper; a lost zone takes the others' way out with it.
+    Single,
+    /// One in each zone.
+    PerZone,
+}
+
+/// The EKS cluster.
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Cluster {
+    /// As in `1.34`.
+    pub version: String,
+    /// Who may reach a public endpoint; empty means a private endpoint. 0.0.0.0/0 is refused.
+    #[serde(default)]
+    pub public_access_cidrs: Vec<String>,
+    /// Who may use the cluster, by principal ARN.
+    pub access_entries: Vec<AccessEntry>,
+    /// Instance types of the managed node group.
+    pub instance_types: Vec<String>,
+    /// Nodes: at least, wanted, at most.
+    pub nodes: NodeCount,
+    /// Gibibytes of each node's encrypted volume.
+    pub disk_gib: u32,
+}
+
+/// Nodes: at least, wanted at first, at most.
+#[derive(Clone, Copy, Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct NodeCount {
+    /// At least.
+    pub min: u32,
+    /// At first.
+    pub desired: u32,
+    /// At most.
+    pub max: u32,
+}
+
+/// A principal and its access policy.
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct AccessEntry {
+    /// A role's or user's ARN.
+    pub principal_arn: String,
+    /// `AmazonEKSClusterAdminPolicy`, `AmazonEKSAdminPolicy`, `AmazonEKSEditPolicy`, `AmazonEKSViewPolicy` or `AmazonEKSAdminViewPolicy`.
+    pub policy: String,
+    /// Empty for the whole cluster.
+    #[serde(default)]
+    pub namespaces: Vec<String>,
+}
+
+/// The RDS instance.
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Database {
+    /// Major version of PostgreSQL, as in `15`.
+    pub engine_version: String,
+    /// As in `db.t4g.medium`.
+    pub instance_class: String,
+    /// Gibibytes at first and at most.
+    pub storage_gib: StorageGib,
+    /// A standby in another zone.
+    pub multi_az: bool,
+    /// Days of backups, 1 to 35; point-in-time recovery reaches back as far.
+    pub backup_days: u32,
+    /// Backups also in `aws.dr_region`.
+    pub replicate_backups: bool,
+    /// Refuses deletion until it is turned off in a change of its own.
+    pub deletion_protection: bool,
+    /// Certificates that clients check the server against; `DEPLOYCTL_DATABASE_CA_BUNDLE` overrides it.
+    #[serde(default)]
+    pub ca_bundle: Option<String>,
+}
+
+/// Gibibytes at first and at most.
+#[derive(Clone, Copy, Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct StorageGib {
+    /// At first.
+    pub initial: u32,
+    /// Storage autoscaling stops here.
+    pub max: u32,
+}
+
+/// The bucket for uploads.
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Storage {
+    /// Days until current objects move to Glacier.
+    pub current_to_glacier_days: u32,
+    /// Days until noncurrent versions do.
+    pub noncurrent_to_glacier_days: u32,
+    /// Copies of every object in `aws.dr_region`.
+    pub replicate: bool,
+    /// Lets `destroy --include-data` empty it.
+    #[serde(default)]
+    pub force_destroy: bool,
+}
+
+/// The Kafka cluster.
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Kafka {
+    /// `host:port`, separated by commas.
+    pub bootstrap_servers: String,
+    /// TLS (Confluent Cloud) or, in the sandbox only, plain text.
+    pub security: KafkaSecurity,
+    /// 3 at Confluent, which refuses any other.
+    pub replication_factor: i16,
+    /// Hours that events are kept.
+    pub retention_hours: u64,
+    /// Partitions of each topic.
+    pub partitions: i32,
+}
+
+/// SASL/PLAIN over TLS or over plain text.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum KafkaSecurity {
+    /// Over TLS.
+    SaslSsl,
+    /// Over plain text: the sandbox's broker, which nobody else can reach.
+    SaslPlaintext,
+}
+
+/// What differs between environments for each service.
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ServiceSettings {
+    /// How a new version replaces the old one.
+    #[serde(default)]
+    pub strategy: Strategy,
+    /// Pods: at least and at most.
+    pub replicas: Replicas,
+    /// Requests and limits, in Kubernetes' units.
+    pub resources: Resources,
+    /// Values for this service's templates and nothing else.
+    #[serde(default)]
+    pub values: BTreeMap<String, serde_json::Value>,
+}
+
+/// How a new version replaces the old one.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum Strategy {
+    /// A Deployment's rolling update.
+    #[default]
+    Rolling,
+    /// Argo Rollouts, two versions side by side.
+    BlueGreen,
+    /// Argo Rollouts, a share at a time.
+    Canary,
+}
+
+/// Pods: at least and at most.
+#[derive(Clone, Copy, Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Replicas {
+    /// At least.
+    pub min: u32,
+    /// At most.
+    pub max: u32,
+}
+
+/// Requests and limits of the service's container.
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Resources {
+    /// As in `250m`.
+    pub cpu: String,
+    /// As in `256Mi`; request and limit are equal.
+    pub memory: String,
+}
+
+/// Where secrets live.
+#[derive(Clone, Debug, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Secrets {
+    /// Secrets Manager or SSM Parameter Store.
+    #[serde(default)]
+    pub store: SecretStore,
+}
+
+/// Secrets Manager or SSM Parameter Store.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum SecretStore {
+    /// AWS Secrets Manager.
+    #[default]
+    SecretsManager,
+    /// SSM Parameter Store, SecureString.
+    Ssm,
+}
+
+/// Prometheus, Grafana, Fluent Bit, OpenTelemetry.
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Observability {
+    /// Days that Prometheus keeps its data.
+    pub retention_days: u32,
+    /// Components that cannot run here, each with the reason: rendered and validated, but Skipped.
+    #[serde(default)]
+    pub skip: BTreeMap<String, String>,
+}
+
+/// Guards for apply and destroy.
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Guards {
+    /// More deletions than this in one plan are refused.
+    pub max_deletions: u32,
+    /// Resource types that apply never deletes or replaces.
+    pub protected: Vec<String>,
+}
+
+impl Default for Guards {
+    fn default() -> Self {
+        Self {
+            max_deletions: 5,
+            protected: ["aws_db_instance", "aws_s3_bucket", "aws_eks_cluster", "aws_vpc", "aws_kms_key"].map(String::from).to_vec(),
+        }
+    }
+}

@@ -1,0 +1,94 @@
+//! The plan file, as written: steps by id, kind and needs, and the services that are deployed.
+use std::{collections::BTreeMap, path::PathBuf};
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use crate::ids::{ServiceName, StepId};
+
+/// The services that a plan file declares, by name.
+pub type Services = BTreeMap<ServiceName, Service>;
+
+/// plans/deploy.yaml.
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct PlanFile {
+    /// Format of the file; 1.
+    pub version: u32,
+    /// What is deployed. Repositories, roles, policies and queues are made for each of these.
+    #[serde(default)]
+    pub services: Services,
+    /// What is done, in the order in which it is shown; `needs` decides what runs when.
+    pub steps: Vec<StepDeclaration>,
+}
+
+/// A service: where its source is, who it runs as, and what it may do.
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Service {
+    /// The folder with its Cargo.toml, Dockerfile and migrations, from the project's root.
+    pub source: PathBuf,
+    /// The folder of its manifests' templates.
+    pub templates: PathBuf,
+    /// Its Kubernetes namespace.
+    pub namespace: String,
+    /// Its Kubernetes service account, which is also its role's name.
+    pub service_account: String,
+    /// What its role may do. Resources may refer to `${steps.data.outputs.…}`.
+    #[serde(default)]
+    pub permissions: Vec<Permission>,
+    /// Names of secrets (as in `deployctl secret set`) that it reads, mounted as files.
+    #[serde(default)]
+    pub secrets: Vec<String>,
+    /// An SQS queue (with its dead-letter queue) that S3 fills under these key prefixes.
+    #[serde(default)]
+    pub queue: Option<Queue>,
+    /// Kafka topics that it writes.
+    #[serde(default)]
+    pub topics: Vec<String>,
+}
+
+/// One statement of a role's policy. Wildcard actions are refused.
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Permission {
+    /// As in `s3:GetObject`.
+    pub actions: Vec<String>,
+    /// ARNs or references to them.
+    pub resources: Vec<String>,
+}
+
+/// A queue that S3 notifies.
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Queue {
+    /// As in `uploads/`.
+    pub prefix: String,
+    /// Seconds that a message stays hidden once received.
+    pub visibility_seconds: u32,
+    /// Deliveries before a message goes to the dead-letter queue.
+    pub max_receives: u32,
+}
+
+/// One step, as written.
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct StepDeclaration {
+    /// Unique in the file.
+    pub id: StepId,
+    /// One of the kinds that `deployctl` knows.
+    pub kind: String,
+    /// Steps that must have ended well before this one starts.
+    #[serde(default)]
+    pub needs: Vec<StepId>,
+    /// The kind's input; `${env.…}`, `${services…}` and `${steps.ID.outputs.NAME}` are its only templating.
+    #[serde(default)]
+    pub with: Value,
+    /// What later steps may refer to, and its type: string, number, bool, list(T), map(T), any.
+    #[serde(default)]
+    pub outputs: BTreeMap<String, String>,
+    /// Resource types that it may create when it is planned only at apply; more than the kind itself would say.
+    #[serde(default)]
+    pub allow: Vec<String>,
+}

@@ -1,0 +1,3 @@
+//! From the written plan file to the immutable plan.
+pub mod environment;
+pub mod file;

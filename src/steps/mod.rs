@@ -1,0 +1,156 @@
+//! The kinds of steps. One file a kind, always in the order Input, Observed, plan, apply, verify, undo.
+use std::{collections::BTreeMap, path::PathBuf, sync::Arc, time::Duration};
+
+use futures::future::BoxFuture;
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
+use serde_json::Value;
+use tokio_util::sync::CancellationToken;
+
+use crate::{
+    aws, cluster,
+    engine::event::{EventKind, Events, Outcome},
+    failure::Failure,
+    ids::{RunId, StepId},
+    plan::{environment::Environment, file::Services},
+};
+
+/// What a change does to one thing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Action {
+    /// Makes it.
+    Create,
+    /// Changes it in place.
+    Update,
+    /// Deletes it and makes it again.
+    Replace,
+    /// Deletes it.
+    Delete,
+    /// Runs something: a migration, a build, a check.
+    Run,
+}
+
+/// One line of the diff.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Change {
+    /// What is done.
+    pub action: Action,
+    /// The type of the thing: a Terraform resource type, a Kubernetes kind, `image`, `migration`, `topic`, `bucket`.
+    pub resource: String,
+    /// Its address or name.
+    pub name: String,
+    /// The lines that differ, `path: before -> after`; secrets are never among them.
+    pub details: Vec<String>,
+}
+
+/// What a kind has decided to do; part of the saved plan and of its digest.
+#[derive(Clone, Debug, Default, Serialize, Deserialize)]
+pub struct StepPlan {
+    /// The diff; empty means that nothing will be done.
+    pub changes: Vec<Change>,
+    /// What apply needs to do exactly this and no more: terraform's plan file in base64, rendered objects, digests, pending migrations.
+    pub payload: Value,
+}
+
+/// What apply has done.
+#[derive(Clone, Debug)]
+pub struct Applied {
+    /// Changed, Unchanged or Skipped.
+    pub outcome: Outcome,
+    /// Values for later steps, as the plan file declares them; never a secret.
+    pub outputs: BTreeMap<String, Value>,
+}
+
+/// Everything that a step may touch, and nothing else.
+#[derive(Clone)]
+pub struct StepContext {
+    /// The step.
+    pub step: StepId,
+    /// The run; none while planning.
+    pub run: Option<RunId>,
+    /// The environment file.
+    pub environment: Arc<Environment>,
+    /// The services that the plan file declares.
+    pub services: Arc<Services>,
+    /// The folder that holds plans/, templates/, terraform/ and services/.
+    pub project: PathBuf,
+    /// A 0700 folder of this step in this run; kept until the run has ended well.
+    pub scratch: PathBuf,
+    /// AWS, as the deployer role; clients are made when they are first asked for.
+    pub aws: Arc<aws::Aws>,
+    /// Where events go.
+    pub events: Events,
+    /// Cancelled by the first Ctrl-C: finish what is in flight, start nothing new.
+    pub cancel: CancellationToken,
+    /// The journal's door for what must be on disk before a call is made.
+    pub intents: Arc<dyn Intents>,
+}
+
+impl StepContext {
+    /// Emits a progress line.
+    pub fn progress(&self, message: impl Into<String>) {
+        self.events.emit(EventKind::Progress { step: self.step.clone(), message: message.into(), of: None });
+    }
+    /// Says that a check has passed.
+    pub fn checked(&self, what: impl Into<String>, took: Duration) {
+        let millis = u64::try_from(took.as_millis()).unwrap_or(u64::MAX);
+        self.events.emit(EventKind::Checked { step: self.step.clone(), what: what.into(), millis });
+    }
+    /// Waits for `work` until the deadline, says every 10 s what it waits for, and stops at the first Ctrl-C.
+    pub async fn wait_until<T>(
+        &self,
+        what: &str,
+        deadline: Duration,
+        work: impl Future<Output = Result<T, Failure>> + Send,
+    ) -> Result<T, Failure> {
+        let started = tokio::time::Instant::now();
+        let mut tick = tokio::time::interval_at(started + Duration::from_secs(10), Duration::from_secs(10));
+        let mut work = std::pin::pin!(work);
+        loop {
+            tokio::select! {
+                result = &mut work => return result,
+                () = self.cancel.cancelled() => return Err(Failure::new(crate::failure::FailureKind::Interrupted, format!("interrupted while waiting for {what}"))),
+                () = tokio::time::sleep_until(started + deadline) => return Err(Failure::timeout(what, deadline)),
+                _ = tick.tick() => self.events.emit(EventKind::Waiting {
+                    step: self.step.clone(),
+                    what: what.to_owned(),
+                    seconds: started.elapsed().as_secs(),
+                    deadline_seconds: deadline.as_secs(),
+                }),
+            }
+        }
+    }
+    /// A client for the named EKS cluster: endpoint and CA from DescribeCluster, token from STS.
+    pub async fn cluster(&self, name: &crate::ids::ClusterName) -> Result<cluster::Cluster, Failure> {
+        cluster::Cluster::connect(&self.aws, name).await
+    }
+}
+
+/// Records, durably and before the call, what a resumed run must know: client tokens, chosen names.
+pub trait Intents: Send + Sync {
+    /// Returns the value recorded under `key` by an earlier attempt of this step in this run, else records and returns `fresh`.
+    fn once(&self, step: &StepId, key: &str, fresh: Value) -> BoxFuture<'_, Result<Value, Failure>>;
+}
+
+/// A kind of step. Input is the plan file's `with`, its references resolved.
+pub trait Kind: Send + Sync + 'static {
+    /// The word in the plan file.
+    const NAME: &'static str;
+    /// `with`.
+    type Input: DeserializeOwned + schemars::JsonSchema + Send + Sync;
+    /// What was found.
+    type Observed: Serialize + DeserializeOwned + Send + Sync;
+
+    /// What a deferred step may create at most: resource types, as in [`Change::resource`]. Read from `with` before its references resolve.
+    fn bound(with: &Value, project: &std::path::Path) -> Vec<String>;
+    /// Reads what is there. Changes nothing.
+    fn observe(cx: &StepContext, input: &Self::Input) -> impl Future<Output = Result<Self::Observed, Failure>> + Send;
+    /// Decides. Pure: the same input and observation give the same plan.
+    fn plan(input: &Self::Input, observed: &Self::Observed) -> Result<StepPlan, Failure>;
+    /// Does what the plan says and nothing more. Idempotent: after a crash it is called again with the same plan.
+    fn apply(cx: &StepContext, input: &Self::Input, plan: &StepPlan) -> impl Future<Output = Result<Applied, Failure>> + Send;
+    /// Reads back what was done.
+    fn verify(cx: &StepContext, input: &Self::Input, applied: &Applied) -> impl Future<Output = Result<(), Failure>> + Send;
+    /// Takes it away, for `destroy`; says what stays and why.
+    fn undo(cx: &StepContext, input: &Self::Input) -> impl Future<Output = Result<Vec<String>, Failure>> + Send;
+}

@@ -1,0 +1,116 @@
+//! Where a sandbox keeps its files and which addresses it uses. Everything is derived from its name and slot.
+use std::{
+    net::Ipv4Addr,
+    path::{Path, PathBuf},
+};
+
+use serde::{Deserialize, Serialize};
+
+/// The account that everything in the sandbox belongs to (one of AWS' documentation accounts).
+pub const ACCOUNT: &str = "111122223333";
+/// The region where deployments live.
+pub const REGION: &str = "us-east-1";
+/// The region where they are restored.
+pub const DR_REGION: &str = "eu-west-1";
+/// Pods, inside the sandbox's namespace only.
+pub const POD_CIDR: &str = "198.19.0.0/24";
+/// Services, inside the sandbox's namespace only.
+pub const SERVICE_CIDR: &str = "198.19.128.0/17";
+/// The API server's own service address: the first of `SERVICE_CIDR`.
+pub const KUBERNETES_SERVICE: Ipv4Addr = Ipv4Addr::new(198, 19, 128, 1);
+
+/// One sandbox. Slots are numbered from 0, so that several sandboxes can run at once.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Layout {
+    /// Its name; `demo` unless told otherwise.
+    pub name: String,
+    /// 0 to 63; decides its addresses.
+    pub slot: u8,
+    /// `$XDG_STATE_HOME/deployctl/sandbox/NAME`: everything it writes, removed by `down`.
+    pub state: PathBuf,
+    /// `$XDG_CACHE_HOME/deployctl`: downloads and builds by content, kept.
+    pub cache: PathBuf,
+    /// The checkout whose policies, modules and stacks it serves.
+    pub project: PathBuf,
+}
+
+impl Layout {
+    /// The network namespace's name.
+    pub fn namespace(&self) -> String {
+        format!("deployctl-{}", self.name)
+    }
+    /// The host's end of the veth pair.
+    pub fn host_interface(&self) -> String {
+        format!("dctl{}", self.slot)
+    }
+    fn address(&self, last: u8) -> Ipv4Addr {
+        Ipv4Addr::new(198, 18, self.slot, last)
+    }
+    /// The host's address on the veth pair.
+    pub fn host_address(&self) -> Ipv4Addr {
+        self.address(1)
+    }
+    /// The node's address: front door, API server, Kafka, DNS.
+    pub fn node_address(&self) -> Ipv4Addr {
+        self.address(2)
+    }
+    /// Addresses of internet-facing load balancers, which the host reaches too: .64 to .127.
+    pub fn public_addresses(&self) -> impl Iterator<Item = Ipv4Addr> {
+        let layout = self.clone();
+        (64..=127).map(move |last| layout.address(last))
+    }
+    /// Addresses of internal load balancers, .128 to .191; a packet filter refuses the host.
+    pub fn internal_addresses(&self) -> impl Iterator<Item = Ipv4Addr> {
+        let layout = self.clone();
+        (128..=191).map(move |last| layout.address(last))
+    }
+    /// Addresses of database instances, .192 to .250; a packet filter refuses the host.
+    pub fn database_addresses(&self) -> impl Iterator<Item = Ipv4Addr> {
+        let layout = self.clone();
+        (192..=250).map(move |last| layout.address(last))
+    }
+    /// The interface, inside the namespace, that carries internal and database addresses.
+    pub const INTERNAL_INTERFACE: &'static str = "int0";
+    /// The interface, inside the namespace, that carries the node's and public addresses.
+    pub const NODE_INTERFACE: &'static str = "eth0";
+    /// AWS, for everybody: the front door.
+    pub fn endpoint_url(&self) -> String {
+        format!("http://{}:4566", self.node_address())
+    }
+    /// The emulator behind the front door; loopback inside the namespace.
+    pub const EMULATOR: &'static str = "127.0.0.1:4567";
+    /// Our EKS and RDS behind the emulator's authentication; loopback inside the namespace.
+    pub const BACKENDS: &'static str = "127.0.0.1:4568";
+    /// The API server's webhooks (tokens, pod identity), TLS; loopback inside the namespace.
+    pub const WEBHOOKS: &'static str = "127.0.0.1:4569";
+    /// The API server.
+    pub fn api_server_url(&self) -> String {
+        format!("https://{}:6443", self.node_address())
+    }
+    /// Kafka, as pods know it; resolved by the cluster's DNS.
+    pub const KAFKA: &'static str = "kafka.deployctl.internal:9092";
+    /// A file or folder below the state folder.
+    pub fn file(&self, relative: impl AsRef<Path>) -> PathBuf {
+        self.state.join(relative)
+    }
+    /// The log of a process.
+    pub fn log(&self, process: &str) -> PathBuf {
+        self.state.join("log").join(format!("{process}.log"))
+    }
+    /// Names for the cluster's DNS, in the form of /etc/hosts; one file a writer, joined by the daemon into `dns/hosts`.
+    pub fn dns_records(&self, writer: &str) -> PathBuf {
+        self.state.join("dns").join("records.d").join(writer)
+    }
+    /// The certificate authority that signs database servers.
+    pub fn database_ca(&self) -> PathBuf {
+        self.state.join("pki").join("rds-ca.pem")
+    }
+    /// The daemon's control socket.
+    pub fn control_socket(&self) -> PathBuf {
+        self.state.join("control.sock")
+    }
+    /// Every request that came through the front door, one JSON object a line.
+    pub fn record(&self) -> PathBuf {
+        self.state.join("log").join("requests.ndjson")
+    }
+}

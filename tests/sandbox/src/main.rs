@@ -1,0 +1,3 @@
+//! deployctl-sandbox: parses, runs, exits.
+mod layout;
+fn main() {}
