@@ -6,4 +6,5 @@ pub mod engine;
 pub mod failure;
 pub mod ids;
 pub mod plan;
+pub mod redact;
 pub mod steps;

@@ -1,2 +1,13 @@
 //! Runs steps: order, journal, lease, events, cancellation.
+pub mod apply;
+pub mod cancel;
+pub mod consider;
+pub mod dag;
 pub mod event;
+pub mod history;
+pub mod journal;
+pub mod lease;
+pub mod limits;
+pub mod run_step;
+pub mod status;
+pub mod workplace;
