@@ -16,6 +16,11 @@ impl Aws {
         let _unused = (role, account);
         Ok(Self { region: region.clone() })
     }
+    /// An identity that was never checked and reaches nothing: for tests of the engine.
+    #[cfg(test)]
+    pub(crate) fn unconnected(environment: &crate::plan::environment::Environment) -> Self {
+        Self { region: environment.aws.region.clone() }
+    }
     /// Its region.
     pub fn region(&self) -> &Region {
         &self.region

@@ -123,3 +123,7 @@ pub async fn apply(
     work.events.emit(EventKind::RunFinished { succeeded, millis: millis(began.elapsed()) });
     Ok(Ended { run: journal.run(), journal: journal.path().to_owned(), not_started, failure })
 }
+
+#[cfg(test)]
+#[path = "apply_tests.rs"]
+mod tests;

@@ -104,7 +104,7 @@ fn event() -> impl Strategy<Value = StepEvent> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig::with_cases(64))]
+    #![proptest_config(ProptestConfig::with_cases(16))]
     #[test]
     fn reading_back_gives_what_was_followed(events in prop::collection::vec((0u8..3, event()), 0..20), resumes in 0usize..3) {
         let folder = tempfile::tempdir().unwrap();

@@ -4,6 +4,8 @@ pub mod cancel;
 pub mod consider;
 pub mod dag;
 pub mod event;
+#[cfg(test)]
+pub mod fake;
 pub mod history;
 pub mod journal;
 pub mod lease;

@@ -10,14 +10,22 @@ use crate::{
     steps::{Change, Outputs, StepPlan},
 };
 
+pub mod check;
+pub mod check_with;
 pub mod definition;
 pub mod digest;
 pub mod environment;
+pub mod environment_rules;
 pub mod file;
 pub mod fresh;
+pub mod locate;
 pub mod output_type;
+pub mod problem;
+pub mod read;
 pub mod reference;
+pub mod render;
 pub mod resolve;
+pub mod saved;
 pub mod selection;
 pub mod suggest;
 

@@ -13,9 +13,9 @@ use crate::{ids::StepId, steps::Outputs};
 pub enum Root {
     /// `env`: the environment file.
     Environment,
-    /// `services`: the plan file's services.
+    /// `services`: the plan file's services, as they are written.
     Services,
-    /// `all`: what the services add up to, see [`super::definition::all`].
+    /// `all`: what the services add up to, see [`super::definition::all`]; references inside it are followed.
     All,
     /// `steps.ID.outputs.NAME`.
     Output {
@@ -232,7 +232,7 @@ fn target(
     };
     let found = walk(root, &reference.path).map_err(dead)?;
     match reference.root {
-        Root::Services | Root::All => follow(found, known, waits, Services::Refused).map(Some),
+        Root::All => follow(found, known, waits, Services::Refused).map(Some),
         _ => Ok(Some(found.clone())),
     }
 }

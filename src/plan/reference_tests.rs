@@ -15,7 +15,7 @@ fn world() -> (Value, Value, Value, BTreeMap<StepId, Outputs>) {
     (
         json!({ "network": { "cidr": "10.0.0.0/16", "zones": 2 }, "tags": { "team": "x" } }),
         json!({ "parser": { "permissions": [{ "actions": ["s3:GetObject"], "resources": ["${steps.network.outputs.vpc_id}/*"] }] } }),
-        json!({ "secrets": ["kafka"] }),
+        json!({ "secrets": ["kafka"], "accounts": { "apps/parser": ["${steps.network.outputs.vpc_id}/*"] } }),
         [(StepId::parse("network").unwrap(), outputs)].into(),
     )
 }
@@ -39,8 +39,10 @@ fn alone_it_keeps_its_type_and_inside_a_text_it_becomes_text() {
 }
 
 #[test]
-fn references_inside_services_are_followed_too() {
-    assert_eq!(value("${services.parser.permissions.0.resources}"), json!(["vpc-1/*"]));
+fn only_what_services_add_up_to_is_followed_further() {
+    assert_eq!(value("${all.accounts.apps/parser}"), json!(["vpc-1/*"]));
+    // Who only reads names and folders must not wait for what permissions refer to.
+    assert_eq!(value("${services.parser.permissions.0.resources}"), json!(["${steps.network.outputs.vpc_id}/*"]));
 }
 
 #[test]
