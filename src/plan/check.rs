@@ -164,7 +164,8 @@ impl Checker<'_> {
         });
         Some(Graph {
             all_needs: dag.order().iter().map(|id| (id.clone(), dag.all_needs(id))).collect(),
-            outputs: outputs.collect(),
+            // Of two steps with one id, the first counts; the second is reported.
+            outputs: outputs.rev().collect(),
             services: serde_json::to_value(&self.file.services).ok()?,
             all: definition::all(self.file),
         })

@@ -53,6 +53,15 @@ impl Problem {
             Error::SerdeInvalidType { unexpected, expected, .. } | Error::SerdeInvalidValue { unexpected, expected, .. } => {
                 Self::new(spot, format!("wrong type: found {unexpected}, expected {expected}"))
             }
+            Error::Unexpected { expected, .. } => {
+                let plain = match *expected {
+                    "sequence start" => "a list",
+                    "mapping start" => "a map",
+                    "scalar" => "a single value",
+                    other => other,
+                };
+                Self::new(spot, format!("wrong type: expected {plain}"))
+            }
             other => {
                 let text = other.to_string();
                 // The parser repeats the place in its text; we show it ourselves.
