@@ -7,3 +7,4 @@ pub mod failure;
 pub mod ids;
 pub mod plan;
 pub mod steps;
+pub mod tools;
