@@ -8,3 +8,4 @@ pub mod ids;
 pub mod manifests;
 pub mod plan;
 pub mod steps;
+pub mod tools;
