@@ -1,3 +1,10 @@
 //! deployctl-sandbox: parses, runs, exits.
+mod cli;
 mod layout;
-fn main() {}
+mod process;
+
+use clap::Parser as _;
+
+fn main() {
+    let _cli = cli::Cli::parse();
+}
