@@ -100,9 +100,11 @@ pub fn claim(name: &str, _lock: &SlotLock) -> Result<Claim> {
             layout.state.display()
         );
     }
+    // A sandbox that is still installing has a file and no interface yet.
+    let taken = claimed_slots(&layout.state)?;
     let free = (0..SLOTS).find(|slot| {
         layout.slot = *slot;
-        !Path::new("/sys/class/net").join(layout.host_interface()).exists()
+        !taken.contains(slot) && !Path::new("/sys/class/net").join(layout.host_interface()).exists()
     });
     layout.slot = free.with_context(|| format!("all {SLOTS} slots are taken; next: deployctl-sandbox down --name OTHER"))?;
     fs::create_dir_all(&layout.state).with_context(|| format!("making {}", layout.state.display()))?;
@@ -123,6 +125,17 @@ pub fn write_private(path: &Path, content: &[u8]) -> Result<()> {
     Ok(())
 }
 
+fn claimed_slots(state: &Path) -> Result<Vec<u8>> {
+    let Ok(siblings) = fs::read_dir(state.parent().context("a state folder has a parent")?) else { return Ok(Vec::new()) };
+    let mut slots = Vec::new();
+    for sibling in siblings {
+        if let Ok(bytes) = fs::read(sibling?.path().join("sandbox.json")) {
+            slots.push(serde_json::from_slice::<Claim>(&bytes).context("reading another sandbox's sandbox.json")?.layout.slot);
+        }
+    }
+    Ok(slots)
+}
+
 fn base(variable: &str, below_home: &str) -> Result<PathBuf> {
     if let Some(folder) = std::env::var_os(variable).map(PathBuf::from).filter(|folder| folder.is_absolute()) {
         return Ok(folder);
@@ -132,7 +145,7 @@ fn base(variable: &str, below_home: &str) -> Result<PathBuf> {
 }
 
 /// The checkout that the command is called in, else the one it was built from.
-fn project() -> Result<PathBuf> {
+pub fn project() -> Result<PathBuf> {
     let built_from = Path::new(env!("CARGO_MANIFEST_DIR"));
     let here = std::env::current_dir().context("finding the current folder")?;
     let found = here.ancestors().chain(built_from.ancestors()).find(|folder| folder.join("tests/sandbox/kube-node/go.mod").is_file());

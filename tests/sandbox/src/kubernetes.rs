@@ -54,12 +54,15 @@ pub struct ControlPlane {
 
 /// What runs when all is well; kept on disk, so that a daemon that was killed starts it again.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
-struct Wanted {
-    control_plane: Option<ControlPlaneSpec>,
+pub struct Wanted {
+    /// The control plane, when there is one.
+    pub control_plane: Option<ControlPlaneSpec>,
     /// The labels of the node, when there is one.
-    node: Option<BTreeMap<String, String>>,
-    dns: bool,
-    proxy: bool,
+    pub node: Option<BTreeMap<String, String>>,
+    /// CoreDNS.
+    pub dns: bool,
+    /// kube-proxy.
+    pub proxy: bool,
 }
 
 /// Starts and stops the parts of Kubernetes.

@@ -77,7 +77,10 @@ impl Supervisor {
                 }
             }
         };
-        let outcome = timeout(wait, status.wait_for(|s| matches!(s.phase, Phase::Ready | Phase::Ended))).await;
+        // Cloned at once: the borrowed status would block the task that changes it.
+        let outcome = timeout(wait, status.wait_for(|s| matches!(s.phase, Phase::Ready | Phase::Ended)))
+            .await
+            .map(|reached| reached.map(|s| s.clone()));
         let last = match outcome {
             Ok(Ok(reached)) if reached.phase == Phase::Ready || (ends && reached.last_exit.as_deref() == Some(FINISHED)) => return Ok(()),
             Ok(Ok(reached)) => reached.last_exit.clone().unwrap_or_default(),
@@ -97,13 +100,20 @@ impl Supervisor {
         // A closed channel means that the task has ended by itself, and its process with it.
         if handle.stop.send((how, deadline)).await.is_ok() {
             let limit = deadline + Duration::from_secs(10);
-            match timeout(limit, handle.status.wait_for(|s| s.phase == Phase::Ended)).await {
-                Ok(_) => {}
+            match timeout(limit, handle.status.wait_for(|s| s.phase == Phase::Ended)).await.map(|_| ()) {
+                Ok(()) => {}
                 Err(_) => bail!("{name} is still there {limit:?} after it was told to end"),
             }
         }
         self.children().remove(name);
         Ok(())
+    }
+
+    /// Asks every process to end, all at once.
+    pub async fn stop_all(&self, how: Stop, deadline: Duration) -> Result<()> {
+        let names: Vec<String> = self.children().keys().cloned().collect();
+        let ends = names.iter().map(|name| self.stop(name, how, deadline));
+        futures::future::join_all(ends).await.into_iter().collect()
     }
 
     /// Every process that was started and not stopped.
