@@ -16,7 +16,7 @@ use std::{
 
 use anyhow::{Context as _, Result};
 use serde::{Deserialize, Serialize};
-use tokio::sync::{Mutex, MutexGuard};
+use tokio::sync::Mutex;
 
 use crate::{
     claim::write_private,
@@ -112,11 +112,9 @@ impl Kubernetes {
     /// Starts etcd, the API server, the controller manager and the scheduler; returns when the API server is ready.
     pub async fn start_control_plane(&self, spec: ControlPlaneSpec) -> Result<ControlPlane> {
         let began = Instant::now();
-        let mut wanted = self.inner.wanted.lock().await;
         control_plane::start(&self.inner, &spec).await?;
         let ready = ControlPlane { endpoint: self.inner.layout.api_server_url(), ca_pem: self.inner.pki.ca_pem.clone() };
-        wanted.control_plane = Some(spec);
-        self.keep(wanted)?;
+        self.keep(|wanted| wanted.control_plane = Some(spec)).await?;
         tracing::info!(seconds = began.elapsed().as_secs_f32(), "control plane ready");
         Ok(ready)
     }
@@ -124,51 +122,39 @@ impl Kubernetes {
     /// Starts containerd and kubelet; returns when the node is Ready.
     pub async fn start_node(&self, labels: BTreeMap<String, String>) -> Result<()> {
         let began = Instant::now();
-        let mut wanted = self.inner.wanted.lock().await;
         node::start(&self.inner, &labels).await?;
-        wanted.node = Some(labels);
-        self.keep(wanted)?;
+        self.keep(|wanted| wanted.node = Some(labels)).await?;
         tracing::info!(seconds = began.elapsed().as_secs_f32(), "node Ready");
         Ok(())
     }
 
     /// Ends every pod, kubelet and containerd, and takes the node out of the cluster.
     pub async fn stop_node(&self) -> Result<()> {
-        let mut wanted = self.inner.wanted.lock().await;
-        wanted.node = None;
-        self.keep(wanted)?;
+        self.keep(|wanted| wanted.node = None).await?;
         node::stop(&self.inner).await
     }
 
     /// Starts CoreDNS.
     pub async fn start_dns(&self) -> Result<()> {
-        let mut wanted = self.inner.wanted.lock().await;
         dns::start(&self.inner).await?;
-        wanted.dns = true;
-        self.keep(wanted)
+        self.keep(|wanted| wanted.dns = true).await
     }
 
     /// Stops CoreDNS.
     pub async fn stop_dns(&self) -> Result<()> {
-        let mut wanted = self.inner.wanted.lock().await;
-        wanted.dns = false;
-        self.keep(wanted)?;
+        self.keep(|wanted| wanted.dns = false).await?;
         self.stop("coredns").await
     }
 
     /// Starts kube-proxy.
     pub async fn start_proxy(&self) -> Result<()> {
-        let mut wanted = self.inner.wanted.lock().await;
         proxy::start(&self.inner).await?;
-        wanted.proxy = true;
-        self.keep(wanted)
+        self.keep(|wanted| wanted.proxy = true).await
     }
 
     /// Stops kube-proxy.
     pub async fn stop_proxy(&self) -> Result<()> {
-        let mut wanted = self.inner.wanted.lock().await;
-        wanted.proxy = false;
-        self.keep(wanted)?;
+        self.keep(|wanted| wanted.proxy = false).await?;
         self.stop("kube-proxy").await
     }
 
@@ -176,12 +162,11 @@ impl Kubernetes {
     pub async fn stop_control_plane(&self) -> Result<()> {
         self.stop_proxy().await?;
         self.stop_dns().await?;
-        if self.inner.wanted.lock().await.node.is_some() {
+        let has_node = self.inner.wanted.lock().await.node.is_some();
+        if has_node {
             self.stop_node().await?;
         }
-        let mut wanted = self.inner.wanted.lock().await;
-        wanted.control_plane = None;
-        self.keep(wanted)?;
+        self.keep(|wanted| wanted.control_plane = None).await?;
         for part in ["kube-scheduler", "kube-controller-manager", "kube-apiserver", "etcd"] {
             self.stop(part).await?;
         }
@@ -202,11 +187,6 @@ impl Kubernetes {
         &self.inner.pki.service_account_public_pem
     }
 
-    /// Certificate and key (PEM) of the webhooks that the API server calls at 127.0.0.1.
-    pub fn webhook_certificate(&self) -> Result<(String, String)> {
-        self.inner.pki.pair("webhooks")
-    }
-
     /// A client with the administrator's rights.
     pub async fn client(&self) -> Result<kube::Client> {
         self.inner.client().await
@@ -216,7 +196,10 @@ impl Kubernetes {
         self.inner.supervisor.stop(part, Stop::Terminate, STOP).await
     }
 
-    fn keep(&self, wanted: MutexGuard<'_, Wanted>) -> Result<()> {
+    /// Notes what should run from now on, in memory and on disk.
+    async fn keep(&self, change: impl FnOnce(&mut Wanted)) -> Result<()> {
+        let mut wanted = self.inner.wanted.lock().await;
+        change(&mut wanted);
         write_private(&self.inner.layout.file("kubernetes/wanted.json"), &serde_json::to_vec_pretty(&*wanted)?)
     }
 }

@@ -24,7 +24,8 @@ pub async fn ensure(layout: &Layout) -> Result<()> {
     ip(&["-n", n, "addr", "replace", &format!("{}/24", layout.node_address()), "dev", inside]).await?;
     ip(&["-n", n, "link", "set", inside, "up"]).await?;
     if ip(&["-n", n, "link", "show", internal]).await.is_err() {
-        ip(&["-n", n, "link", "add", internal, "type", "dummy"]).await?;
+        // A bridge without ports is what a dummy interface is; this kind of machine has no dummies.
+        ip(&["-n", n, "link", "add", internal, "type", "bridge"]).await?;
     }
     ip(&["-n", n, "link", "set", internal, "up"]).await?;
     // Services are translated only after a route was found, and nothing else may find one: there is no way out.
