@@ -17,7 +17,7 @@ pub fn root(layout: &Layout) -> String {
 
 /// Makes the groups: kubelet wants its root in every hierarchy.
 pub fn ensure(layout: &Layout) -> Result<()> {
-    for hierarchy in hierarchies()? {
+    for hierarchy in in_use(hierarchies()?) {
         let folder = hierarchy.mount.join(root(layout));
         fs::create_dir_all(&folder).with_context(|| format!("making {}", folder.display()))?;
         if hierarchy.kind == Kind::Cpuset {
@@ -33,7 +33,7 @@ pub fn ensure(layout: &Layout) -> Result<()> {
 
 /// Puts the calling process, and so all its children, into the sandbox's group.
 pub fn join(layout: &Layout) -> Result<()> {
-    for hierarchy in hierarchies()?.into_iter().filter(|h| matches!(h.kind, Kind::Processes | Kind::Unified)) {
+    for hierarchy in in_use(hierarchies()?).into_iter().filter(|h| matches!(h.kind, Kind::Processes | Kind::Unified)) {
         // A leaf of its own: in the unified hierarchy a group with processes cannot have children.
         let folder = hierarchy.mount.join(root(layout)).join("processes");
         fs::create_dir_all(&folder)?;
@@ -151,6 +151,14 @@ fn hierarchies() -> Result<Vec<Hierarchy>> {
     Ok(parse(&text))
 }
 
+/// Those that matter: beside the old hierarchies the unified one has no controllers.
+fn in_use(mut all: Vec<Hierarchy>) -> Vec<Hierarchy> {
+    if all.iter().any(|h| h.kind != Kind::Unified) {
+        all.retain(|h| h.kind != Kind::Unified);
+    }
+    all
+}
+
 fn parse(mountinfo: &str) -> Vec<Hierarchy> {
     let mut found: Vec<Hierarchy> = Vec::new();
     for line in mountinfo.lines() {
@@ -166,10 +174,6 @@ fn parse(mountinfo: &str) -> Vec<Hierarchy> {
         };
         found.push(Hierarchy { mount: mount.into(), kind });
     }
-    // Beside the old hierarchies the unified one has no controllers, and runc does not use it.
-    if found.iter().any(|h| h.kind != Kind::Unified) {
-        found.retain(|h| h.kind != Kind::Unified);
-    }
     found
 }
 
@@ -180,7 +184,7 @@ mod tests {
     #[test]
     fn old_hierarchies_win_over_the_unified_one() {
         let text = "30 29 0:26 / /sys/fs/cgroup/pids rw - cgroup cgroup rw,pids\n31 29 0:27 / /sys/fs/cgroup/cpuset rw shared:1 - cgroup cgroup rw,cpuset\n32 29 0:28 / /sys/fs/cgroup/unified rw - cgroup2 cgroup2 rw\n";
-        let kinds: Vec<Kind> = parse(text).into_iter().map(|h| h.kind).collect();
+        let kinds: Vec<Kind> = in_use(parse(text)).into_iter().map(|h| h.kind).collect();
         assert_eq!(kinds, [Kind::Processes, Kind::Cpuset]);
         assert_eq!(parse("32 29 0:28 / /sys/fs/cgroup rw - cgroup2 cgroup2 rw\n")[0].kind, Kind::Unified);
     }

@@ -7,33 +7,10 @@ use std::{
 };
 
 use anyhow::{Context as _, Result, bail};
-use serde::{Deserialize, Serialize};
 
 use crate::layout::Layout;
 
 const SLOTS: u8 = 64;
-/// Folders of the machine that programs make by themselves wherever their state is told to be.
-const SHARED_FOLDERS: [&str; 9] = [
-    "/run/containerd/s",
-    "/run/containerd",
-    "/run/netns",
-    "/var/lib/cni/results",
-    "/var/lib/cni/cache",
-    "/var/lib/cni",
-    "/var/log/containers",
-    "/var/lib/kubelet",
-    "/opt/containerd",
-];
-
-/// What is kept about a sandbox from `up` to `down`.
-#[derive(Debug, Serialize, Deserialize)]
-pub struct Claim {
-    /// Names, addresses, paths.
-    pub layout: Layout,
-    /// Shared folders that did not exist before; `down` removes them once they are empty.
-    pub folders_to_remove: Vec<PathBuf>,
-}
-
 /// `$XDG_STATE_HOME/deployctl/sandbox/NAME`.
 pub fn state_folder(name: &str) -> Result<PathBuf> {
     Ok(base("XDG_STATE_HOME", ".local/state")?.join("deployctl/sandbox").join(name))
@@ -45,7 +22,7 @@ pub fn cache_folder() -> Result<PathBuf> {
 }
 
 /// The sandbox of that name, if it was brought up.
-pub fn find(name: &str) -> Result<Option<Claim>> {
+pub fn find(name: &str) -> Result<Option<Layout>> {
     let file = state_folder(name)?.join("sandbox.json");
     match fs::read(&file) {
         Ok(bytes) => Ok(Some(serde_json::from_slice(&bytes).with_context(|| format!("reading {}", file.display()))?)),
@@ -57,7 +34,7 @@ pub fn find(name: &str) -> Result<Option<Claim>> {
 /// The sandbox of that name; an error with the next command when there is none.
 pub fn existing(name: &str) -> Result<Layout> {
     match find(name)? {
-        Some(claim) => Ok(claim.layout),
+        Some(layout) => Ok(layout),
         None => bail!("there is no sandbox named {name}; next: deployctl-sandbox up --name {name}"),
     }
 }
@@ -87,9 +64,9 @@ impl SlotLock {
 }
 
 /// The sandbox of that name, claimed now if it is new. The lock must be held until its interfaces exist.
-pub fn claim(name: &str, _lock: &SlotLock) -> Result<Claim> {
-    if let Some(claim) = find(name)? {
-        return Ok(claim);
+pub fn claim(name: &str, _lock: &SlotLock) -> Result<Layout> {
+    if let Some(layout) = find(name)? {
+        return Ok(layout);
     }
     let state = state_folder(name)?;
     let mut layout = Layout { name: name.to_owned(), slot: 0, state, cache: cache_folder()?, project: project()? };
@@ -109,10 +86,8 @@ pub fn claim(name: &str, _lock: &SlotLock) -> Result<Claim> {
     layout.slot = free.with_context(|| format!("all {SLOTS} slots are taken; next: deployctl-sandbox down --name OTHER"))?;
     fs::create_dir_all(&layout.state).with_context(|| format!("making {}", layout.state.display()))?;
     fs::set_permissions(&layout.state, fs::Permissions::from_mode(0o711))?;
-    let folders_to_remove = SHARED_FOLDERS.iter().map(PathBuf::from).filter(|folder| !folder.exists()).collect();
-    let claim = Claim { layout, folders_to_remove };
-    write_private(&claim.layout.file("sandbox.json"), &serde_json::to_vec_pretty(&claim)?)?;
-    Ok(claim)
+    write_private(&layout.file("sandbox.json"), &serde_json::to_vec_pretty(&layout)?)?;
+    Ok(layout)
 }
 
 /// Writes a file that only its owner can read, whole or not at all.
@@ -130,7 +105,7 @@ fn claimed_slots(state: &Path) -> Result<Vec<u8>> {
     let mut slots = Vec::new();
     for sibling in siblings {
         if let Ok(bytes) = fs::read(sibling?.path().join("sandbox.json")) {
-            slots.push(serde_json::from_slice::<Claim>(&bytes).context("reading another sandbox's sandbox.json")?.layout.slot);
+            slots.push(serde_json::from_slice::<Layout>(&bytes).context("reading another sandbox's sandbox.json")?.slot);
         }
     }
     Ok(slots)

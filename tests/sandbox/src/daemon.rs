@@ -21,8 +21,8 @@ use crate::{
     process::{ProcessId, RunRecord, Stop, Supervisor},
 };
 
-/// How long the children may take to end together.
-const STOP: Duration = Duration::from_secs(15);
+/// How long the children may take to end together: enough for a database. The API server would wait a minute for its watchers.
+const STOP: Duration = Duration::from_secs(5);
 
 /// Runs until it is told to stop.
 pub async fn run(layout: Layout) -> Result<()> {

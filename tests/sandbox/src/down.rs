@@ -7,24 +7,24 @@ use tokio::time::{Instant, sleep};
 
 use crate::{
     cgroup,
-    claim::{self, Claim, SlotLock},
+    claim::{self, SlotLock},
     control::{self, Request},
     daemon,
     layout::Layout,
-    mounts, network,
+    machine, mounts, network,
     process::{ProcessId, RunRecord},
-    report, sysctl,
+    report,
 };
 
 /// Removes a sandbox; one that is not there is fine.
 pub async fn down(name: &str) -> Result<()> {
     crate::up::need_root()?;
-    let Some(claim) = claim::find(name)? else {
+    let Some(layout) = claim::find(name)? else {
         report::line(format_args!("there is no sandbox named {name}"));
         return Ok(());
     };
     let began = Instant::now();
-    let layout = &claim.layout;
+    let layout = &layout;
     end_processes(layout).await?;
     remove_shim_sockets(layout)?;
     mounts::remove_below(&layout.state)?;
@@ -32,10 +32,9 @@ pub async fn down(name: &str) -> Result<()> {
     remove_strays(layout)?;
     let _lock = SlotLock::take().await?;
     network::remove(layout).await?;
-    sysctl::restore()?;
-    // The state folder goes last: while it is there, `down` can be repeated.
+    // The state folder goes almost last: while it is there, `down` can be repeated.
     mounts::remove_folder(&layout.state).await?;
-    remove_shared_folders(&claim);
+    machine::restore()?;
     report::line(format_args!("sandbox {name} is gone ({:.1} s)", began.elapsed().as_secs_f32()));
     Ok(())
 }
@@ -123,14 +122,5 @@ fn remove_file(path: &Path) -> Result<()> {
     match fs::remove_file(path) {
         Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error).with_context(|| format!("removing {}", path.display())),
         _ => Ok(()),
-    }
-}
-
-/// Only empty ones go: another sandbox, or a containerd of the machine's own, may use them by now.
-fn remove_shared_folders(claim: &Claim) {
-    for folder in &claim.folders_to_remove {
-        if let Err(error) = fs::remove_dir(folder) {
-            tracing::debug!(folder = %folder.display(), %error, "stays");
-        }
     }
 }

@@ -15,9 +15,9 @@ use crate::{
     daemon,
     install::{self, Installed},
     layout::Layout,
-    network,
+    machine, network,
     process::{Phase, RunRecord},
-    report, sysctl,
+    report,
 };
 
 /// How long all parts may take together once everything is installed.
@@ -28,15 +28,14 @@ pub async fn up(name: &str) -> Result<()> {
     need_root()?;
     let began = Instant::now();
     let lock = SlotLock::take().await?;
-    let claim = claim::claim(name, &lock)?;
     // What makes the network may itself be missing, and installing takes minutes: the slot is kept by its file until then.
-    let layout = claim.layout;
+    let layout = claim::claim(name, &lock)?;
     drop(lock);
     let installed = install::install(&layout.project, &layout.cache).await?;
     installed.write(&layout)?;
     write_private(&layout.file("terraform.rc"), terraform_rc(&layout, &installed).as_bytes())?;
     let lock = SlotLock::take().await?;
-    sysctl::remember(&layout)?;
+    machine::remember()?;
     network::ensure(&layout).await?;
     cgroup::ensure(&layout)?;
     drop(lock);
