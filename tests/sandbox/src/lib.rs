@@ -1,0 +1,23 @@
+//! A whole AWS-shaped deployment target on one Linux machine.
+pub mod backends;
+pub mod cgroup;
+pub mod claim;
+pub mod cli;
+pub mod control;
+pub mod daemon;
+pub mod dev_cluster;
+pub mod down;
+pub mod eks_token;
+pub mod environment;
+pub mod install;
+pub mod kafka;
+pub mod kubernetes;
+pub mod layout;
+pub mod machine;
+pub mod mounts;
+pub mod network;
+pub mod process;
+pub mod report;
+pub mod status;
+pub mod tool;
+pub mod up;
