@@ -1,45 +1,34 @@
-//! The server of the two webhooks, TLS on loopback. Its certificate is its own authority; the API server is given that file.
-use std::{net::SocketAddr, path::PathBuf, sync::Arc};
+//! The server of the two webhooks, TLS on loopback.
+use std::{net::SocketAddr, sync::Arc};
 
 use anyhow::{Context, Result};
 use axum::{Router, routing::post};
 use hyper_util::rt::{TokioExecutor, TokioIo};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject as _};
 use tokio_util::sync::CancellationToken;
 
 use super::{Eks, pod_identity_webhook, token_webhook};
 
-/// Where the webhooks listen and where their certificate is.
+/// Where the webhooks listen and with which certificate; the API server was given the authority that signed it.
 pub struct Webhooks {
+    /// Loopback of the sandbox's namespace.
     pub listen: SocketAddr,
-    /// The certificate to trust (PEM), written by `prepare`.
-    pub certificate: PathBuf,
-    key: rcgen::KeyPair,
-    der: rcgen::Certificate,
-}
-
-impl Webhooks {
-    /// Makes the certificate and writes its public part, so that a control plane can be started before the webhooks listen.
-    pub fn prepare(listen: SocketAddr, certificate: PathBuf) -> Result<Self> {
-        let key = rcgen::KeyPair::generate().context("the webhooks' key")?;
-        let params = rcgen::CertificateParams::new(vec![listen.ip().to_string(), "localhost".to_owned()]).context("the webhooks' certificate")?;
-        let der = params.self_signed(&key).context("the webhooks' certificate")?;
-        if let Some(folder) = certificate.parent() {
-            std::fs::create_dir_all(folder).with_context(|| folder.display().to_string())?;
-        }
-        std::fs::write(&certificate, der.pem()).with_context(|| certificate.display().to_string())?;
-        Ok(Self { listen, certificate, key, der })
-    }
+    /// PEM.
+    pub certificate: String,
+    /// PEM.
+    pub key: String,
 }
 
 /// Serves `/token` and `/pod-identity` until `stop`.
 pub async fn serve(eks: Arc<Eks>, webhooks: Webhooks, stop: CancellationToken) -> Result<()> {
-    let key = rustls::pki_types::PrivatePkcs8KeyDer::from(webhooks.key.serialize_der());
+    let key = PrivateKeyDer::from_pem_slice(webhooks.key.as_bytes()).context("the webhooks' key")?;
+    let chain: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(webhooks.certificate.as_bytes()).collect();
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
     let config = rustls::ServerConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()
         .context("TLS")?
         .with_no_client_auth()
-        .with_single_cert(vec![webhooks.der.der().clone()], key.into())
+        .with_single_cert(chain.context("the webhooks' certificate")?, key)
         .context("the webhooks' certificate")?;
     let acceptor = tokio_rustls::TlsAcceptor::from(Arc::new(config));
     let router = Router::new().route("/token", post(token_webhook::review)).route("/pod-identity", post(pod_identity_webhook::review)).with_state(eks);
