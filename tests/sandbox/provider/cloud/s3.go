@@ -64,3 +64,9 @@ func Leaf(name, text string) string {
 	}
 	return El(name, Text(text))
 }
+
+// S3Text reads a document of a bucket that is no XML, as policies are.
+func (a API) S3Text(action, bucket, query string) (string, error) {
+	raw, err := a.send(request{service: "s3", action: action, method: http.MethodGet, path: "/" + bucket, query: query})
+	return string(raw.body), err
+}

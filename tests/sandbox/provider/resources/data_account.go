@@ -35,8 +35,12 @@ func data() map[string]*engine.Data {
 				"description": c.Region})
 			return nil
 		}},
-		"aws_availability_zones":  {Read: readZones},
-		"aws_iam_session_context": {Read: readSession},
+		"aws_availability_zones":    {Read: readZones},
+		"aws_iam_session_context":   {Read: readSession},
+		"aws_iam_policy_document":   {Read: readPolicyDocument},
+		"aws_ssm_parameter":         {Read: readParameterData, Sensitive: "value"},
+		"aws_kms_alias":             {Read: readAliasData},
+		"aws_secretsmanager_secret": {Read: readSecretData},
 	}
 }
 

@@ -148,10 +148,12 @@ func createFlowLog(c *engine.Call) error {
 		}
 	}
 	n, err := ec2Create(c, "CreateFlowLogs", "vpc-flow-log", p)
-	if err == nil {
-		c.Set("id", n.S("flowLogIdSet/item"))
+	if err != nil {
+		return err
 	}
-	return err
+	c.Set("id", n.S("flowLogIdSet/item"))
+	// Tagged again: the emulator ignores the tags of a creation for this type.
+	return ec2Tag(c, c.Tags(), nil)
 }
 
 var flowLogOf = map[string]string{"vpc_id": "VPC", "subnet_id": "Subnet", "eni_id": "NetworkInterface", "transit_gateway_id": "TransitGateway",
@@ -171,10 +173,16 @@ func readFlowLog(c *engine.Call) error {
 	if name := n.S("logGroupName"); to == "" && name != "" {
 		to = c.ARN("logs", "log-group:"+name)
 	}
-	c.SetAll(map[string]any{"arn": c.ARN("ec2", "vpc-flow-log/"+c.ID()), "log_destination_type": kind, "log_destination": to, "log_format": format,
-		"traffic_type": n.Or("trafficType"), "iam_role_arn": n.Or("deliverLogsPermissionArn")})
-	if n.S("maxAggregationInterval") != "" {
-		c.Set("max_aggregation_interval", n.S("maxAggregationInterval"))
+	c.SetAll(map[string]any{"arn": c.ARN("ec2", "vpc-flow-log/"+c.ID()), "log_destination_type": kind, "log_destination": to,
+		"traffic_type": n.Or("trafficType")})
+	if !c.Has("log_format") || n.S("logFormat") != "" {
+		c.Set("log_format", format)
+	}
+	// The emulator answers without these two; AWS always gives them.
+	for name, at := range map[string]string{"iam_role_arn": "deliverLogsPermissionArn", "max_aggregation_interval": "maxAggregationInterval"} {
+		if n.S(at) != "" {
+			c.Set(name, n.S(at))
+		}
 	}
 	for name, kind := range flowLogOf {
 		if id := n.S("resourceId"); id != "" && (c.Has(name) || c.Importing && kind == flowLogKind(id)) {

@@ -19,6 +19,8 @@ func Set() engine.Set {
 	s := engine.Set{Resources: table{}, Data: data(), Account: true}
 	for _, family := range []table{
 		vpc(), gateways(), routes(), securityGroups(), securityGroupRules(), endpoints(), logs(),
+		iamRoles(), iamPolicies(), keys(), queues(), queuePolicies(), secrets(), parameters(),
+		buckets(), bucketSettings(), bucketLifecycle(), bucketReplication(),
 	} {
 		maps.Copy(s.Resources, family)
 	}
