@@ -40,6 +40,9 @@ func data() map[string]*engine.Data {
 		"aws_iam_policy_document":   {Read: readPolicyDocument},
 		"aws_ssm_parameter":         {Read: readParameterData, Sensitive: "value"},
 		"aws_kms_alias":             {Read: readAliasData},
+		"aws_eks_cluster":           {Read: readClusterData},
+		"aws_eks_addon_version":     {Read: readAddonVersion},
+		"aws_db_instance":           {Read: readInstanceData},
 		"aws_secretsmanager_secret": {Read: readSecretData},
 	}
 }
