@@ -5,6 +5,7 @@ pub mod cluster;
 pub mod engine;
 pub mod failure;
 pub mod ids;
+pub mod image;
 pub mod manifests;
 pub mod plan;
 pub mod steps;

@@ -22,6 +22,7 @@ pub mod eks;
 pub mod iam;
 pub mod rds;
 pub mod s3;
+mod secret_value;
 pub mod secrets;
 pub mod sqs;
 pub mod sts;
