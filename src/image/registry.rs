@@ -134,12 +134,12 @@ impl Registry {
 
     /// Pushes an image under its digest and these tags; tags that lead to it already are left alone.
     pub async fn push(&self, repository: &RepositoryName, image: &Image, tags: &[String]) -> Result<Pushed, Failure> {
-        let sent: Vec<u64> = stream::iter(&image.blobs)
+        let sent: Vec<u64> = stream::iter(image.blobs.clone())
             .map(|blob| async move {
-                if self.has_blob(repository, blob).await? {
+                if self.has_blob(repository, &blob).await? {
                     return Ok::<_, Failure>(0);
                 }
-                self.upload(repository, blob).await?;
+                self.upload(repository, &blob).await?;
                 Ok(blob.bytes.len() as u64)
             })
             .buffer_unordered(PARALLEL)
