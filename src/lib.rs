@@ -1,7 +1,9 @@
 //! deployctl, in reading order.
+pub mod agent;
 pub mod aws;
 pub mod clock;
 pub mod cluster;
+pub mod database;
 pub mod engine;
 pub mod failure;
 pub mod ids;

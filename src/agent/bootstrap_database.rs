@@ -100,7 +100,8 @@ async fn grant(client: &Client, database: &str, roles: &[String]) -> Result<(), 
     );
     for runner in runners {
         let runner = quoted(runner);
-        statements.push_str(&format!("GRANT CONNECT, TEMPORARY ON DATABASE {database} TO {runner}; GRANT USAGE ON SCHEMA public TO {runner};"));
+        statements
+            .push_str(&format!("GRANT CONNECT, TEMPORARY ON DATABASE {database} TO {runner}; GRANT USAGE ON SCHEMA public TO {runner};"));
     }
     execute(client, &statements).await
 }

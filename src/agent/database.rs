@@ -90,5 +90,6 @@ impl DatabaseArgs {
 /// A secret's JSON. The value itself is never part of a failure.
 pub async fn read<T: serde::de::DeserializeOwned>(aws: &Aws, name: &str) -> Result<T, Failure> {
     let value = aws.secret_value(name).await?.ok_or_else(|| Failure::step(format!("the secret {name} has no value")))?;
-    serde_json::from_str(value.expose_secret()).map_err(|_shows_the_value| Failure::step(format!("the secret {name} is not of the form it should have")))
+    serde_json::from_str(value.expose_secret())
+        .map_err(|_shows_the_value| Failure::step(format!("the secret {name} is not of the form it should have")))
 }

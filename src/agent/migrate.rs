@@ -54,7 +54,9 @@ fn failed(error: MigrateError) -> Failure {
     let next = match &error {
         MigrateError::Locked(_) => "wait for the other migration, then run the same command again",
         MigrateError::Problems(_) => "mend the migration files as said, then run the same command again",
-        _ => "mend the migration as a new build, then run the same command again; the snapshot taken before it is listed by `deployctl db status`",
+        _ => {
+            "mend the migration as a new build, then run the same command again; the snapshot taken before it is listed by `deployctl db status`"
+        }
     };
     Failure::step(error.to_string()).left(left_behind).next(next)
 }

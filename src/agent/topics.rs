@@ -82,7 +82,8 @@ pub async fn run(args: &TopicsArgs) -> Result<Value, Failure> {
                 } else if partitions < args.partitions {
                     changes.push(format!("{topic}: partitions {partitions} -> {}", args.partitions));
                     if args.mode == Mode::Ensure {
-                        let grown = admin.create_partitions([(topic.as_str(), args.partitions)], Default::default()).await.map_err(failed)?;
+                        let grown =
+                            admin.create_partitions([(topic.as_str(), args.partitions)], Default::default()).await.map_err(failed)?;
                         each(grown)?;
                     }
                 }
@@ -99,9 +100,13 @@ pub async fn run(args: &TopicsArgs) -> Result<Value, Failure> {
                 }
             }
             Some(Err(KrafkaError::Broker { code: ErrorCode::UnknownTopicOrPartition, .. })) | None => {
-                changes.push(format!("{topic}: made with {} partitions, {} copies, {RETENTION} {retention}", args.partitions, args.replication_factor));
+                changes.push(format!(
+                    "{topic}: made with {} partitions, {} copies, {RETENTION} {retention}",
+                    args.partitions, args.replication_factor
+                ));
                 if args.mode == Mode::Ensure {
-                    let topic = NewTopic::new(topic, args.partitions, args.replication_factor).map_err(failed)?.with_config(RETENTION, &retention);
+                    let topic =
+                        NewTopic::new(topic, args.partitions, args.replication_factor).map_err(failed)?.with_config(RETENTION, &retention);
                     for (_, result) in admin.create_topics([topic], Default::default()).await.map_err(failed)? {
                         match result {
                             // Made by an earlier attempt whose answer was lost.
@@ -121,7 +126,8 @@ pub async fn run(args: &TopicsArgs) -> Result<Value, Failure> {
 async fn connect(args: &TopicsArgs) -> Result<Kafka, Failure> {
     let read = |name: &str| {
         let path = args.credentials.join(name);
-        let text = std::fs::read_to_string(&path).map_err(|error| Failure::step(format!("can't read {}", path.display())).because(error))?;
+        let text =
+            std::fs::read_to_string(&path).map_err(|error| Failure::step(format!("can't read {}", path.display())).because(error))?;
         Ok::<_, Failure>(text.trim_end_matches('\n').to_owned())
     };
     let auth = AuthConfig::sasl_plain(read("api_key")?, read("api_secret")?);
@@ -131,7 +137,10 @@ async fn connect(args: &TopicsArgs) -> Result<Kafka, Failure> {
     };
     let connecting = Kafka::builder(args.bootstrap.clone()).client_id("deployctl").security(auth).connect();
     let deadline = Duration::from_secs(30);
-    tokio::time::timeout(deadline, connecting).await.map_err(|_late| Failure::timeout(format!("Kafka at {}", args.bootstrap), deadline))?.map_err(failed)
+    tokio::time::timeout(deadline, connecting)
+        .await
+        .map_err(|_late| Failure::timeout(format!("Kafka at {}", args.bootstrap), deadline))?
+        .map_err(failed)
 }
 
 fn each(results: impl IntoIterator<Item = (impl Sized, Result<(), KrafkaError>)>) -> Result<(), Failure> {

@@ -59,7 +59,9 @@ pub async fn connect(target: &Target, authorities: &Path, patience: Duration) ->
     config.user(&target.user).password(target.password.expose_secret()).connect_timeout(patience);
     config.ssl_mode(tokio_postgres::config::SslMode::Require);
     let tls = MakeRustlsConnect::new(tls(authorities)?);
-    let connected = tokio::time::timeout(patience, config.connect(tls)).await.map_err(|_late| ConnectError::Silent { host: host.clone(), waited: patience })?;
+    let connected = tokio::time::timeout(patience, config.connect(tls))
+        .await
+        .map_err(|_late| ConnectError::Silent { host: host.clone(), waited: patience })?;
     let (client, connection) = connected.map_err(|source| ConnectError::Refused { host, user: target.user.clone(), source })?;
     tokio::spawn(async move {
         if let Err(error) = connection.await {

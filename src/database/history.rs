@@ -62,7 +62,8 @@ pub async fn read(client: &Client) -> Result<Vec<Entry>, tokio_postgres::Error> 
     if client.query_one("SELECT to_regclass($1)::text", &[&TABLE]).await?.get::<_, Option<String>>(0).is_none() {
         return Ok(Vec::new());
     }
-    let query = format!("SELECT installed_rank, version, description, script, checksum, type, success FROM {TABLE} ORDER BY installed_rank");
+    let query =
+        format!("SELECT installed_rank, version, description, script, checksum, type, success FROM {TABLE} ORDER BY installed_rank");
     let rows = client.query(&query, &[]).await?;
     Ok(rows
         .iter()
@@ -118,7 +119,9 @@ pub fn compare(files: &[Migration], history: &[Entry]) -> Status {
         match &file.sort {
             Sort::Versioned(version) => match applied.iter().find(|entry| entry.version.as_ref() == Some(version)) {
                 Some(entry) if entry.success && entry.checksum != Some(file.checksum) => {
-                    status.problems.push(format!("{} was changed after it was applied: put it back and write a new migration", file.script));
+                    status
+                        .problems
+                        .push(format!("{} was changed after it was applied: put it back and write a new migration", file.script));
                 }
                 Some(_) => {}
                 None if baseline.as_ref().is_some_and(|baseline| version <= baseline) => {}
@@ -128,7 +131,8 @@ pub fn compare(files: &[Migration], history: &[Entry]) -> Status {
                 None => status.pending.push(file.clone()),
             },
             Sort::Repeatable => {
-                let last = applied.iter().rev().find(|entry| entry.version.is_none() && entry.description == file.description && entry.success);
+                let last =
+                    applied.iter().rev().find(|entry| entry.version.is_none() && entry.description == file.description && entry.success);
                 if last.is_none_or(|entry| entry.checksum != Some(file.checksum)) {
                     status.pending.push(file.clone());
                 }
@@ -155,7 +159,14 @@ mod tests {
     fn file(script: &str, sql: &str) -> Migration {
         let (prefix, rest) = script.trim_end_matches(".sql").split_once("__").unwrap();
         let sort = if prefix == "R" { Sort::Repeatable } else { Sort::Versioned(Version::parse(&prefix[1..]).unwrap()) };
-        Migration { sort, description: rest.into(), script: script.into(), checksum: checksum(sql), transaction: Transaction::Wrapped, sql: sql.into() }
+        Migration {
+            sort,
+            description: rest.into(),
+            script: script.into(),
+            checksum: checksum(sql),
+            transaction: Transaction::Wrapped,
+            sql: sql.into(),
+        }
     }
 
     fn entry(rank: i32, file: &Migration, success: bool) -> Entry {
@@ -163,7 +174,15 @@ mod tests {
             Sort::Versioned(version) => Some(version.clone()),
             Sort::Repeatable => None,
         };
-        Entry { rank, version, description: file.description.clone(), script: file.script.clone(), checksum: Some(file.checksum), kind: "SQL".into(), success }
+        Entry {
+            rank,
+            version,
+            description: file.description.clone(),
+            script: file.script.clone(),
+            checksum: Some(file.checksum),
+            kind: "SQL".into(),
+            success,
+        }
     }
 
     #[test]

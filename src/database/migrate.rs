@@ -1,5 +1,8 @@
 //! Runs what is pending: one migrator at a time, each file and its history row in one transaction, never waiting long for a lock.
-use std::{path::Path, time::{Duration, Instant}};
+use std::{
+    path::Path,
+    time::{Duration, Instant},
+};
 
 use serde::{Deserialize, Serialize};
 use tokio_postgres::Client;

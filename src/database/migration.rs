@@ -210,7 +210,10 @@ mod tests {
             ("V2__two_words.sql.conf", "executeInTransaction=false\n"),
         ]);
         let read = read_folder(folder.path()).unwrap();
-        assert_eq!(read.iter().map(|m| m.script.as_str()).collect::<Vec<_>>(), ["V1__a.sql", "V1.1__b.sql", "V2__two_words.sql", "V10__ten.sql", "R__views.sql"]);
+        assert_eq!(
+            read.iter().map(|m| m.script.as_str()).collect::<Vec<_>>(),
+            ["V1__a.sql", "V1.1__b.sql", "V2__two_words.sql", "V10__ten.sql", "R__views.sql"]
+        );
         assert_eq!((read[2].description.as_str(), read[2].transaction), ("two words", Transaction::None));
     }
 
