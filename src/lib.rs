@@ -7,6 +7,7 @@ pub mod database;
 pub mod engine;
 pub mod failure;
 pub mod ids;
+pub mod image;
 pub mod manifests;
 pub mod plan;
 pub mod steps;
