@@ -1,7 +1,10 @@
 //! The kinds of steps. One file a kind, always in the order Input, Observed, plan, apply, verify, undo.
-use std::{collections::BTreeMap, path::PathBuf, sync::Arc, time::Duration};
-
+pub mod image;
+pub mod manifests;
 pub mod registry;
+pub mod state_backend;
+
+use std::{collections::BTreeMap, path::PathBuf, sync::Arc, time::Duration};
 
 use futures::future::BoxFuture;
 use serde::{Deserialize, Serialize, de::DeserializeOwned};

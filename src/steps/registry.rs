@@ -85,7 +85,7 @@ pub struct Registry {
 impl Registry {
     /// The kinds that deployctl knows. A new kind is one line here and one file beside this one.
     pub fn standard() -> Self {
-        Self::default()
+        Self::default().with::<super::image::ImageKind>().with::<super::state_backend::StateBackend>()
     }
     /// Adds a kind.
     #[must_use]
