@@ -3,5 +3,6 @@ pub mod cargo;
 pub mod container;
 pub mod process;
 pub mod process_record;
+pub mod sandbox;
 pub mod terraform;
 pub mod watchdog;
