@@ -79,7 +79,8 @@ fn free() -> SocketAddr {
 
 fn python() -> Option<PathBuf> {
     let cache = std::env::var("HOME").map(|home| PathBuf::from(home).join(".cache/deployctl/ministack")).ok();
-    let cached = cache.and_then(|cache| std::fs::read_dir(cache).ok()?.flatten().map(|version| version.path().join("bin/python")).find(|p| p.exists()));
+    let cached = cache
+        .and_then(|cache| std::fs::read_dir(cache).ok()?.flatten().map(|version| version.path().join("bin/python")).find(|p| p.exists()));
     let named = std::env::var_os("DEPLOYCTL_MINISTACK_PYTHON").map(PathBuf::from);
     named.or(cached).or_else(|| Some(PathBuf::from("/tmp/w/ms/bin/python")).filter(|path| path.exists()))
 }
