@@ -74,6 +74,34 @@ id!(
     RoleArn, "the ARN of an IAM role", |t| t.starts_with("arn:aws") && t.contains(":iam::") && t.contains(":role/")
 );
 id!(
+    /// An S3 bucket's name.
+    BucketName, "an S3 bucket's name (3 to 63 lower-case letters, digits, dots and dashes)", |t| (3..=63).contains(&t.len()) && t.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-' || b == b'.')
+);
+id!(
+    /// A DynamoDB table's name.
+    TableName, "a DynamoDB table's name (3 to 255 letters, digits, dots, dashes and underscores)", |t| (3..=255).contains(&t.len()) && t.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'.' | b'_'))
+);
+id!(
+    /// An ECR repository's name, as in `deployctl-staging/uploader`.
+    RepositoryName, "an ECR repository's name", |t| (2..=256).contains(&t.len()) && t.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || matches!(b, b'-' | b'.' | b'_' | b'/'))
+);
+id!(
+    /// An RDS instance's identifier.
+    DbInstanceId, "an RDS instance's identifier (at most 63 letters, digits and dashes)", |t| !t.is_empty() && t.len() <= 63 && t.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-')
+);
+id!(
+    /// A KMS key: its id, ARN or alias.
+    KmsKeyId, "a KMS key's id, ARN or alias", |t| !t.is_empty() && t.len() <= 2048 && t.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b':' | b'/' | b'_'))
+);
+id!(
+    /// The URL of an SQS queue.
+    QueueUrl, "the URL of an SQS queue", |t| t.starts_with("http://") || t.starts_with("https://")
+);
+id!(
+    /// A secret's short name, as in `deployctl secret set kafka`.
+    SecretName, "a secret's name (letters, digits, dashes and underscores)", |t| !t.is_empty() && t.len() <= 128 && t.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_')
+);
+id!(
     /// An EKS cluster's name.
     ClusterName, "an EKS cluster's name", |t| !t.is_empty() && t.len() <= 100 && t.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_')
 );

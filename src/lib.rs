@@ -1,9 +1,14 @@
 //! deployctl, in reading order.
+pub mod agent;
 pub mod aws;
 pub mod clock;
 pub mod cluster;
+pub mod database;
 pub mod engine;
 pub mod failure;
 pub mod ids;
+pub mod image;
+pub mod manifests;
 pub mod plan;
 pub mod steps;
+pub mod tools;

@@ -1,6 +1,28 @@
-//! The sandbox's parts: what stands behind the AWS endpoint, and the stand-ins that run in or beside the cluster.
+//! A whole AWS-shaped deployment target on one Linux machine.
+pub mod backends;
+pub mod cgroup;
+pub mod claim;
+pub mod cli;
+pub mod control;
+pub mod daemon;
+pub mod dev_cluster;
 pub mod door;
+pub mod down;
 pub mod eks;
+pub mod eks_token;
+pub mod environment;
 pub mod iam;
+pub mod install;
+pub mod kafka;
+pub mod kubernetes;
 pub mod layout;
+pub mod machine;
+pub mod mounts;
+pub mod network;
+pub mod process;
+pub mod rds;
+pub mod report;
 pub mod standins;
+pub mod status;
+pub mod tool;
+pub mod up;

@@ -1,0 +1,117 @@
+//! S3 objects: read, written under a condition, listed, deleted.
+use aws_sdk_s3::primitives::ByteStream;
+use bytes::Bytes;
+
+use super::{Aws, error};
+use crate::{failure::Failure, ids::BucketName};
+
+/// An object's body and the tag that a conditional write names.
+#[derive(Clone, Debug)]
+pub struct StoredObject {
+    /// The bytes.
+    pub body: Bytes,
+    /// As S3 gave it, with its quotes.
+    pub etag: String,
+}
+
+/// When a write may happen.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Condition {
+    /// Always.
+    None,
+    /// Only if no object has the key.
+    Absent,
+    /// Only if the object is still the one with this tag.
+    Unchanged {
+        /// As S3 gave it.
+        etag: String,
+    },
+}
+
+/// What became of a conditional write.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Written {
+    /// It is there, with this tag.
+    Done {
+        /// As S3 gave it.
+        etag: String,
+    },
+    /// The condition did not hold; nothing was changed.
+    Refused,
+}
+
+/// A line of a listing.
+#[derive(Clone, Debug)]
+pub struct ObjectSummary {
+    /// Its key.
+    pub key: String,
+    /// Its size in bytes.
+    pub size: u64,
+}
+
+impl Aws {
+    /// Reads an object; none if there is none, or no bucket.
+    pub async fn get_object(&self, bucket: &BucketName, key: &str) -> Result<Option<StoredObject>, Failure> {
+        let on = format!("s3://{bucket}/{key}");
+        let answer = match self.s3().get_object().bucket(bucket.as_str()).key(key).send().await {
+            Ok(answer) => answer,
+            Err(e) if matches!(error::code(&e), Some("NoSuchKey" | "NoSuchBucket")) || error::status(&e) == Some(404) => return Ok(None),
+            Err(e) => return Err(self.failed("s3:GetObject", &on, e)),
+        };
+        let etag = answer.e_tag.unwrap_or_default();
+        let body =
+            answer.body.collect().await.map_err(|e| Failure::step(format!("s3:GetObject on {on}: the answer broke off")).because(e))?;
+        Ok(Some(StoredObject { body: body.into_bytes(), etag }))
+    }
+
+    /// Writes an object if the condition holds. A write whose answer was lost is refused when the SDK repeats it: read back who wrote.
+    pub async fn put_object(
+        &self,
+        bucket: &BucketName,
+        key: &str,
+        body: impl Into<Bytes>,
+        condition: Condition,
+    ) -> Result<Written, Failure> {
+        let request = self.s3().put_object().bucket(bucket.as_str()).key(key).body(ByteStream::from(body.into()));
+        let request = match condition {
+            Condition::None => request,
+            Condition::Absent => request.if_none_match("*"),
+            Condition::Unchanged { etag } => request.if_match(etag),
+        };
+        match request.send().await {
+            Ok(answer) => Ok(Written::Done { etag: answer.e_tag.unwrap_or_default() }),
+            // 409 is S3's word for two conditional writes at the same moment, 404 for If-Match on an object that has gone.
+            Err(e)
+                if matches!(error::status(&e), Some(409 | 412))
+                    || matches!(error::code(&e), Some("PreconditionFailed" | "ConditionalRequestConflict" | "NoSuchKey")) =>
+            {
+                Ok(Written::Refused)
+            }
+            Err(e) => Err(self.failed("s3:PutObject", &format!("s3://{bucket}/{key}"), e)),
+        }
+    }
+
+    /// Deletes an object; none there is fine.
+    pub async fn delete_object(&self, bucket: &BucketName, key: &str) -> Result<(), Failure> {
+        let answer = self.s3().delete_object().bucket(bucket.as_str()).key(key).send().await;
+        answer.map(drop).map_err(|e| self.failed("s3:DeleteObject", &format!("s3://{bucket}/{key}"), e))
+    }
+
+    /// Every object below a prefix, in the order of their keys; none if there is no bucket.
+    pub async fn list_objects(&self, bucket: &BucketName, prefix: &str) -> Result<Vec<ObjectSummary>, Failure> {
+        let mut pages = self.s3().list_objects_v2().bucket(bucket.as_str()).prefix(prefix).into_paginator().send();
+        let mut found = Vec::new();
+        while let Some(page) = pages.next().await {
+            let page = match page {
+                Ok(page) => page,
+                Err(e) if error::code(&e) == Some("NoSuchBucket") => return Ok(Vec::new()),
+                Err(e) => return Err(self.failed("s3:ListBucket", &format!("s3://{bucket}/{prefix}"), e)),
+            };
+            found.extend(page.contents.unwrap_or_default().into_iter().filter_map(|object| {
+                let size = object.size.and_then(|n| u64::try_from(n).ok()).unwrap_or(0);
+                object.key.map(|key| ObjectSummary { key, size })
+            }));
+        }
+        Ok(found)
+    }
+}

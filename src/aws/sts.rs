@@ -1,0 +1,114 @@
+//! STS: who we are, and the token that EKS takes for it.
+use std::time::{Duration, SystemTime};
+
+use aws_config::{SdkConfig, retry::RetryConfig};
+use aws_credential_types::provider::ProvideCredentials;
+use aws_sigv4::{
+    http_request::{SignableBody, SignableRequest, SignatureLocation, SigningSettings, sign},
+    sign::v4,
+};
+use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
+use secrecy::SecretString;
+
+use super::{
+    Aws,
+    error::{self, Call},
+};
+use crate::{
+    failure::Failure,
+    ids::{ClusterName, RoleArn},
+};
+
+/// How long EKS accepts the pre-signed request itself; the token that it stands for is good for 14 minutes.
+const TOKEN_EXPIRY: Duration = Duration::from_secs(60);
+/// What clients may count on: EKS' 15 minutes less a minute for clocks that differ.
+pub const TOKEN_LIFETIME: Duration = Duration::from_secs(14 * 60);
+
+/// The caller, as STS knows it.
+#[derive(Clone, Debug)]
+pub(super) struct Caller {
+    /// The twelve digits.
+    pub account: String,
+    /// User, role session or root.
+    pub arn: String,
+}
+
+/// GetCallerIdentity: needs no permission, so it tells bad credentials from missing ones.
+pub(super) async fn caller_identity(config: &SdkConfig) -> Result<Caller, Failure> {
+    // Few attempts: this is the first call, and a wrong endpoint should be said at once.
+    let quick = aws_sdk_sts::config::Builder::new()
+        .retry_config(RetryConfig::standard().with_max_attempts(3).with_max_backoff(Duration::from_secs(1)));
+    let answer = aws_sdk_sts::Client::new(config).get_caller_identity().customize().config_override(quick).send().await;
+    let region = config.region().map(ToString::to_string).unwrap_or_default();
+    let call = Call {
+        action: "sts:GetCallerIdentity",
+        on: "the caller's credentials",
+        principal: "the caller",
+        endpoint: config.endpoint_url(),
+        region: &region,
+    };
+    let answer = answer.map_err(|e| error::failure(&call, e))?;
+    match (answer.account, answer.arn) {
+        (Some(account), Some(arn)) => Ok(Caller { account, arn }),
+        _ => Err(error::no_credentials()),
+    }
+}
+
+/// Whether `arn` is a session of `role`: arn:aws:sts::1:assumed-role/NAME/SESSION.
+pub(super) fn is_session_of(arn: &str, role: &RoleArn) -> bool {
+    let name = role.as_str().rsplit('/').next().unwrap_or_default();
+    let account = role.as_str().split(':').nth(4).unwrap_or_default();
+    let mut parts = arn.split(':');
+    let matches_account = parts.nth(4) == Some(account);
+    matches_account
+        && parts.next().and_then(|rest| rest.strip_prefix("assumed-role/")).and_then(|rest| rest.split('/').next()) == Some(name)
+}
+
+impl Aws {
+    /// A bearer token for the cluster's API server: GetCallerIdentity, pre-signed for this cluster and one minute.
+    pub async fn eks_token(&self, cluster: &ClusterName) -> Result<SecretString, Failure> {
+        let provider = self.config.credentials_provider().ok_or_else(error::no_credentials)?;
+        let credentials = provider.provide_credentials().await.map_err(|e| error::no_credentials().because(e))?;
+        let identity = credentials.into();
+        let mut settings = SigningSettings::default();
+        settings.signature_location = SignatureLocation::QueryParams;
+        settings.expires_in = Some(TOKEN_EXPIRY);
+        let unsignable = |e: Box<dyn std::error::Error + Send + Sync>| Failure::step("could not sign a token for EKS").because(e);
+        let params = v4::SigningParams::builder()
+            .identity(&identity)
+            .region(self.region.as_str())
+            .name("sts")
+            .time(SystemTime::now())
+            .settings(settings)
+            .build()
+            .map_err(|e| unsignable(e.into()))?
+            .into();
+        // Always the real regional name: EKS accepts no other host, and whoever stands in for EKS knows where it leads.
+        let suffix = if self.region.as_str().starts_with("cn-") { "amazonaws.com.cn" } else { "amazonaws.com" };
+        let host = format!("sts.{}.{suffix}", self.region);
+        let mut url =
+            url::Url::parse(&format!("https://{host}/?Action=GetCallerIdentity&Version=2011-06-15")).map_err(|e| unsignable(e.into()))?;
+        let headers = [("host", host.as_str()), ("x-k8s-aws-id", cluster.as_str())];
+        let request =
+            SignableRequest::new("GET", url.as_str(), headers.into_iter(), SignableBody::Bytes(b"")).map_err(|e| unsignable(e.into()))?;
+        let (instructions, _signature) = sign(request, &params).map_err(|e| unsignable(e.into()))?.into_parts();
+        for (name, value) in instructions.params() {
+            url.query_pairs_mut().append_pair(name, value);
+        }
+        Ok(SecretString::from(format!("k8s-aws-v1.{}", URL_SAFE_NO_PAD.encode(url.as_str()))))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_session_is_of_its_role_and_no_other() {
+        let role = RoleArn::parse("arn:aws:iam::111122223333:role/path/deployctl-deployer").unwrap();
+        assert!(is_session_of("arn:aws:sts::111122223333:assumed-role/deployctl-deployer/x", &role));
+        assert!(!is_session_of("arn:aws:sts::111122223333:assumed-role/deployctl-deployer-2/x", &role));
+        assert!(!is_session_of("arn:aws:sts::999922223333:assumed-role/deployctl-deployer/x", &role));
+        assert!(!is_session_of("arn:aws:iam::111122223333:user/deployctl-deployer", &role));
+    }
+}

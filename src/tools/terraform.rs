@@ -1,0 +1,283 @@
+//! terraform: init once, one plan, one apply of exactly that plan; everything it says is read as JSON.
+use std::{
+    ffi::OsString,
+    fs::File,
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use tokio_util::sync::CancellationToken;
+
+use self::{
+    messages::{Apply, Message, Ui},
+    plan_json::{PlanJson, StateJson},
+};
+use super::process::{Care, Ended, Program, Stream, Told};
+use crate::failure::{Failure, FailureKind, LeftBehind};
+
+pub mod diagnostics;
+pub mod messages;
+pub mod plan_json;
+
+const INSTALL: &str = "terraform 1.11 or newer, from https://developer.hashicorp.com/terraform/install";
+const INIT_DEADLINE: Duration = Duration::from_secs(15 * 60);
+const PLAN_DEADLINE: Duration = Duration::from_secs(20 * 60);
+const APPLY_DEADLINE: Duration = Duration::from_secs(120 * 60);
+const SHOW_DEADLINE: Duration = Duration::from_secs(5 * 60);
+
+/// Variables that would make terraform another identity than the one it is given.
+const NOT_INHERITED: [&str; 6] = [
+    "AWS_PROFILE",
+    "AWS_ROLE_ARN",
+    "AWS_WEB_IDENTITY_TOKEN_FILE",
+    "AWS_SESSION_TOKEN",
+    "AWS_CONTAINER_CREDENTIALS_RELATIVE_URI",
+    "AWS_SECURITY_TOKEN",
+];
+
+/// Which way a plan goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Direction {
+    /// Towards the configuration.
+    Forward,
+    /// Towards nothing.
+    Destroy,
+}
+
+/// Whether the state is locked while it is planned.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Lock {
+    /// Planning for a reader takes no lock.
+    None,
+    /// Planning for an apply that follows at once.
+    Taken,
+}
+
+/// terraform in one working directory.
+#[derive(Clone, Debug)]
+pub struct Terraform {
+    /// Where the configuration was copied to.
+    pub dir: PathBuf,
+    /// Credentials and whatever else this child alone gets.
+    pub env: Vec<(OsString, OsString)>,
+    /// Everything that it prints, 0600; what `show -json` prints may be secret and does not go there.
+    pub log: PathBuf,
+    /// Where the process record of a running apply is.
+    pub record: PathBuf,
+    /// First Ctrl-C.
+    pub cancel: CancellationToken,
+}
+
+/// The version of the terraform that PATH leads to.
+pub async fn version() -> Result<String, Failure> {
+    #[derive(serde::Deserialize)]
+    struct Version {
+        terraform_version: String,
+    }
+    let program = Program::new("terraform", INSTALL, Duration::from_secs(30)).args(["version", "-json"]);
+    let (ended, out) = program.env([("CHECKPOINT_DISABLE".into(), "1".into())]).output().await?;
+    let unreadable =
+        || Failure::new(FailureKind::Preflight, format!("terraform version: {}", ended.how())).next(format!("install {INSTALL}"));
+    let version: Version = serde_json::from_slice(&out).map_err(|e| unreadable().because(e))?;
+    Ok(version.terraform_version)
+}
+
+/// Whether a version is 1.11 or newer: older ones have no S3 lock file and no write-only attributes.
+pub fn is_new_enough(version: &str) -> bool {
+    let mut numbers = version.split(['.', '-']).map(|n| n.parse::<u32>().unwrap_or(0));
+    (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0)) >= (1, 11)
+}
+
+impl Terraform {
+    fn program(&self, deadline: Duration) -> Program {
+        let mut fixed: Vec<(OsString, OsString)> = vec![
+            ("TF_IN_AUTOMATION".into(), "1".into()),
+            ("TF_INPUT".into(), "0".into()),
+            ("CHECKPOINT_DISABLE".into(), "1".into()),
+            // A workspace would put the state where nobody looks for it; the environment has its own bucket already.
+            ("TF_WORKSPACE".into(), "default".into()),
+        ];
+        // Seconds between writes of the state during an apply: what a killed terraform forgets at most.
+        if std::env::var_os("TF_STATE_PERSIST_INTERVAL").is_none() {
+            fixed.push(("TF_STATE_PERSIST_INTERVAL".into(), "5".into()));
+        }
+        Program::new("terraform", INSTALL, deadline)
+            .without(NOT_INHERITED)
+            .env(fixed)
+            .env(self.env.iter().cloned())
+            .dir(&self.dir)
+            .cancel(&self.cancel)
+    }
+
+    /// Fetches providers and modules and connects the backend; processes take turns when they share a plugin cache.
+    pub async fn init(&self, backend: &Path) -> Result<(), Failure> {
+        let _turn = plugin_cache_turn(&self.cancel).await?;
+        let mut config = OsString::from("-backend-config=");
+        config.push(backend);
+        let program = self.program(INIT_DEADLINE).args(["init", "-json", "-input=false", "-reconfigure"]).arg(config).log(&self.log);
+        let (ended, ui) = self.run(program, &mut |_| {}).await?;
+        self.judge("init", &ended, &ui, LeftBehind::Nothing)
+    }
+
+    /// Plans into `out`. Changes nothing but that file.
+    pub async fn plan(
+        &self,
+        direction: Direction,
+        lock: Lock,
+        variables: &Path,
+        out: &Path,
+        on_message: &mut (dyn FnMut(&Message) + Send),
+    ) -> Result<(), Failure> {
+        let mut program = self.program(PLAN_DEADLINE).args(["plan", "-json", "-input=false"]).log(&self.log);
+        program = match lock {
+            Lock::None => program.arg("-lock=false"),
+            // Guarded, because it holds the lock, which a kill would leave behind.
+            Lock::Taken => program.arg("-lock-timeout=20s").care(Care::Guarded).record(&self.record),
+        };
+        if direction == Direction::Destroy {
+            program = program.arg("-destroy");
+        }
+        let program = program.arg(joined("-var-file=", variables)).arg(joined("-out=", out));
+        let (ended, ui) = self.run(program, on_message).await?;
+        self.judge("plan", &ended, &ui, LeftBehind::Nothing)?;
+        own_only(out)
+    }
+
+    /// Reads a plan file. Its values may be secret: they are neither logged nor shown.
+    pub async fn show_plan(&self, plan: &Path) -> Result<PlanJson, Failure> {
+        let (ended, out) = self.program(SHOW_DEADLINE).args(["show", "-json"]).arg(plan).output().await?;
+        if !ended.succeeded() {
+            return Err(Failure::step(format!("terraform show: {}", ended.how())).evidence(ended.stderr_tail.join("\n")));
+        }
+        PlanJson::parse(&out)
+    }
+
+    /// Reads the state as it is in the backend.
+    pub async fn show_state(&self) -> Result<StateJson, Failure> {
+        let (ended, out) = self.program(SHOW_DEADLINE).args(["show", "-json"]).output().await?;
+        if !ended.succeeded() {
+            return Err(Failure::step(format!("terraform show: {}", ended.how())).evidence(ended.stderr_tail.join("\n")));
+        }
+        StateJson::parse(&out)
+    }
+
+    /// Applies exactly this plan file. Told to stop once when cancelled, then waited for: it saves its state.
+    pub async fn apply(&self, plan: &Path, on_message: &mut (dyn FnMut(&Message) + Send)) -> Result<Apply, Failure> {
+        let program = self.program(APPLY_DEADLINE).args(["apply", "-json", "-input=false", "-lock-timeout=20s"]).arg(plan);
+        let program = program.log(&self.log).care(Care::Guarded).record(&self.record);
+        let (ended, ui) = self.run(program, on_message).await?;
+        let left = ui.apply.left_behind();
+        let judged = self.judge("apply", &ended, &ui, left);
+        // terraform found no way to save its state and wrote it here; the cache is no place for the only copy.
+        let errored = self.dir.join("errored.tfstate");
+        if let Err(failure) = judged {
+            return Err(if errored.exists() { self.keep_errored_state(&errored, failure) } else { failure });
+        }
+        Ok(ui.apply)
+    }
+
+    fn keep_errored_state(&self, errored: &Path, failure: Failure) -> Failure {
+        let kept = self.log.with_file_name("errored.tfstate");
+        let place = match std::fs::copy(errored, &kept).and_then(|_| own_only(&kept).map_err(std::io::Error::other)) {
+            Ok(()) => {
+                // The copy is safe; the original would be taken for a later run's.
+                if let Err(e) = std::fs::remove_file(errored) {
+                    tracing::warn!(error = %e, "errored.tfstate could not be removed");
+                }
+                kept
+            }
+            Err(_) => errored.to_owned(),
+        };
+        failure
+            .left(LeftBehind::Unknown(format!("the state could not be saved; what was made is recorded in {} only", place.display())))
+            .next(format!("cd {} && terraform state push {}", self.dir.display(), place.display()))
+    }
+
+    async fn run(&self, program: Program, on_message: &mut (dyn FnMut(&Message) + Send)) -> Result<(Ended, Ui), Failure> {
+        let mut ui = Ui::default();
+        let ended = program
+            .run(|stream, line| {
+                if stream == Stream::Out
+                    && let Some(message) = ui.take(line)
+                {
+                    on_message(&message);
+                }
+            })
+            .await?;
+        Ok((ended, ui))
+    }
+
+    fn judge(&self, command: &str, ended: &Ended, ui: &Ui, left: LeftBehind) -> Result<(), Failure> {
+        let log = format!("read {}", self.log.display());
+        match ended.told {
+            Told::Nothing if ended.succeeded() => return Ok(()),
+            // It had finished its work before it heard us.
+            _ if ended.succeeded() && command == "apply" => return Ok(()),
+            Told::Cancelled => {
+                let message = format!("terraform {command} was interrupted and ended with {}; it had time to save its state", ended.how());
+                return Err(Failure::new(FailureKind::Interrupted, message).left(left).next("run the same command again").next(log));
+            }
+            Told::Deadline => {
+                return Err(Failure::new(FailureKind::Timeout, format!("terraform {command} took too long")).left(left).next(log));
+            }
+            Told::Nothing => {}
+        }
+        if let Some(signal) = ended.signal {
+            return Err(Failure::step(format!("terraform {command} was ended by signal {signal}"))
+                .left(LeftBehind::Unknown("its lock may still be held and its last changes missing from the state".into()))
+                .next(log));
+        }
+        Err(diagnostics::failure(command, ended, ui).left(left).next(log))
+    }
+}
+
+fn joined(flag: &str, path: &Path) -> OsString {
+    let mut text = OsString::from(flag);
+    text.push(path);
+    text
+}
+
+fn own_only(path: &Path) -> Result<(), Failure> {
+    use std::os::unix::fs::PermissionsExt;
+    let set = std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o600));
+    set.map_err(|e| Failure::step(format!("could not protect {}", path.display())).because(e))
+}
+
+/// TF_PLUGIN_CACHE_DIR is not safe for two processes at once (terraform#32028).
+async fn plugin_cache_turn(cancel: &CancellationToken) -> Result<Option<File>, Failure> {
+    let Some(dir) = std::env::var_os("TF_PLUGIN_CACHE_DIR").filter(|dir| !dir.is_empty()) else { return Ok(None) };
+    let path = Path::new(&dir).join(".deployctl.lock");
+    turn(&path, INIT_DEADLINE, cancel).await.map(Some)
+}
+
+/// Waits for an exclusive lock on a file; it is released when the file is closed, by death too.
+pub(crate) async fn turn(path: &Path, deadline: Duration, cancel: &CancellationToken) -> Result<File, Failure> {
+    let unusable = |e: std::io::Error| Failure::step(format!("could not lock {}", path.display())).because(e);
+    let file = File::create(path).map_err(unusable)?;
+    let started = tokio::time::Instant::now();
+    loop {
+        match file.try_lock() {
+            Ok(()) => return Ok(file),
+            Err(std::fs::TryLockError::WouldBlock) => {}
+            Err(std::fs::TryLockError::Error(e)) => return Err(unusable(e)),
+        }
+        if started.elapsed() >= deadline {
+            return Err(Failure::timeout(format!("another process that holds {}", path.display()), deadline));
+        }
+        tokio::select! {
+            () = cancel.cancelled() => return Err(Failure::new(FailureKind::Interrupted, "interrupted while waiting for another terraform init")),
+            () = tokio::time::sleep(Duration::from_millis(100)) => {}
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::is_new_enough;
+
+    #[test]
+    fn versions_compare_as_numbers() {
+        assert!(is_new_enough("1.11.4") && is_new_enough("1.12.0-beta1") && is_new_enough("2.0.0"));
+        assert!(!is_new_enough("1.9.8") && !is_new_enough("1.10.5") && !is_new_enough("nonsense"));
+    }
+}
