@@ -33,7 +33,8 @@ pub fn source_hash(project: &Path, package: &Package, builder: Builder, profile:
     };
     add(format!("{LAYOUT} {} {builder:?} {profile:?} {}", package.name, std::env::consts::ARCH).as_bytes());
     for path in &files {
-        let bytes = std::fs::read(project.join(path)).map_err(|e| Failure::usage(format!("{} cannot be read", path.display())).because(e))?;
+        let bytes =
+            std::fs::read(project.join(path)).map_err(|e| Failure::usage(format!("{} cannot be read", path.display())).because(e))?;
         add(path.to_string_lossy().as_bytes());
         add(&bytes);
     }

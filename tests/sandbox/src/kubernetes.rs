@@ -187,6 +187,15 @@ impl Kubernetes {
         &self.inner.pki.service_account_public_pem
     }
 
+    /// Certificate and key (PEM) of the webhooks, signed by the authority that the API server trusts them by.
+    pub fn webhooks_certificate(&self) -> Result<(String, String)> {
+        let read = |name: &str| {
+            let file = self.inner.pki.file(name);
+            fs::read_to_string(&file).with_context(|| format!("reading {}", file.display()))
+        };
+        Ok((read("webhooks.crt")?, read("webhooks.key")?))
+    }
+
     /// A client with the administrator's rights.
     pub async fn client(&self) -> Result<kube::Client> {
         self.inner.client().await

@@ -22,7 +22,7 @@ pub const COREDNS: &str = "system:coredns";
 /// Writes them; what is there already is left as it is.
 pub async fn apply(kubernetes: &Inner) -> Result<()> {
     let client = kubernetes.client().await?;
-    let trusted = std::fs::read_to_string(kubernetes.pki.webhooks()).context("reading the webhooks' certificate")?;
+    let trusted = std::fs::read_to_string(kubernetes.pki.file("ca.crt")).context("reading the cluster's authority")?;
     let role = json!({ "rules": [
         { "apiGroups": [""], "resources": ["services", "namespaces", "pods", "endpoints"], "verbs": ["list", "watch"] },
         { "apiGroups": ["discovery.k8s.io"], "resources": ["endpointslices"], "verbs": ["list", "watch"] },

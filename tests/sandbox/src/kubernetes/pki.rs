@@ -53,9 +53,11 @@ impl Pki {
             dns("kubernetes.default.svc.cluster.local")?,
         ];
         let kubelet = [address(layout.node_address()), dns(&node)?];
+        let webhooks = [address(Ipv4Addr::LOCALHOST)];
         let node_user = format!("system:node:{node}");
         let leaves = [
             ("apiserver", "kube-apiserver", Purpose::Server(&api_server)),
+            ("webhooks", "sandbox-webhooks", Purpose::Server(&webhooks)),
             ("kubelet-serving", node_user.as_str(), Purpose::Server(&kubelet)),
             ("kubelet-client", super::bootstrap::KUBELET_CLIENT, Purpose::Client { group: None }),
             ("admin", "sandbox-admin", Purpose::Client { group: Some("system:masters") }),
@@ -84,12 +86,6 @@ impl Pki {
     /// The kubeconfig of one of its users.
     pub fn kubeconfig(&self, user: &str) -> PathBuf {
         self.folder.join(format!("{user}.kubeconfig"))
-    }
-
-    /// What the API server trusts its webhooks by: the certificate that they wrote before anything was started.
-    pub fn webhooks(&self) -> PathBuf {
-        let own = self.file("webhooks.crt");
-        if own.exists() { own } else { self.file("ca.crt") }
     }
 }
 
