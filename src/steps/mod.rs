@@ -1,5 +1,6 @@
 //! The kinds of steps. One file a kind, always in the order Input, Observed, plan, apply, verify, undo.
 pub mod state_backend;
+pub mod terraform;
 
 use std::{collections::BTreeMap, path::PathBuf, sync::Arc, time::Duration};
 

@@ -44,15 +44,6 @@ pub enum Direction {
     Destroy,
 }
 
-/// Whether the state is locked while it is planned.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Lock {
-    /// Planning for a reader takes no lock.
-    None,
-    /// Planning for an apply that follows at once.
-    Taken,
-}
-
 /// terraform in one working directory.
 #[derive(Clone, Debug)]
 pub struct Terraform {
@@ -123,17 +114,12 @@ impl Terraform {
     pub async fn plan(
         &self,
         direction: Direction,
-        lock: Lock,
         variables: &Path,
         out: &Path,
         on_message: &mut (dyn FnMut(&Message) + Send),
     ) -> Result<(), Failure> {
-        let mut program = self.program(PLAN_DEADLINE).args(["plan", "-json", "-input=false"]).log(&self.log);
-        program = match lock {
-            Lock::None => program.arg("-lock=false"),
-            // Guarded, because it holds the lock, which a kill would leave behind.
-            Lock::Taken => program.arg("-lock-timeout=20s").care(Care::Guarded).record(&self.record),
-        };
+        // No lock: whoever applies this plan does so to the very state that it was made from, or is told that it is stale.
+        let mut program = self.program(PLAN_DEADLINE).args(["plan", "-json", "-input=false", "-lock=false"]).log(&self.log);
         if direction == Direction::Destroy {
             program = program.arg("-destroy");
         }
