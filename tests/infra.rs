@@ -5,5 +5,11 @@
 mod emulator;
 #[path = "infra/fixture.rs"]
 mod fixture;
+#[path = "infra/stack.rs"]
+mod stack;
 #[path = "infra/state_backend.rs"]
 mod state_backend;
+#[path = "infra/terraform.rs"]
+mod terraform;
+#[path = "infra/terraform_killed.rs"]
+mod terraform_killed;

@@ -11,6 +11,7 @@ use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
 use self::{
+    changes::Since,
     verify::Check,
     workspace::{Backend, Workspace},
 };
@@ -120,7 +121,8 @@ impl Kind for Terraform {
         let attempt = json!(uuid::Uuid::now_v7());
         let resumed = cx.intents.once(&cx.step, "terraform-apply", attempt.clone()).await? != attempt;
         if shown.backend == Backend::NotYet || resumed {
-            return apply_what_is_left(cx, input, &shown).await;
+            let since = if resumed { Since::Begun } else { Since::Shown };
+            return apply_what_is_left(cx, input, &shown, since).await;
         }
         let workspace = prepare(cx, input, Backend::Bucket).await?;
         let file = write_plan(cx, &shown)?;
@@ -228,15 +230,17 @@ async fn apply_file(cx: &StepContext, workspace: &Workspace, file: &Path, total:
 }
 
 /// Plans again and does what is left of what was shown: after a crash, or when there was no state to plan against.
-async fn apply_what_is_left(cx: &StepContext, input: &Input, shown: &Found) -> Result<Applied, Failure> {
+async fn apply_what_is_left(cx: &StepContext, input: &Input, shown: &Found, since: Since) -> Result<Applied, Failure> {
     let (workspace, fresh) = planned(cx, input, Backend::Bucket, Direction::Forward).await?;
-    let beyond = changes::beyond(&shown.changes, &fresh.changes);
+    let beyond = changes::beyond(&shown.changes, &fresh.changes, since);
     if !beyond.is_empty() {
         return Err(Failure::new(FailureKind::PlanStale, format!("{} would now do more than was shown", input.stack.display()))
             .evidence(beyond.join("\n"))
             .next("deployctl plan, and read it again"));
     }
-    guards::check(&cx.environment.guards, &fresh.changes)?;
+    // What did not exist when the plan was shown is nothing that a guard protects.
+    let guarded: Vec<Change> = fresh.changes.iter().filter(|change| !changes::makes_again(&shown.changes, change)).cloned().collect();
+    guards::check(&cx.environment.guards, &guarded)?;
     if fresh.plan.is_none() {
         return Ok(Applied { outcome: Outcome::Unchanged, outputs: fresh.outputs });
     }
@@ -246,7 +250,8 @@ async fn apply_what_is_left(cx: &StepContext, input: &Input, shown: &Found) -> R
 
 async fn say_what_moved(cx: &StepContext, input: &Input, shown: &Found, failure: Failure) -> Failure {
     let Ok((_, fresh)) = planned(cx, input, Backend::Bucket, Direction::Forward).await else { return failure };
-    let mut moved: Vec<String> = changes::beyond(&shown.changes, &fresh.changes).iter().map(|line| format!("now also: {line}")).collect();
+    let mut moved: Vec<String> =
+        changes::beyond(&shown.changes, &fresh.changes, Since::Shown).iter().map(|line| format!("now also: {line}")).collect();
     let gone = shown.changes.iter().filter(|change| !fresh.changes.iter().any(|f| f.name == change.name));
     moved.extend(gone.map(|change| format!("no longer needed: {}", change.name)));
     if moved.is_empty() {

@@ -149,7 +149,7 @@ impl Terraform {
 
     /// Applies exactly this plan file. Told to stop once when cancelled, then waited for: it saves its state.
     pub async fn apply(&self, plan: &Path, on_message: &mut (dyn FnMut(&Message) + Send)) -> Result<Apply, Failure> {
-        let program = self.program(APPLY_DEADLINE).args(["apply", "-json", "-input=false", "-lock-timeout=20s"]).arg(plan);
+        let program = self.program(APPLY_DEADLINE).args(["apply", "-json", "-input=false", "-lock-timeout=5s"]).arg(plan);
         let program = program.log(&self.log).care(Care::Guarded).record(&self.record);
         let (ended, ui) = self.run(program, on_message).await?;
         let left = ui.apply.left_behind();

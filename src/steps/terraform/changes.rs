@@ -161,9 +161,23 @@ fn dotted(path: &Value) -> String {
     path.as_array().map(|parts| parts.iter().map(part).collect::<Vec<_>>().join(".")).unwrap_or_default()
 }
 
+/// What has happened since a plan was shown.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Since {
+    /// Nothing of ours.
+    Shown,
+    /// An earlier attempt of the same run has begun to apply it.
+    Begun,
+}
+
 /// Whether `fresh` does nothing that `shown` did not say; the sentences that say where it does.
-pub(super) fn beyond(shown: &[Change], fresh: &[Change]) -> Vec<String> {
-    fresh.iter().filter_map(|change| exceeds(shown, change)).collect()
+pub(super) fn beyond(shown: &[Change], fresh: &[Change], since: Since) -> Vec<String> {
+    fresh.iter().filter(|change| since == Since::Shown || !makes_again(shown, change)).filter_map(|change| exceeds(shown, change)).collect()
+}
+
+/// A thing that was to be made, and that the interrupted attempt has made by half: terraform makes it again.
+pub(super) fn makes_again(shown: &[Change], fresh: &Change) -> bool {
+    fresh.action == Action::Replace && shown.iter().any(|known| known.name == fresh.name && known.action == Action::Create)
 }
 
 fn exceeds(shown: &[Change], fresh: &Change) -> Option<String> {
@@ -235,10 +249,12 @@ mod tests {
         let change =
             |action, name: &str, line: &str| Change { action, resource: "a".into(), name: name.into(), details: vec![line.into()] };
         let shown = [change(Action::Create, "a.b", "id: null -> (known after apply)"), change(Action::Update, "a.c", "x: 1 -> 2")];
-        assert!(beyond(&shown, &[change(Action::Create, "a.b", "id: null -> \"7\"")]).is_empty());
-        assert!(beyond(&shown, &[]).is_empty());
-        assert_eq!(beyond(&shown, &[change(Action::Update, "a.c", "x: 1 -> 3")]).len(), 1);
-        assert_eq!(beyond(&shown, &[change(Action::Replace, "a.c", "x: 1 -> 2")]).len(), 1);
-        assert_eq!(beyond(&shown, &[change(Action::Create, "a.d", "x: 1 -> 2")]).len(), 1);
+        assert!(beyond(&shown, &[change(Action::Create, "a.b", "id: null -> \"7\"")], Since::Shown).is_empty());
+        assert!(beyond(&shown, &[], Since::Shown).is_empty());
+        assert_eq!(beyond(&shown, &[change(Action::Update, "a.c", "x: 1 -> 3")], Since::Shown).len(), 1);
+        assert_eq!(beyond(&shown, &[change(Action::Replace, "a.c", "x: 1 -> 2")], Since::Shown).len(), 1);
+        let again = [change(Action::Replace, "a.b", "x: 1 -> 2")];
+        assert_eq!((beyond(&shown, &again, Since::Shown).len(), beyond(&shown, &again, Since::Begun).len()), (1, 0));
+        assert_eq!(beyond(&shown, &[change(Action::Create, "a.d", "x: 1 -> 2")], Since::Shown).len(), 1);
     }
 }
