@@ -17,6 +17,7 @@ mod error;
 
 pub mod bucket;
 pub mod dynamodb;
+pub mod ec2;
 pub mod ecr;
 pub mod eks;
 pub mod iam;

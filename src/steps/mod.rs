@@ -2,6 +2,7 @@
 pub mod image;
 pub mod manifests;
 pub mod state_backend;
+pub mod terraform;
 
 use std::{collections::BTreeMap, path::PathBuf, sync::Arc, time::Duration};
 
