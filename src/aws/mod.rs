@@ -20,6 +20,7 @@ pub mod dynamodb;
 pub mod ecr;
 pub mod eks;
 pub mod iam;
+mod object_version;
 pub mod rds;
 pub mod s3;
 mod secret_value;

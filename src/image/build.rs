@@ -110,7 +110,11 @@ pub fn assemble(name: &str, program: &Path) -> Result<Image, Failure> {
             .next("apt-get install --no-install-recommends ca-certificates")
     })?;
     libraries.file(AUTHORITIES_INSIDE, 0o644, read(authorities)?);
-    libraries.file("/etc/passwd", 0o644, format!("root:x:0:0:root:/root:/sbin/nologin\nnonroot:x:{USER}:{USER}:nonroot:/tmp:/sbin/nologin\n").into());
+    libraries.file(
+        "/etc/passwd",
+        0o644,
+        format!("root:x:0:0:root:/root:/sbin/nologin\nnonroot:x:{USER}:{USER}:nonroot:/tmp:/sbin/nologin\n").into(),
+    );
     libraries.file("/etc/group", 0o644, format!("root:x:0:\nnonroot:x:{USER}:\n").into());
     // Without it glibc asks DNS before /etc/hosts.
     libraries.file("/etc/nsswitch.conf", 0o644, b"passwd: files\ngroup: files\nhosts: files dns\n".to_vec());

@@ -98,7 +98,8 @@ pub fn closure(program: &Path) -> Result<BTreeMap<PathBuf, PathBuf>, Failure> {
         }
         for name in needs.libraries {
             let candidates = || FOLDERS.iter().map(|folder| Path::new(folder).join(&name));
-            if candidates().any(|path| found.contains_key(&path)) || found.keys().any(|path| path.file_name().is_some_and(|f| *f == *name)) {
+            if candidates().any(|path| found.contains_key(&path)) || found.keys().any(|path| path.file_name().is_some_and(|f| *f == *name))
+            {
                 continue;
             }
             let library = candidates().find(|path| path.exists()).ok_or_else(|| {

@@ -35,7 +35,8 @@ pub fn source_hash(project: &Path, package: &Package, builder: Builder, profile:
     };
     add(format!("{LAYOUT} {} {builder:?} {profile:?} {}", package.name, std::env::consts::ARCH).as_bytes());
     for path in &files {
-        let bytes = std::fs::read(project.join(path)).map_err(|e| Failure::usage(format!("{} cannot be read", path.display())).because(e))?;
+        let bytes =
+            std::fs::read(project.join(path)).map_err(|e| Failure::usage(format!("{} cannot be read", path.display())).because(e))?;
         add(path.to_string_lossy().as_bytes());
         add(&bytes);
     }
@@ -120,7 +121,10 @@ mod tests {
         write("services/a/tests/x.rs", "x");
         write("services/a/Cargo.toml", "[dependencies]\nshared = { path = \"../shared\" }\n");
         write("services/shared/src/lib.rs", "");
-        let first = { assert_ne!(hash(), first); hash() };
+        let first = {
+            assert_ne!(hash(), first);
+            hash()
+        };
         write("services/shared/src/lib.rs", "// changed");
         assert_ne!(hash(), first);
         let first = hash();

@@ -50,15 +50,22 @@ impl Input {
 /// The packed chart's file, its digest checked.
 async fn packed(cx: &StepContext, input: &Input) -> Result<PathBuf, Failure> {
     let Some(digest) = &input.digest else {
-        return Err(Failure::new(FailureKind::Policy, format!("chart {} {} has no digest: what is not pinned is not rendered", input.chart, input.version))
-            .next(format!("helm pull {} --version {} && sha256sum *.tgz, then `digest: sha256:…` in the plan file", input.chart, input.version)));
+        return Err(Failure::new(
+            FailureKind::Policy,
+            format!("chart {} {} has no digest: what is not pinned is not rendered", input.chart, input.version),
+        )
+        .next(format!(
+            "helm pull {} --version {} && sha256sum *.tgz, then `digest: sha256:…` in the plan file",
+            input.chart, input.version
+        )));
     };
     let file = if input.chart.contains("://") {
         tools::helm::pull(&input.chart, &input.version, &cx.scratch, &cx.cancel).await?
     } else {
         cx.project.join(&input.chart)
     };
-    let bytes = std::fs::read(&file).map_err(|e| Failure::new(FailureKind::Preflight, format!("the chart {} cannot be read", file.display())).because(e))?;
+    let bytes = std::fs::read(&file)
+        .map_err(|e| Failure::new(FailureKind::Preflight, format!("the chart {} cannot be read", file.display())).because(e))?;
     let found = crate::image::digest_of(&bytes)?;
     if found != *digest {
         return Err(Failure::new(FailureKind::Policy, format!("chart {} {} is {found}, not {digest}", input.chart, input.version))
@@ -82,12 +89,16 @@ impl Kind for ChartKind {
         std::fs::write(&values, Value::Object(input.values.clone()).to_string())
             .map_err(|e| Failure::step(format!("{} cannot be written", values.display())).because(e))?;
         let text = tools::helm::template(&chart, &input.release, &input.namespace, &values, &input.kubernetes_version, &cx.cancel).await?;
-        let documents: Vec<Value> = serde_saphyr::from_multiple(&text).map_err(|e| Failure::step("what helm rendered is not valid YAML").because(e))?;
+        let documents: Vec<Value> =
+            serde_saphyr::from_multiple(&text).map_err(|e| Failure::step("what helm rendered is not valid YAML").because(e))?;
         let mut objects = Vec::new();
         for mut value in documents.into_iter().filter(|value| !value.is_null()) {
             // Charts leave the namespace to helm; for an object of the whole cluster the API server would refuse one.
-            let namespaced = !super::service::PLATFORM_KINDS.iter().any(|kind| value["kind"] == *kind && !matches!(*kind, "SecretStore" | "ResourceQuota" | "LimitRange"));
-            let whole_cluster = ["ValidatingWebhookConfiguration", "MutatingWebhookConfiguration", "StorageClass", "APIService", "CSIDriver"];
+            let namespaced = !super::service::PLATFORM_KINDS
+                .iter()
+                .any(|kind| value["kind"] == *kind && !matches!(*kind, "SecretStore" | "ResourceQuota" | "LimitRange"));
+            let whole_cluster =
+                ["ValidatingWebhookConfiguration", "MutatingWebhookConfiguration", "StorageClass", "APIService", "CSIDriver"];
             if namespaced && !whole_cluster.iter().any(|kind| value["kind"] == **kind) && value["metadata"]["namespace"].is_null() {
                 value["metadata"]["namespace"] = Value::String(input.namespace.clone());
             }
@@ -98,7 +109,8 @@ impl Kind for ChartKind {
     }
 
     fn plan(_input: &Input, observed: &Release) -> Result<StepPlan, Failure> {
-        let payload = serde_json::to_value(observed).map_err(|e| Failure::new(FailureKind::Internal, "the plan of kind chart").because(e))?;
+        let payload =
+            serde_json::to_value(observed).map_err(|e| Failure::new(FailureKind::Internal, "the plan of kind chart").because(e))?;
         Ok(StepPlan { changes: observed.changes.clone(), payload })
     }
 

@@ -93,7 +93,13 @@ fn packages(input: &Input) -> Vec<Package> {
     packages
 }
 
-async fn look_up(aws: &Aws, environment: &EnvironmentName, repository: RepositoryName, package: &Package, hash: &str) -> Result<Found, Failure> {
+async fn look_up(
+    aws: &Aws,
+    environment: &EnvironmentName,
+    repository: RepositoryName,
+    package: &Package,
+    hash: &str,
+) -> Result<Found, Failure> {
     let build_tag = format!("src-{hash}");
     let folder = package.folder.clone();
     let known = match aws.find_repository(&repository).await? {
@@ -142,7 +148,8 @@ impl Kind for ImageKind {
             };
             changes.push(Change { action, resource: "image".into(), name: format!("{}:{}", found.repository, found.build_tag), details });
         }
-        let payload = serde_json::to_value(observed).map_err(|e| Failure::new(FailureKind::Internal, "the plan of kind image").because(e))?;
+        let payload =
+            serde_json::to_value(observed).map_err(|e| Failure::new(FailureKind::Internal, "the plan of kind image").because(e))?;
         Ok(StepPlan { changes, payload })
     }
 
@@ -155,8 +162,8 @@ impl Kind for ImageKind {
     }
 
     async fn apply(cx: &StepContext, input: &Input, plan: &StepPlan) -> Result<Applied, Failure> {
-        let planned: Observed =
-            serde_json::from_value(plan.payload.clone()).map_err(|e| Failure::new(FailureKind::PlanStale, "the saved plan of kind image").because(e))?;
+        let planned: Observed = serde_json::from_value(plan.payload.clone())
+            .map_err(|e| Failure::new(FailureKind::PlanStale, "the saved plan of kind image").because(e))?;
         // Registry first: an unreachable one should be known before a quarter of an hour of compiling.
         let registry = Registry::connect(&cx.aws).await?;
         let mut left = Vec::new();
@@ -187,7 +194,12 @@ impl Kind for ImageKind {
     }
 
     async fn undo(_cx: &StepContext, input: &Input) -> Result<Vec<String>, Failure> {
-        Ok(packages(input).iter().map(|p| format!("ECR repository {}/{} and its images: another environment or a restore may need them", input.repositories, p.name)).collect())
+        Ok(packages(input)
+            .iter()
+            .map(|p| {
+                format!("ECR repository {}/{} and its images: another environment or a restore may need them", input.repositories, p.name)
+            })
+            .collect())
     }
 }
 
@@ -199,7 +211,9 @@ async fn build_and_push(cx: &StepContext, input: &Input, planned: &Observed, reg
         // The sources that were planned, and no others, are built.
         let hash = source_hash(&cx.project, &package, input.builder, input.profile)?;
         if found.build_tag != format!("src-{hash}") {
-            return Err(Failure::new(FailureKind::PlanStale, format!("the sources of {name} have changed since the plan")).next("deployctl plan"));
+            return Err(
+                Failure::new(FailureKind::PlanStale, format!("the sources of {name} have changed since the plan")).next("deployctl plan")
+            );
         }
         // An earlier attempt of this very apply may have pushed it already.
         match cx.aws.image_by_tag(&found.repository, &found.build_tag).await? {
@@ -218,7 +232,12 @@ async fn build_and_push(cx: &StepContext, input: &Input, planned: &Observed, reg
             let Some(found) = planned.images.get(&name) else { continue };
             let tags = [found.build_tag.clone()];
             let pushed = registry.push(&found.repository, &image, &tags).await?;
-            cx.progress(format!("{}: pushed {} blobs, {}", found.repository, pushed.uploaded.blobs, bytesize::ByteSize(pushed.uploaded.bytes)));
+            cx.progress(format!(
+                "{}: pushed {} blobs, {}",
+                found.repository,
+                pushed.uploaded.blobs,
+                bytesize::ByteSize(pushed.uploaded.bytes)
+            ));
             digests.insert(name, pushed.digest);
         }
     }
@@ -236,9 +255,7 @@ async fn build_and_push(cx: &StepContext, input: &Input, planned: &Observed, reg
 
 /// Live images are matched first and never reach their count, so no later rule can take them.
 fn lifecycle() -> Value {
-    let rule = |priority: u32, description: &str, selection: Value| {
-        json!({ "rulePriority": priority, "description": description, "selection": selection, "action": { "type": "expire" } })
-    };
+    let rule = |priority: u32, description: &str, selection: Value| json!({ "rulePriority": priority, "description": description, "selection": selection, "action": { "type": "expire" } });
     json!({ "rules": [
         rule(1, "keeps what is live somewhere", json!({ "tagStatus": "tagged", "tagPrefixList": ["live-"], "countType": "imageCountMoreThan", "countNumber": 9999 })),
         rule(2, "keeps the newest builds", json!({ "tagStatus": "tagged", "tagPrefixList": ["src-"], "countType": "imageCountMoreThan", "countNumber": KEPT_BUILDS })),

@@ -1,5 +1,8 @@
 //! Kind `manifests`: renders folders of templates, applies them, runs agent commands after them, checks the result.
-use std::{collections::BTreeMap, path::{Path, PathBuf}};
+use std::{
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+};
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -106,7 +109,8 @@ impl Kind for ManifestsKind {
             name: check.name.clone(),
             details: Vec::new(),
         }));
-        let payload = serde_json::to_value(observed).map_err(|e| Failure::new(FailureKind::Internal, "the plan of kind manifests").because(e))?;
+        let payload =
+            serde_json::to_value(observed).map_err(|e| Failure::new(FailureKind::Internal, "the plan of kind manifests").because(e))?;
         Ok(StepPlan { changes, payload })
     }
 
@@ -115,8 +119,8 @@ impl Kind for ManifestsKind {
     }
 
     async fn apply(cx: &StepContext, input: &Input, plan: &StepPlan) -> Result<Applied, Failure> {
-        let planned: Observed =
-            serde_json::from_value(plan.payload.clone()).map_err(|e| Failure::new(FailureKind::PlanStale, "the saved plan of kind manifests").because(e))?;
+        let planned: Observed = serde_json::from_value(plan.payload.clone())
+            .map_err(|e| Failure::new(FailureKind::PlanStale, "the saved plan of kind manifests").because(e))?;
         let cluster = cx.cluster(&input.cluster).await?;
         let mut outcome = planned.release.apply(cx, &cluster).await?;
         for command in input.jobs.iter().filter(|job| planned.pending.contains(&job.name)) {

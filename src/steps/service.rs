@@ -25,13 +25,33 @@ pub use snapshot::Snapshot;
 
 /// Kinds that a service's templates may hold.
 pub const WORKLOAD_KINDS: [&str; 14] = [
-    "Deployment", "StatefulSet", "DaemonSet", "Service", "Ingress", "HorizontalPodAutoscaler", "PodDisruptionBudget", "NetworkPolicy",
-    "ConfigMap", "ExternalSecret", "ServiceAccount", "Role", "RoleBinding", "CronJob",
+    "Deployment",
+    "StatefulSet",
+    "DaemonSet",
+    "Service",
+    "Ingress",
+    "HorizontalPodAutoscaler",
+    "PodDisruptionBudget",
+    "NetworkPolicy",
+    "ConfigMap",
+    "ExternalSecret",
+    "ServiceAccount",
+    "Role",
+    "RoleBinding",
+    "CronJob",
 ];
 /// Kinds that only a platform's templates hold.
 pub const PLATFORM_KINDS: [&str; 10] = [
-    "Namespace", "CustomResourceDefinition", "ClusterRole", "ClusterRoleBinding", "IngressClass", "SecretStore", "ClusterSecretStore",
-    "PriorityClass", "ResourceQuota", "LimitRange",
+    "Namespace",
+    "CustomResourceDefinition",
+    "ClusterRole",
+    "ClusterRoleBinding",
+    "IngressClass",
+    "SecretStore",
+    "ClusterSecretStore",
+    "PriorityClass",
+    "ResourceQuota",
+    "LimitRange",
 ];
 
 /// Kind `service`.
@@ -111,13 +131,21 @@ impl Kind for ServiceKind {
 
     async fn observe(cx: &StepContext, input: &Input) -> Result<Observed, Failure> {
         if input.strategy != Strategy::Rolling {
-            return Err(Failure::usage(format!("services.{}.strategy: only `rolling` is there yet; blue-green and canary need Argo Rollouts", input.service)));
+            return Err(Failure::usage(format!(
+                "services.{}.strategy: only `rolling` is there yet; blue-green and canary need Argo Rollouts",
+                input.service
+            )));
         }
         let mut values = template_values(cx, &input.values)?;
-        let service = cx.services.get(&input.service).ok_or_else(|| Failure::usage(format!("the plan file declares no service {}", input.service)))?;
-        let settings = cx.environment.services.get(&input.service).ok_or_else(|| {
-            Failure::usage(format!("the environment {} has no services.{}", cx.environment.name, input.service))
-        })?;
+        let service = cx
+            .services
+            .get(&input.service)
+            .ok_or_else(|| Failure::usage(format!("the plan file declares no service {}", input.service)))?;
+        let settings = cx
+            .environment
+            .services
+            .get(&input.service)
+            .ok_or_else(|| Failure::usage(format!("the environment {} has no services.{}", cx.environment.name, input.service)))?;
         let internal = |e: serde_json::Error| Failure::new(FailureKind::Internal, "values for templates").because(e);
         values["name"] = json!(input.service);
         values["image"] = json!(input.image);
@@ -142,18 +170,32 @@ impl Kind for ServiceKind {
         let mut changes = Vec::new();
         if let Some(schema) = &observed.schema {
             if let Some(problem) = schema.problems.first() {
-                let mut failure = Failure::new(FailureKind::Preflight, format!("the schema of {} and its migrations do not fit: {problem}", input.service));
+                let mut failure = Failure::new(
+                    FailureKind::Preflight,
+                    format!("the schema of {} and its migrations do not fit: {problem}", input.service),
+                );
                 failure.evidence.clone_from(&schema.problems);
                 return Err(failure.next("bring the files back as they were applied, and put every change into a new, higher version"));
             }
             if let (false, Some(snapshot)) = (schema.is_settled(), &input.snapshot) {
-                changes.push(Change { action: Action::Create, resource: "snapshot".into(), name: snapshot.instance.to_string(), details: vec!["before the migrations; copied to the DR region".into()] });
+                changes.push(Change {
+                    action: Action::Create,
+                    resource: "snapshot".into(),
+                    name: snapshot.instance.to_string(),
+                    details: vec!["before the migrations; copied to the DR region".into()],
+                });
             }
             changes.extend(schema.changes());
         }
         changes.extend(observed.release.changes.clone());
-        changes.extend(input.checks.iter().map(|check| Change { action: Action::Run, resource: CHECK.into(), name: check.name.clone(), details: Vec::new() }));
-        let payload = serde_json::to_value(observed).map_err(|e| Failure::new(FailureKind::Internal, "the plan of kind service").because(e))?;
+        changes.extend(input.checks.iter().map(|check| Change {
+            action: Action::Run,
+            resource: CHECK.into(),
+            name: check.name.clone(),
+            details: Vec::new(),
+        }));
+        let payload =
+            serde_json::to_value(observed).map_err(|e| Failure::new(FailureKind::Internal, "the plan of kind service").because(e))?;
         Ok(StepPlan { changes, payload })
     }
 
@@ -163,8 +205,8 @@ impl Kind for ServiceKind {
     }
 
     async fn apply(cx: &StepContext, input: &Input, plan: &StepPlan) -> Result<Applied, Failure> {
-        let planned: Observed =
-            serde_json::from_value(plan.payload.clone()).map_err(|e| Failure::new(FailureKind::PlanStale, "the saved plan of kind service").because(e))?;
+        let planned: Observed = serde_json::from_value(plan.payload.clone())
+            .map_err(|e| Failure::new(FailureKind::PlanStale, "the saved plan of kind service").because(e))?;
         let cluster = cx.cluster(&input.cluster).await?;
         let mut left = Vec::new();
         let (mut migrated, mut copy) = (Outcome::Unchanged, None);
@@ -175,7 +217,9 @@ impl Kind for ServiceKind {
                 // The copy takes as long as it takes; migrations and rollout need not wait for it, the step's end does.
                 copy = Some((snapshot, taken));
             }
-            migration::run(cx, &cluster, input.agent()?, &input.service, migrations, schema).await.map_err(|failure| with_left(failure, &left))?;
+            migration::run(cx, &cluster, input.agent()?, &input.service, migrations, schema)
+                .await
+                .map_err(|failure| with_left(failure, &left))?;
             left.push(format!("migrations of {}", input.service));
             migrated = Outcome::Changed;
         }

@@ -1,9 +1,5 @@
 //! Kind `smoke`: a marked file through every part of the system, sent and followed by an agent inside the cluster.
-use std::{
-    collections::BTreeMap,
-    path::Path,
-    time::Duration,
-};
+use std::{collections::BTreeMap, path::Path, time::Duration};
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -114,7 +110,10 @@ impl Kind for SmokeKind {
 
     fn plan(input: &Input, (): &()) -> Result<StepPlan, Failure> {
         let name = format!("a marked file through {}", input.address);
-        Ok(StepPlan { changes: vec![Change { action: Action::Run, resource: CHECK.into(), name, details: Vec::new() }], payload: Value::Null })
+        Ok(StepPlan {
+            changes: vec![Change { action: Action::Run, resource: CHECK.into(), name, details: Vec::new() }],
+            payload: Value::Null,
+        })
     }
 
     fn known_outputs(_input: &Input, (): &(), _plan: &StepPlan) -> Option<Outputs> {

@@ -25,7 +25,12 @@ pub async fn build(
 ) -> Result<BTreeMap<String, PathBuf>, Failure> {
     let target = target_folder();
     let log = scratch.join("cargo.log");
-    let mut program = Program::new("cargo", "install Rust: https://rustup.rs", DEADLINE).arg("build").arg("--locked").dir(project).cancel(cancel).log(&log);
+    let mut program = Program::new("cargo", "install Rust: https://rustup.rs", DEADLINE)
+        .arg("build")
+        .arg("--locked")
+        .dir(project)
+        .cancel(cancel)
+        .log(&log);
     if release {
         program = program.arg("--release");
     }
@@ -63,7 +68,11 @@ pub async fn build(
             return Err(Failure::new(FailureKind::Interrupted, format!("interrupted while compiling {names}")));
         }
         let full = errors.iter().any(|line| line.contains("No space left on device"));
-        let message = if full { format!("compiling {names}: the disk is full") } else { format!("compiling {names}: cargo ended with {}", ended.how()) };
+        let message = if full {
+            format!("compiling {names}: the disk is full")
+        } else {
+            format!("compiling {names}: cargo ended with {}", ended.how())
+        };
         let mut failure = Failure::step(message);
         failure.evidence = errors.into_iter().take(60).collect();
         let next = if full { format!("make room in {}", target.display()) } else { format!("all of it: {}", log.display()) };
@@ -74,7 +83,11 @@ pub async fn build(
         .iter()
         .map(|package| {
             let path = folder.join(package);
-            if path.is_file() { Ok(((*package).to_owned(), path)) } else { Err(Failure::step(format!("cargo made no program {}", path.display()))) }
+            if path.is_file() {
+                Ok(((*package).to_owned(), path))
+            } else {
+                Err(Failure::step(format!("cargo made no program {}", path.display())))
+            }
         })
         .collect()
 }

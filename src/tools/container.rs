@@ -40,7 +40,12 @@ pub async fn buildah(
     cancel: &CancellationToken,
     progress: &(dyn Fn(&str) + Send + Sync),
 ) -> Result<PathBuf, Failure> {
-    let tool = || Program::new("buildah", "apt-get install --no-install-recommends buildah", DEADLINE).dir(project).cancel(cancel).log(scratch.join("buildah.log"));
+    let tool = || {
+        Program::new("buildah", "apt-get install --no-install-recommends buildah", DEADLINE)
+            .dir(project)
+            .cancel(cancel)
+            .log(scratch.join("buildah.log"))
+    };
     let image = format!("deployctl/{name}:build");
     let layout = scratch.join(format!("{name}-layout"));
     // `--timestamp 0` is what makes it the same image every time.
@@ -60,7 +65,8 @@ pub async fn docker(
     cancel: &CancellationToken,
     progress: &(dyn Fn(&str) + Send + Sync),
 ) -> Result<PathBuf, Failure> {
-    let tool = || Program::new("docker", "install Docker 25 or later", DEADLINE).dir(project).cancel(cancel).log(scratch.join("docker.log"));
+    let tool =
+        || Program::new("docker", "install Docker 25 or later", DEADLINE).dir(project).cancel(cancel).log(scratch.join("docker.log"));
     let image = format!("deployctl/{name}:build");
     let archive = scratch.join(format!("{name}.tar"));
     let layout = scratch.join(format!("{name}-layout"));

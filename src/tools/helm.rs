@@ -36,7 +36,13 @@ pub async fn template(
     kubernetes_version: &str,
     cancel: &CancellationToken,
 ) -> Result<String, Failure> {
-    let program = helm(cancel).args(["template", release]).arg(chart).args(["--namespace", namespace, "--include-crds", "--skip-tests", "--no-hooks"]);
+    let program = helm(cancel).args(["template", release]).arg(chart).args([
+        "--namespace",
+        namespace,
+        "--include-crds",
+        "--skip-tests",
+        "--no-hooks",
+    ]);
     let program = program.args(["--kube-version", kubernetes_version, "--values"]).arg(values);
     let (ended, out) = program.output().await?;
     if !ended.succeeded() {

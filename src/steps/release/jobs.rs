@@ -66,7 +66,8 @@ impl AgentCommand {
 
     /// Its lines in the plan.
     pub fn changes(&self) -> Vec<Change> {
-        let line = |resource: &str, name: &str| Change { action: Action::Run, resource: resource.into(), name: name.into(), details: Vec::new() };
+        let line =
+            |resource: &str, name: &str| Change { action: Action::Run, resource: resource.into(), name: name.into(), details: Vec::new() };
         if self.shows.is_empty() { vec![line("job", &self.name)] } else { self.shows.iter().map(|s| line(&s.resource, &s.name)).collect() }
     }
 

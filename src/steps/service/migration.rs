@@ -68,7 +68,8 @@ impl Schema {
     }
     /// Lines of the plan.
     pub fn changes(&self) -> Vec<Change> {
-        let line = |name: &str, details: Vec<String>| Change { action: Action::Run, resource: "migration".into(), name: name.to_owned(), details };
+        let line =
+            |name: &str, details: Vec<String>| Change { action: Action::Run, resource: "migration".into(), name: name.to_owned(), details };
         match &self.unknown {
             Some(reason) => vec![line("(unknown)", vec![format!("unknown: {reason}")])],
             None => self.pending.iter().map(|script| line(script, Vec::new())).collect(),
@@ -123,7 +124,10 @@ fn job(cx: &StepContext, pod: &PodSettings, service: &ServiceName, migrations: &
         pod: pod.clone(),
         args,
         env: BTreeMap::new(),
-        config_maps: BTreeMap::from([(FILES.to_owned(), files.key.name.clone()), (AUTHORITIES.to_owned(), migrations.ca_config_map.clone())]),
+        config_maps: BTreeMap::from([
+            (FILES.to_owned(), files.key.name.clone()),
+            (AUTHORITIES.to_owned(), migrations.ca_config_map.clone()),
+        ]),
         secrets: BTreeMap::new(),
         deadline: if command == "schema" { READING } else { Duration::from_secs(migrations.deadline_seconds) },
         keep: Keep::Hour,
@@ -132,7 +136,13 @@ fn job(cx: &StepContext, pod: &PodSettings, service: &ServiceName, migrations: &
 }
 
 /// Asks the database what is pending. The Job and its ConfigMap are the only things that a plan makes; the ConfigMap goes at once.
-pub async fn observe(cx: &StepContext, cluster: &Cluster, pod: &PodSettings, service: &ServiceName, migrations: &Migrations) -> Result<Schema, Failure> {
+pub async fn observe(
+    cx: &StepContext,
+    cluster: &Cluster,
+    pod: &PodSettings,
+    service: &ServiceName,
+    migrations: &Migrations,
+) -> Result<Schema, Failure> {
     let (data, hash) = files(cx, migrations)?;
     let mounted = config_map(pod, service, data, &hash)?;
     let job = job(cx, pod, service, migrations, "schema", &mounted);
@@ -157,10 +167,19 @@ pub async fn observe(cx: &StepContext, cluster: &Cluster, pod: &PodSettings, ser
 }
 
 /// Runs what is pending.
-pub async fn run(cx: &StepContext, cluster: &Cluster, pod: &PodSettings, service: &ServiceName, migrations: &Migrations, planned: &Schema) -> Result<(), Failure> {
+pub async fn run(
+    cx: &StepContext,
+    cluster: &Cluster,
+    pod: &PodSettings,
+    service: &ServiceName,
+    migrations: &Migrations,
+    planned: &Schema,
+) -> Result<(), Failure> {
     let (data, hash) = files(cx, migrations)?;
     if hash != planned.files {
-        return Err(Failure::new(FailureKind::PlanStale, format!("the migrations of {service} have changed since the plan")).next("deployctl plan"));
+        return Err(
+            Failure::new(FailureKind::PlanStale, format!("the migrations of {service} have changed since the plan")).next("deployctl plan")
+        );
     }
     let mounted = config_map(pod, service, data, &hash)?;
     cluster.apply_quietly(std::slice::from_ref(&mounted)).await?;

@@ -39,7 +39,9 @@ fn tags(cx: &StepContext, service: &ServiceName, schema: &Schema) -> BTreeMap<St
     let mut tags = cx.environment.tags.clone();
     let run = cx.run.as_ref().map_or_else(|| "none".to_owned(), ToString::to_string);
     let version = schema.version.clone().unwrap_or_else(|| "none".into());
-    for (key, value) in [("environment", cx.environment.name.to_string()), ("service", service.to_string()), ("schema", version), ("run", run)] {
+    for (key, value) in
+        [("environment", cx.environment.name.to_string()), ("service", service.to_string()), ("schema", version), ("run", run)]
+    {
         tags.insert(format!("deployctl:{key}"), value);
     }
     tags
@@ -70,7 +72,8 @@ pub async fn take(cx: &StepContext, snapshot: &Snapshot, service: &ServiceName, 
 pub async fn wait_for_copy(cx: &StepContext, snapshot: &Snapshot, taken: &DbSnapshot) -> Result<(), Failure> {
     let there = cx.aws.in_region(&cx.environment.aws.dr_region);
     let deadline = Duration::from_secs(snapshot.deadline_seconds);
-    let progress = |found: &DbSnapshot| cx.progress(format!("copy of {} in {}: {} {} %", found.id, there.region(), found.status, found.percent));
+    let progress =
+        |found: &DbSnapshot| cx.progress(format!("copy of {} in {}: {} {} %", found.id, there.region(), found.status, found.percent));
     let waiting = there.wait_until_db_snapshot_available(&taken.id, deadline, progress);
     let started = tokio::time::Instant::now();
     let what = format!("the copy of snapshot {} in {}", taken.id, there.region());
