@@ -1,6 +1,10 @@
 //! The kinds of steps. One file a kind, always in the order Input, Observed, plan, apply, verify, undo.
+pub mod chart;
 pub mod image;
 pub mod manifests;
+pub mod release;
+pub mod service;
+pub mod smoke;
 pub mod state_backend;
 pub mod terraform;
 
