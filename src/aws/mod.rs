@@ -110,6 +110,18 @@ impl Aws {
         Ok(Self { region: region.clone(), account: account.clone(), principal: caller.arn, config, clients: Clients::default() })
     }
 
+    /// An identity that was never checked and reaches nothing: for tests of the engine.
+    #[cfg(test)]
+    pub(crate) fn unconnected(environment: &crate::plan::environment::Environment) -> Self {
+        Self {
+            region: environment.aws.region.clone(),
+            account: environment.aws.account_id.clone(),
+            principal: "nobody".to_owned(),
+            config: SdkConfig::builder().build(),
+            clients: Clients::default(),
+        }
+    }
+
     /// The same identity in another region.
     #[must_use]
     pub fn in_region(&self, region: &Region) -> Self {

@@ -2,6 +2,7 @@
 pub mod chart;
 pub mod image;
 pub mod manifests;
+pub mod registry;
 pub mod release;
 pub mod service;
 pub mod smoke;
