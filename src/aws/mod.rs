@@ -17,9 +17,11 @@ mod error;
 
 pub mod bucket;
 pub mod dynamodb;
+pub mod ec2;
 pub mod ecr;
 pub mod eks;
 pub mod iam;
+mod object_version;
 pub mod rds;
 pub mod s3;
 mod secret_value;

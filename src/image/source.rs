@@ -22,7 +22,9 @@ pub fn source_hash(project: &Path, package: &Package, builder: Builder, profile:
         walk(project, Path::new("src"), &mut files)?;
         files.extend(["build.rs"].iter().map(PathBuf::from).filter(|path| project.join(path).is_file()));
     } else {
-        walk(project, &package.folder, &mut files)?;
+        for folder in with_path_dependencies(project, &package.folder)? {
+            walk(project, &folder, &mut files)?;
+        }
     }
     files.sort();
     files.dedup();
@@ -39,6 +41,43 @@ pub fn source_hash(project: &Path, package: &Package, builder: Builder, profile:
         add(&bytes);
     }
     Ok(hex::encode(hash.finalize())[..24].to_owned())
+}
+
+/// The package's folder and those of the workspace's other packages that it is built with: `NAME = { path = "../NAME" }`.
+fn with_path_dependencies(project: &Path, folder: &Path) -> Result<Vec<PathBuf>, Failure> {
+    let (mut found, mut todo) = (Vec::new(), vec![folder.to_owned()]);
+    while let Some(folder) = todo.pop() {
+        if found.contains(&folder) {
+            continue;
+        }
+        let manifest = project.join(&folder).join("Cargo.toml");
+        let text = match std::fs::read_to_string(&manifest) {
+            Ok(text) => text,
+            Err(e) if e.kind() == std::io::ErrorKind::NotFound => String::new(),
+            Err(e) => return Err(Failure::usage(format!("{} cannot be read", manifest.display())).because(e)),
+        };
+        for line in text.lines() {
+            let path = line.split_once("path = \"").and_then(|(_, rest)| rest.split_once('"')).map(|(path, _)| path);
+            // Only folders count; `[[bin]] path = "src/x.rs"` is inside the package anyway.
+            if let Some(path) = path.filter(|path| !path.ends_with(".rs")) {
+                todo.push(normal(&folder.join(path)));
+            }
+        }
+        found.push(folder);
+    }
+    Ok(found)
+}
+
+fn normal(path: &Path) -> PathBuf {
+    let mut parts = PathBuf::new();
+    for part in path.components() {
+        match part {
+            std::path::Component::ParentDir => drop(parts.pop()),
+            std::path::Component::CurDir => {}
+            part => parts.push(part),
+        }
+    }
+    parts
 }
 
 fn walk(project: &Path, folder: &Path, files: &mut Vec<PathBuf>) -> Result<(), Failure> {
@@ -80,6 +119,15 @@ mod tests {
         write("services/b/src/main.rs", "fn main() { }");
         write("services/a/target/x", "x");
         write("services/a/tests/x.rs", "x");
+        write("services/a/Cargo.toml", "[dependencies]\nshared = { path = \"../shared\" }\n");
+        write("services/shared/src/lib.rs", "");
+        let first = {
+            assert_ne!(hash(), first);
+            hash()
+        };
+        write("services/shared/src/lib.rs", "// changed");
+        assert_ne!(hash(), first);
+        let first = hash();
         assert_eq!(hash(), first);
         write("Cargo.lock", "2");
         let second = hash();

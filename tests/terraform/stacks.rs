@@ -233,6 +233,7 @@ fn written_down() -> Outcome {
                 format!("{}: its hashes would be the offline provider's", path.display())
             })?;
             if path.extension().is_some_and(|extension| extension == "tf") {
+                all.push('\n');
                 all.push_str(&fs::read_to_string(&path)?);
             }
         }
@@ -243,9 +244,14 @@ fn written_down() -> Outcome {
         })?;
         ensure(count("tags = local.default_tags\n  }") == providers, || format!("{stack}: every provider tags what it makes"))?;
         ensure(count("backend \"s3\" {}") == 1, || format!("{stack}: the state is in S3, where deployctl says"))?;
-        ensure(count("variable \"") == count("\n  description = ") - count("output \""), || {
-            format!("{stack}: every variable and output is described")
-        })?;
+        for (block, parts) in [("variable", &["description", "type", "validation"][..]), ("output", &["description"])] {
+            for declared in blocks(&all, block) {
+                for part in parts {
+                    let has = declared.lines().any(|line| line.trim_start().starts_with(part));
+                    ensure(has, || format!("{stack}: {block} \"{} has no {part}", declared.lines().next().unwrap_or_default()))?;
+                }
+            }
+        }
         let secret: Vec<&str> = all
             .lines()
             .map(str::trim)
@@ -256,4 +262,10 @@ fn written_down() -> Outcome {
         ensure(secret == allowed, || format!("{stack} writes a secret into its state: {secret:?}"))?;
     }
     Ok(())
+}
+
+/// The text of every block of a kind, from its name to its end.
+fn blocks<'a>(text: &'a str, kind: &str) -> Vec<&'a str> {
+    let start = format!("\n{kind} \"");
+    text.split(start.as_str()).skip(1).map(|rest| rest.split("\n}").next().unwrap_or(rest)).collect()
 }

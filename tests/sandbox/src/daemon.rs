@@ -10,7 +10,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    backends::{self, Parts},
+    backends::{self, Notes, Parts},
     cgroup,
     claim::write_private,
     control::{self, Request, Stage, Status},
@@ -34,9 +34,15 @@ pub async fn run(layout: Layout) -> Result<()> {
     let installed = Installed::read(&layout).context("reading what was installed")?;
     let kubernetes = Kubernetes::new(&layout, &supervisor, &installed)?;
     let stop = CancellationToken::new();
-    let parts = Parts { layout: layout.clone(), supervisor: supervisor.clone(), kubernetes, installed, stop: stop.clone() };
-    let daemon =
-        Daemon { layout: layout.clone(), supervisor: supervisor.clone(), stage: Arc::new(Mutex::new((Stage::Starting, Timestamp::now()))) };
+    let notes = Notes::default();
+    let parts =
+        Parts { notes: notes.clone(), layout: layout.clone(), supervisor: supervisor.clone(), kubernetes, installed, stop: stop.clone() };
+    let daemon = Daemon {
+        notes,
+        layout: layout.clone(),
+        supervisor: supervisor.clone(),
+        stage: Arc::new(Mutex::new((Stage::Starting, Timestamp::now()))),
+    };
 
     let control = tokio::spawn(daemon.clone().serve(control::listen(&layout)?, stop.clone()));
     tokio::spawn(kubernetes::join_records(layout.clone()));
@@ -77,6 +83,7 @@ async fn start(parts: &Parts) -> Result<()> {
 
 #[derive(Clone)]
 struct Daemon {
+    notes: Notes,
     layout: Layout,
     supervisor: Supervisor,
     stage: Arc<Mutex<(Stage, Timestamp)>>,
@@ -95,7 +102,7 @@ impl Daemon {
             stage,
             since,
             processes: self.supervisor.status(),
-            notes: backends::notes(&self.layout),
+            notes: self.notes.list(),
         }
     }
 

@@ -96,7 +96,14 @@ pub async fn set_deployer_policy(emulator: &str, policy: Option<DeployerPolicy>)
             if compact.len() > 10_240 {
                 bail!("the deployer policy has {} characters; AWS takes 10240 in a role's inline policies", compact.len());
             }
-            client.put_role_policy().role_name(DEPLOYER_ROLE).policy_name(POLICY).policy_document(compact).send().await.context("the deployer policy")?;
+            client
+                .put_role_policy()
+                .role_name(DEPLOYER_ROLE)
+                .policy_name(POLICY)
+                .policy_document(compact)
+                .send()
+                .await
+                .context("the deployer policy")?;
         }
         None => {
             let removed = client.delete_role_policy().role_name(DEPLOYER_ROLE).policy_name(POLICY).send().await;
@@ -109,7 +116,14 @@ pub async fn set_deployer_policy(emulator: &str, policy: Option<DeployerPolicy>)
 async fn person(client: &Client, file: &Path) -> Result<PersonKey> {
     accept(client.create_user().user_name(PERSON).send().await, &["EntityAlreadyExists"]).context("the user `person`")?;
     let all = serde_json::json!({"Version": "2012-10-17", "Statement": [{"Effect": "Allow", "Action": "*", "Resource": "*"}]});
-    client.put_user_policy().user_name(PERSON).policy_name("administrator").policy_document(all.to_string()).send().await.context("the person's policy")?;
+    client
+        .put_user_policy()
+        .user_name(PERSON)
+        .policy_name("administrator")
+        .policy_document(all.to_string())
+        .send()
+        .await
+        .context("the person's policy")?;
     let listed = client.list_access_keys().user_name(PERSON).send().await.context("the person's keys")?;
     let known: Option<PersonKey> = std::fs::read(file).ok().and_then(|text| serde_json::from_slice(&text).ok());
     if let Some(key) = known
@@ -118,7 +132,13 @@ async fn person(client: &Client, file: &Path) -> Result<PersonKey> {
         return Ok(key);
     }
     for stale in listed.access_key_metadata() {
-        client.delete_access_key().user_name(PERSON).set_access_key_id(stale.access_key_id().map(str::to_owned)).send().await.context("a stale key")?;
+        client
+            .delete_access_key()
+            .user_name(PERSON)
+            .set_access_key_id(stale.access_key_id().map(str::to_owned))
+            .send()
+            .await
+            .context("a stale key")?;
     }
     let made = client.create_access_key().user_name(PERSON).send().await.context("the person's key")?;
     let made = made.access_key().context("IAM answered without a key")?;
@@ -147,7 +167,8 @@ fn accept<T, E: ProvideErrorMetadata + std::error::Error + Send + Sync + 'static
 fn write_secret(file: &Path, content: &[u8]) -> Result<()> {
     let fresh = file.with_extension("new");
     std::fs::remove_file(&fresh).or_else(|e| if e.kind() == std::io::ErrorKind::NotFound { Ok(()) } else { Err(e) })?;
-    let mut out = std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(&fresh).with_context(|| fresh.display().to_string())?;
+    let mut out =
+        std::fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(&fresh).with_context(|| fresh.display().to_string())?;
     out.write_all(content)?;
     out.sync_all()?;
     std::fs::rename(&fresh, file).with_context(|| file.display().to_string())

@@ -187,6 +187,11 @@ impl Kubernetes {
         &self.inner.pki.service_account_public_pem
     }
 
+    /// Certificate and key (PEM) for the webhooks that the API server calls at 127.0.0.1; it trusts their authority, its own.
+    pub fn webhook_certificate(&self) -> Result<(String, String)> {
+        self.inner.pki.pair("webhooks")
+    }
+
     /// A client with the administrator's rights.
     pub async fn client(&self) -> Result<kube::Client> {
         self.inner.client().await

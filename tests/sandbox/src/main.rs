@@ -1,12 +1,12 @@
 //! deployctl-sandbox: parses, runs, exits.
-use std::{process::ExitCode, time::Duration};
+use std::{path::PathBuf, process::ExitCode, time::Duration};
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result};
 use clap::Parser as _;
 use deployctl_sandbox::{
     claim,
-    cli::{Cli, Command},
-    daemon, dev_cluster, down, eks_token, environment, install, kafka, report, status, up,
+    cli::{Cli, Command, StandIn},
+    daemon, dev_cluster, down, eks_token, environment, install, kafka, report, standins, status, up,
 };
 
 #[tokio::main]
@@ -65,7 +65,18 @@ async fn run(cli: Cli) -> Result<()> {
         }
         Command::EksToken(args) => eks_token::print(name, args),
         Command::Run => daemon::run(claim::existing(name)?).await,
-        Command::StandIn { which } => bail!("no stand-in {which:?} in this build"),
+        Command::StandIn { which } => {
+            let (layout, kubeconfig) = (claim::existing(name)?, kubeconfig()?);
+            match which {
+                StandIn::Alb => standins::alb::run(layout, &kubeconfig).await,
+                StandIn::ExternalSecrets => standins::external_secrets::run(layout, &kubeconfig).await,
+            }
+        }
         Command::DevCluster => dev_cluster::start(&claim::existing(name)?),
     }
+}
+
+/// The daemon hands it to its stand-ins.
+fn kubeconfig() -> Result<PathBuf> {
+    std::env::var_os("SANDBOX_KUBECONFIG").map(PathBuf::from).context("SANDBOX_KUBECONFIG is not set: the daemon starts stand-ins")
 }

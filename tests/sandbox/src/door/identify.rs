@@ -81,7 +81,8 @@ mod tests {
 
     #[test]
     fn root_keys_are_recognised_in_a_query_too() {
-        let uri: Uri = "/?Action=GetCallerIdentity&X-Amz-Credential=111122223333%2F20261122%2Fus-east-1%2Fsts%2Faws4_request".parse().unwrap();
+        let uri: Uri =
+            "/?Action=GetCallerIdentity&X-Amz-Credential=111122223333%2F20261122%2Fus-east-1%2Fsts%2Faws4_request".parse().unwrap();
         let found = Identity::of(&Method::GET, &uri, &HeaderMap::new(), None);
         assert!(found.is_root());
         assert_eq!(found.action, "GetCallerIdentity");

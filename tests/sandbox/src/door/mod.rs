@@ -70,7 +70,8 @@ pub async fn serve(door: Door, stop: CancellationToken) -> Result<()> {
         .with_state(shared);
     let mut servers = tokio::task::JoinSet::new();
     for address in listen {
-        let listener = tokio::net::TcpListener::bind(address).await.with_context(|| format!("the front door cannot listen on {address}"))?;
+        let listener =
+            tokio::net::TcpListener::bind(address).await.with_context(|| format!("the front door cannot listen on {address}"))?;
         let (router, stop) = (router.clone(), stop.clone());
         servers.spawn(async move {
             axum::serve(listener, router.into_make_service_with_connect_info::<SocketAddr>())

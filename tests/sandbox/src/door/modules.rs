@@ -24,9 +24,7 @@ pub async fn registry(State(proxy): State<Arc<Proxy>>, UrlPath(rest): UrlPath<St
     let known = |name: &str| MODULES.iter().find(|(module, _)| *module == name);
     match parts.as_slice() {
         ["terraform-aws-modules", name, "aws", "versions"] => match known(name) {
-            Some((_, version)) => {
-                axum::Json(serde_json::json!({ "modules": [{ "versions": [{ "version": version }] }] })).into_response()
-            }
+            Some((_, version)) => axum::Json(serde_json::json!({ "modules": [{ "versions": [{ "version": version }] }] })).into_response(),
             None => StatusCode::NOT_FOUND.into_response(),
         },
         ["terraform-aws-modules", name, "aws", version, "download"] if known(name).is_some_and(|(_, v)| v == version) => {
@@ -36,7 +34,9 @@ pub async fn registry(State(proxy): State<Arc<Proxy>>, UrlPath(rest): UrlPath<St
             let folder = proxy.door.project.join("tests/sandbox/modules").join(name);
             match tokio::task::spawn_blocking(move || archive(&folder)).await {
                 Ok(Ok(bytes)) => ([(header::CONTENT_TYPE, "application/x-gzip")], Body::from(bytes)).into_response(),
-                Ok(Err(error)) => (StatusCode::INTERNAL_SERVER_ERROR, format!("the module {name} cannot be packed: {error}")).into_response(),
+                Ok(Err(error)) => {
+                    (StatusCode::INTERNAL_SERVER_ERROR, format!("the module {name} cannot be packed: {error}")).into_response()
+                }
                 Err(error) => (StatusCode::INTERNAL_SERVER_ERROR, error.to_string()).into_response(),
             }
         }

@@ -74,7 +74,8 @@ async fn read_form(request: Request) -> Result<(Request, Option<bytes::Bytes>), 
 }
 
 fn body_names_action(headers: &http::HeaderMap) -> bool {
-    let starts = |name: &str, start: &str| headers.get(name).and_then(|value| value.to_str().ok()).is_some_and(|value| value.starts_with(start));
+    let starts =
+        |name: &str, start: &str| headers.get(name).and_then(|value| value.to_str().ok()).is_some_and(|value| value.starts_with(start));
     starts("content-type", "application/x-www-form-urlencoded") || starts("x-amz-target", "AWSSecurityTokenService")
 }
 
@@ -83,7 +84,10 @@ impl Proxy {
         if let Some(region) = identity.region.as_deref().filter(|region| self.switch.is_down(region)) {
             self.switch.hang(region).await;
             if self.switch.is_down(region) {
-                return (StatusCode::SERVICE_UNAVAILABLE, format!("<Error><Code>ServiceUnavailable</Code><Message>{region} does not answer</Message></Error>"))
+                return (
+                    StatusCode::SERVICE_UNAVAILABLE,
+                    format!("<Error><Code>ServiceUnavailable</Code><Message>{region} does not answer</Message></Error>"),
+                )
                     .into_response();
             }
         }
@@ -132,7 +136,11 @@ impl Proxy {
             Ok(response) => response.map(Body::new).into_response(),
             Err(error) => {
                 tracing::warn!(%error, "the emulator does not answer");
-                denial(StatusCode::SERVICE_UNAVAILABLE, "ServiceUnavailable", "The sandbox's emulator does not answer; see `deployctl sandbox status`")
+                denial(
+                    StatusCode::SERVICE_UNAVAILABLE,
+                    "ServiceUnavailable",
+                    "The sandbox's emulator does not answer; see `deployctl sandbox status`",
+                )
             }
         }
     }
@@ -146,7 +154,8 @@ fn is_registry(uri: &Uri) -> bool {
 fn refused_path(path: &str) -> Option<Response> {
     // The emulator compares decoded paths.
     let decoded = url::form_urlencoded::parse(path.as_bytes()).next().map(|(path, _)| path.into_owned()).unwrap_or_default();
-    let internal = ["/_ministack", "/_localstack", "/_sandbox", "/_aws"].iter().any(|start| decoded.starts_with(start)) || decoded == "/health";
+    let internal =
+        ["/_ministack", "/_localstack", "/_sandbox", "/_aws"].iter().any(|start| decoded.starts_with(start)) || decoded == "/health";
     internal.then(|| StatusCode::NOT_FOUND.into_response())
 }
 

@@ -48,7 +48,9 @@ pub fn verify(token: &str, issuer: Option<(String, String)>) -> Result<(), Strin
         Ok(_) => Err("Issuer does not match".to_owned()),
         Err(error) => Err(match error.kind() {
             jsonwebtoken::errors::ErrorKind::ExpiredSignature => "Token expired".to_owned(),
-            jsonwebtoken::errors::ErrorKind::InvalidIssuer => "No OpenIDConnect provider found in your account for the token's issuer".to_owned(),
+            jsonwebtoken::errors::ErrorKind::InvalidIssuer => {
+                "No OpenIDConnect provider found in your account for the token's issuer".to_owned()
+            }
             _ => "The ID Token provided is not a valid JWT. (You may see this error if you sent an Access Token)".to_owned(),
         }),
     }

@@ -59,7 +59,8 @@ pub fn admit(state: &State, caller_arn: &str) -> Option<Admitted> {
     if let Some(session) = &session {
         username = username.replace("{{SessionName}}", session).replace("{{SessionNameRaw}}", session);
     }
-    let mut groups: Vec<String> = found.entry["kubernetesGroups"].as_array().into_iter().flatten().filter_map(|g| g.as_str().map(str::to_owned)).collect();
+    let mut groups: Vec<String> =
+        found.entry["kubernetesGroups"].as_array().into_iter().flatten().filter_map(|g| g.as_str().map(str::to_owned)).collect();
     for (policy, association) in &found.policies {
         let policy = policy.strip_prefix(POLICY_START).unwrap_or(policy);
         let scope = &association["accessScope"];
@@ -99,7 +100,8 @@ fn entry(caller: &Caller, cluster: &str, arn: &str, body: &Value) -> Value {
 pub fn admit_creator(state: &mut State, caller: &Caller, cluster: &str) {
     let (arn, _) = principal_of(&caller.principal);
     let policy = format!("{POLICY_START}AmazonEKSClusterAdminPolicy");
-    let association = json!({ "policyArn": policy, "accessScope": { "type": "cluster", "namespaces": [] }, "associatedAt": now(), "modifiedAt": now() });
+    let association =
+        json!({ "policyArn": policy, "accessScope": { "type": "cluster", "namespaces": [] }, "associatedAt": now(), "modifiedAt": now() });
     let made = AccessEntry { entry: entry(caller, cluster, &arn, &json!({})), policies: BTreeMap::from([(policy, association)]) };
     state.entries.insert(arn, made);
 }
@@ -121,7 +123,9 @@ fn missing(arn: &str) -> Refusal {
 fn allowed_groups(body: &Value) -> Result<(), Refusal> {
     let mut groups = body["kubernetesGroups"].as_array().into_iter().flatten().filter_map(Value::as_str);
     match groups.find(|group| ["system:", "eks:", "aws:", "amazon:", "iam:"].iter().any(|start| group.starts_with(start))) {
-        Some(group) => Err(Refusal::parameter(format!("The kubernetes group name {group} is invalid, it cannot start with system:, eks:, aws:, amazon: or iam:"))),
+        Some(group) => Err(Refusal::parameter(format!(
+            "The kubernetes group name {group} is invalid, it cannot start with system:, eks:, aws:, amazon: or iam:"
+        ))),
         None => Ok(()),
     }
 }
@@ -181,7 +185,12 @@ pub async fn delete(Shared(eks): Shared<Arc<Eks>>, caller: Caller, Path((name, a
     Ok(axum::Json(json!({})))
 }
 
-pub async fn associate(Shared(eks): Shared<Arc<Eks>>, caller: Caller, Path((name, arn)): Path<(String, String)>, Body(body): Body) -> Answer {
+pub async fn associate(
+    Shared(eks): Shared<Arc<Eks>>,
+    caller: Caller,
+    Path((name, arn)): Path<(String, String)>,
+    Body(body): Body,
+) -> Answer {
     let policy = text(&body, "policyArn")?.to_owned();
     let short = policy.strip_prefix(POLICY_START).unwrap_or_default();
     if !POLICIES.iter().any(|(known, _)| *known == short) {
@@ -207,7 +216,11 @@ pub async fn associate(Shared(eks): Shared<Arc<Eks>>, caller: Caller, Path((name
     Ok(axum::Json(json!({ "clusterName": name, "principalArn": arn, "associatedAccessPolicy": association })))
 }
 
-pub async fn disassociate(Shared(eks): Shared<Arc<Eks>>, caller: Caller, Path((name, arn, policy)): Path<(String, String, String)>) -> Answer {
+pub async fn disassociate(
+    Shared(eks): Shared<Arc<Eks>>,
+    caller: Caller,
+    Path((name, arn, policy)): Path<(String, String, String)>,
+) -> Answer {
     eks.store.write(|state| -> Result<(), Refusal> {
         named(state, &caller, &name)?;
         let removed = found(state, &arn)?.policies.remove(&policy);
@@ -246,7 +259,10 @@ mod tests {
         let arn = "arn:aws:iam::111122223333:role/ops/deployer";
         let policy = format!("{POLICY_START}AmazonEKSEditPolicy");
         let association = json!({ "accessScope": { "type": "namespace", "namespaces": ["apps"] } });
-        state.entries.insert(arn.into(), AccessEntry { entry: entry(&caller, "c", arn, &json!({})), policies: BTreeMap::from([(policy, association)]) });
+        state.entries.insert(
+            arn.into(),
+            AccessEntry { entry: entry(&caller, "c", arn, &json!({})), policies: BTreeMap::from([(policy, association)]) },
+        );
         state
     }
 

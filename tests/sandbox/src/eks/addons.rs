@@ -37,17 +37,42 @@ struct Known {
 const ADDONS: [Known; 8] = [
     Known { name: "coredns", versions: &["v1.12.4-eksbuild.1"], kind: "networking", behind: Behind::Process(Part::Dns) },
     Known { name: "kube-proxy", versions: &["v1.34.0-eksbuild.4"], kind: "networking", behind: Behind::Process(Part::Proxy) },
-    Known { name: "vpc-cni", versions: &["v1.20.4-eksbuild.1"], kind: "networking", behind: Behind::StandIn("the CNI plugins bridge and host-local") },
+    Known {
+        name: "vpc-cni",
+        versions: &["v1.20.4-eksbuild.1"],
+        kind: "networking",
+        behind: Behind::StandIn("the CNI plugins bridge and host-local"),
+    },
     Known {
         name: "eks-pod-identity-agent",
         versions: &["v1.3.9-eksbuild.3"],
         kind: "security",
         behind: Behind::Nothing("its image can't be had offline; roles for service accounts work by web identity"),
     },
-    Known { name: "aws-ebs-csi-driver", versions: &["v1.51.0-eksbuild.1"], kind: "storage", behind: Behind::Nothing("there are no EBS volumes in a sandbox") },
-    Known { name: "metrics-server", versions: &["v0.8.0-eksbuild.2"], kind: "observability", behind: Behind::Nothing("its image can't be had offline") },
-    Known { name: "snapshot-controller", versions: &["v8.3.0-eksbuild.1"], kind: "storage", behind: Behind::Nothing("there are no volumes to take snapshots of") },
-    Known { name: "amazon-cloudwatch-observability", versions: &["v4.5.0-eksbuild.1"], kind: "observability", behind: Behind::Nothing("its image can't be had offline") },
+    Known {
+        name: "aws-ebs-csi-driver",
+        versions: &["v1.51.0-eksbuild.1"],
+        kind: "storage",
+        behind: Behind::Nothing("there are no EBS volumes in a sandbox"),
+    },
+    Known {
+        name: "metrics-server",
+        versions: &["v0.8.0-eksbuild.2"],
+        kind: "observability",
+        behind: Behind::Nothing("its image can't be had offline"),
+    },
+    Known {
+        name: "snapshot-controller",
+        versions: &["v8.3.0-eksbuild.1"],
+        kind: "storage",
+        behind: Behind::Nothing("there are no volumes to take snapshots of"),
+    },
+    Known {
+        name: "amazon-cloudwatch-observability",
+        versions: &["v4.5.0-eksbuild.1"],
+        kind: "observability",
+        behind: Behind::Nothing("its image can't be had offline"),
+    },
 ];
 
 fn known(name: &str) -> Result<&'static Known, Refusal> {
@@ -70,7 +95,8 @@ impl Eks {
         if settled {
             document["status"] = json!(if issue.is_some() { "DEGRADED" } else { "ACTIVE" });
         }
-        let issues: Vec<Value> = issue.into_iter().map(|(code, message)| json!({ "code": code, "message": message, "resourceIds": [name] })).collect();
+        let issues: Vec<Value> =
+            issue.into_iter().map(|(code, message)| json!({ "code": code, "message": message, "resourceIds": [name] })).collect();
         document["health"] = json!({ "issues": issues });
         document
     }
@@ -165,7 +191,8 @@ pub async fn list(Shared(eks): Shared<Arc<Eks>>, caller: Caller, Path(name): Pat
 pub async fn delete(Shared(eks): Shared<Arc<Eks>>, caller: Caller, Path((name, addon)): Path<(String, String)>) -> Answer {
     let document = eks.store.write(|state| -> Result<Value, Refusal> {
         named(state, &caller, &name)?;
-        let document = state.addons.get_mut(&addon).ok_or_else(|| Refusal::not_found(format!("No addon: {addon} found in cluster: {name}")))?;
+        let document =
+            state.addons.get_mut(&addon).ok_or_else(|| Refusal::not_found(format!("No addon: {addon} found in cluster: {name}")))?;
         document["status"] = json!("DELETING");
         Ok(document.clone())
     })?;
@@ -183,10 +210,16 @@ pub async fn delete(Shared(eks): Shared<Arc<Eks>>, caller: Caller, Path((name, a
     Ok(axum::Json(json!({ "addon": document })))
 }
 
-pub async fn update(Shared(eks): Shared<Arc<Eks>>, caller: Caller, Path((name, addon)): Path<(String, String)>, Body(body): Body) -> Answer {
+pub async fn update(
+    Shared(eks): Shared<Arc<Eks>>,
+    caller: Caller,
+    Path((name, addon)): Path<(String, String)>,
+    Body(body): Body,
+) -> Answer {
     let update = eks.store.write(|state| -> Result<Value, Refusal> {
         active(state, &caller, &name)?;
-        let document = state.addons.get_mut(&addon).ok_or_else(|| Refusal::not_found(format!("No addon: {addon} found in cluster: {name}")))?;
+        let document =
+            state.addons.get_mut(&addon).ok_or_else(|| Refusal::not_found(format!("No addon: {addon} found in cluster: {name}")))?;
         let mut params = Vec::new();
         for field in ["addonVersion", "serviceAccountRoleArn", "configurationValues"] {
             if !body[field].is_null() {

@@ -53,7 +53,8 @@ fn wanted(state: &State) -> BTreeSet<(String, Option<String>)> {
 pub async fn admin(eks: &Eks) -> Result<Client> {
     let file = eks.runtime.admin_kubeconfig();
     let kubeconfig = Kubeconfig::read_from(&file).with_context(|| format!("the administrator's kubeconfig {}", file.display()))?;
-    let config = kube::Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default()).await.context("the administrator's kubeconfig")?;
+    let config =
+        kube::Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default()).await.context("the administrator's kubeconfig")?;
     Client::try_from(config).context("a Kubernetes client")
 }
 
@@ -68,7 +69,10 @@ async fn apply(eks: &Eks, applied: &mut BTreeSet<(String, Option<String>)>) -> R
         "apiVersion": "rbac.authorization.k8s.io/v1", "kind": "ClusterRole", "metadata": { "name": "eks:admin-view" },
         "rules": [{ "apiGroups": ["*"], "resources": ["*"], "verbs": ["get", "list", "watch"] }],
     });
-    Api::<ClusterRole>::all(client.clone()).patch("eks:admin-view", &force, &Patch::Apply(&view_all)).await.context("ClusterRole eks:admin-view")?;
+    Api::<ClusterRole>::all(client.clone())
+        .patch("eks:admin-view", &force, &Patch::Apply(&view_all))
+        .await
+        .context("ClusterRole eks:admin-view")?;
     for (policy, namespace) in missing {
         let Some((_, role)) = POLICIES.iter().find(|(known, _)| *known == policy) else { continue };
         let name = format!("eks:access-policy:{policy}");

@@ -39,7 +39,9 @@ pub async fn create(Shared(eks): Shared<Arc<Eks>>, caller: Caller, Body(body): B
     let name = text(&body, "name")?.to_owned();
     let valid = name.len() <= 100 && name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-' || b == b'_');
     if !valid {
-        return Err(Refusal::parameter("The cluster name can contain only alphanumeric characters (case-sensitive), hyphens and underscores"));
+        return Err(Refusal::parameter(
+            "The cluster name can contain only alphanumeric characters (case-sensitive), hyphens and underscores",
+        ));
     }
     let role = text(&body, "roleArn")?;
     let subnets: Vec<&str> = body["resourcesVpcConfig"]["subnetIds"].as_array().into_iter().flatten().filter_map(Value::as_str).collect();
@@ -50,7 +52,9 @@ pub async fn create(Shared(eks): Shared<Arc<Eks>>, caller: Caller, Body(body): B
         Some(cluster) if cluster["name"] == name.as_str() && state.region == caller.region => {
             Err(Refusal::in_use(format!("Cluster already exists with name: {name}")))
         }
-        Some(cluster) => Err(Refusal::limit(format!("A sandbox runs one cluster, and {} is it: there is one node's machine behind it", cluster["name"]))),
+        Some(cluster) => {
+            Err(Refusal::limit(format!("A sandbox runs one cluster, and {} is it: there is one node's machine behind it", cluster["name"])))
+        }
         None => Ok(()),
     })?;
     let version = body["version"].as_str().unwrap_or("1.34");
@@ -189,7 +193,8 @@ fn public(cluster: &Value) -> Value {
 pub async fn list(Shared(eks): Shared<Arc<Eks>>, caller: Caller, Query(page): Query<Page>) -> Answer {
     page.of(
         "clusters",
-        eks.store.read(|state| state.cluster.iter().filter(|_| state.region == caller.region).map(|cluster| cluster["name"].clone()).collect()),
+        eks.store
+            .read(|state| state.cluster.iter().filter(|_| state.region == caller.region).map(|cluster| cluster["name"].clone()).collect()),
     )
 }
 
@@ -269,7 +274,10 @@ pub async fn update_version(Shared(eks): Shared<Arc<Eks>>, caller: Caller, Path(
         if cluster["version"] == wanted {
             return Err(Refusal::parameter(format!("Cluster is already at the desired configuration with version {wanted}")));
         }
-        Err(Refusal::parameter(format!("Unsupported Kubernetes minor version update from {} to {wanted}: the sandbox has one version", cluster["version"])))
+        Err(Refusal::parameter(format!(
+            "Unsupported Kubernetes minor version update from {} to {wanted}: the sandbox has one version",
+            cluster["version"]
+        )))
     })
 }
 
@@ -290,7 +298,10 @@ impl Eks {
         let form = [
             ("Action", "CreateSecurityGroup"),
             ("GroupName", name.as_str()),
-            ("GroupDescription", "EKS created security group applied to ENI that is attached to EKS Control Plane master nodes, as well as any managed workloads."),
+            (
+                "GroupDescription",
+                "EKS created security group applied to ENI that is attached to EKS Control Plane master nodes, as well as any managed workloads.",
+            ),
             ("VpcId", vpc),
             ("TagSpecification.1.ResourceType", "security-group"),
             ("TagSpecification.1.Tag.1.Key", &owner),

@@ -51,14 +51,19 @@ impl Eks {
 
     /// The OIDC issuer and the key of the cluster's service account tokens, when there is a cluster.
     pub fn issuer_key(&self) -> Option<(String, String)> {
-        let issuer = self.store.read(|state| state.cluster.as_ref().and_then(|c| c["identity"]["oidc"]["issuer"].as_str().map(str::to_owned)))?;
+        let issuer =
+            self.store.read(|state| state.cluster.as_ref().and_then(|c| c["identity"]["oidc"]["issuer"].as_str().map(str::to_owned)))?;
         Some((issuer, self.runtime.service_account_public_key_pem()?))
     }
 }
 
 /// The role of the node group, for containerd's pulls; read from the state file, as the front door has nothing else of EKS.
 pub fn node_role(state: &Path) -> Option<String> {
-    store::State::read(&state.join("eks/state.json")).ok()?.nodegroups.values().find_map(|group| group["nodeRole"].as_str().map(str::to_owned))
+    store::State::read(&state.join("eks/state.json"))
+        .ok()?
+        .nodegroups
+        .values()
+        .find_map(|group| group["nodeRole"].as_str().map(str::to_owned))
 }
 
 /// The EKS API, paths as AWS has them; the caller is in the `x-sandbox-*` headers, authenticated and authorized.

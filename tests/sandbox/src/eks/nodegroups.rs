@@ -156,7 +156,8 @@ pub async fn delete(Shared(eks): Shared<Arc<Eks>>, caller: Caller, Path((name, g
             Err(error) => eks.store.note(|state| {
                 if let Some(document) = state.nodegroups.get_mut(&group) {
                     document["status"] = json!("DELETE_FAILED");
-                    document["health"] = json!({ "issues": [{ "code": "InternalFailure", "message": format!("{error:#}"), "resourceIds": [] }] });
+                    document["health"] =
+                        json!({ "issues": [{ "code": "InternalFailure", "message": format!("{error:#}"), "resourceIds": [] }] });
                 }
             }),
         }
@@ -164,7 +165,12 @@ pub async fn delete(Shared(eks): Shared<Arc<Eks>>, caller: Caller, Path((name, g
     Ok(axum::Json(json!({ "nodegroup": document })))
 }
 
-pub async fn update_config(Shared(eks): Shared<Arc<Eks>>, caller: Caller, Path((name, group)): Path<(String, String)>, Body(body): Body) -> Answer {
+pub async fn update_config(
+    Shared(eks): Shared<Arc<Eks>>,
+    caller: Caller,
+    Path((name, group)): Path<(String, String)>,
+    Body(body): Body,
+) -> Answer {
     let update = eks.store.write(|state| -> Result<Value, Refusal> {
         active(state, &caller, &name)?;
         let document = found(state, &group)?;
@@ -192,7 +198,12 @@ pub async fn update_config(Shared(eks): Shared<Arc<Eks>>, caller: Caller, Path((
     Ok(axum::Json(json!({ "update": update })))
 }
 
-pub async fn update_version(Shared(eks): Shared<Arc<Eks>>, caller: Caller, Path((name, group)): Path<(String, String)>, Body(body): Body) -> Answer {
+pub async fn update_version(
+    Shared(eks): Shared<Arc<Eks>>,
+    caller: Caller,
+    Path((name, group)): Path<(String, String)>,
+    Body(body): Body,
+) -> Answer {
     let update = eks.store.write(|state| -> Result<Value, Refusal> {
         let version = active(state, &caller, &name)?["version"].clone();
         if body["version"].is_string() && body["version"] != version {

@@ -78,7 +78,9 @@ pub fn presigned(token: &str, hosts: &[String], now: jiff::Timestamp) -> Result<
     if !(0..=LIFE).contains(&expires) {
         return Err("a token lives 15 minutes at most".to_owned());
     }
-    let signed = jiff::fmt::strtime::parse("%Y%m%dT%H%M%SZ", value("X-Amz-Date")?).and_then(|parsed| parsed.to_datetime()).map_err(|_| "X-Amz-Date is not a time")?;
+    let signed = jiff::fmt::strtime::parse("%Y%m%dT%H%M%SZ", value("X-Amz-Date")?)
+        .and_then(|parsed| parsed.to_datetime())
+        .map_err(|_| "X-Amz-Date is not a time")?;
     let signed = signed.to_zoned(jiff::tz::TimeZone::UTC).map_err(|_| "X-Amz-Date is not a time")?.timestamp();
     let age = now.as_second() - signed.as_second();
     if !(-LIFE..=LIFE).contains(&age) {
@@ -96,11 +98,7 @@ impl Eks {
         if cluster.is_empty() {
             return Err("there is no cluster".to_owned());
         }
-        let hosts = [
-            format!("{}:4566", self.layout.node_address()),
-            "sts.amazonaws.com".to_owned(),
-            format!("sts.{region}.amazonaws.com"),
-        ];
+        let hosts = [format!("{}:4566", self.layout.node_address()), "sts.amazonaws.com".to_owned(), format!("sts.{region}.amazonaws.com")];
         let url = presigned(token, &hosts, jiff::Timestamp::now())?;
         let arn = self.who_signed(&url, &cluster).await?;
         let admitted = self.store.read(|state| access::admit(state, &arn)).ok_or_else(|| format!("{arn} has no access entry"))?;
@@ -115,7 +113,8 @@ impl Eks {
         };
         let target = format!("http://{}/?{}", self.root.emulator(), url.query().unwrap_or_default());
         let client = reqwest::Client::builder().timeout(Duration::from_secs(5)).no_proxy().build().map_err(|error| error.to_string())?;
-        let answer = client.get(target).header("host", host).header("x-k8s-aws-id", cluster).send().await.map_err(|error| error.to_string())?;
+        let answer =
+            client.get(target).header("host", host).header("x-k8s-aws-id", cluster).send().await.map_err(|error| error.to_string())?;
         let status = answer.status();
         let text = answer.text().await.map_err(|error| error.to_string())?;
         if !status.is_success() {

@@ -31,8 +31,13 @@ pub async fn serve(eks: Arc<Eks>, webhooks: Webhooks, stop: CancellationToken) -
         .with_single_cert(chain.context("the webhooks' certificate")?, key)
         .context("the webhooks' certificate")?;
     let acceptor = tokio_rustls::TlsAcceptor::from(Arc::new(config));
-    let router = Router::new().route("/token", post(token_webhook::review)).route("/pod-identity", post(pod_identity_webhook::review)).with_state(eks);
-    let listener = tokio::net::TcpListener::bind(webhooks.listen).await.with_context(|| format!("the webhooks cannot listen on {}", webhooks.listen))?;
+    let router = Router::new()
+        .route("/token", post(token_webhook::review))
+        .route("/pod-identity", post(pod_identity_webhook::review))
+        .with_state(eks);
+    let listener = tokio::net::TcpListener::bind(webhooks.listen)
+        .await
+        .with_context(|| format!("the webhooks cannot listen on {}", webhooks.listen))?;
     loop {
         let stream = tokio::select! {
             () = stop.cancelled() => return Ok(()),
@@ -51,7 +56,8 @@ pub async fn serve(eks: Arc<Eks>, webhooks: Webhooks, stop: CancellationToken) -
                 Err(error) => return tracing::debug!(%error, "a webhook handshake"),
             };
             let service = hyper_util::service::TowerToHyperService::new(router);
-            let served = hyper_util::server::conn::auto::Builder::new(TokioExecutor::new()).serve_connection(TokioIo::new(stream), service).await;
+            let served =
+                hyper_util::server::conn::auto::Builder::new(TokioExecutor::new()).serve_connection(TokioIo::new(stream), service).await;
             if let Err(error) = served {
                 tracing::debug!("a webhook connection: {error}");
             }

@@ -74,7 +74,7 @@ fn token_webhook(kubernetes: &Inner) -> serde_json::Value {
         "kind": "Config",
         "clusters": [{ "name": "eks", "cluster": {
             "server": format!("https://{}/token", Layout::WEBHOOKS),
-            "certificate-authority": kubernetes.pki.webhooks(),
+            "certificate-authority": kubernetes.pki.file("ca.crt"),
         } }],
         "users": [{ "name": "apiserver", "user": {} }],
         "contexts": [{ "name": "eks", "context": { "cluster": "eks", "user": "apiserver" } }],

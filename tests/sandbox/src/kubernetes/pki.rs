@@ -42,6 +42,7 @@ impl Pki {
         let ca_pem = read(&folder.join("ca.crt"))?;
         let node = super::node_name(layout);
         let address = |a: Ipv4Addr| SanType::IpAddress(a.into());
+        let loopback = [address(Ipv4Addr::LOCALHOST), dns("localhost")?];
         let api_server = [
             address(Ipv4Addr::LOCALHOST),
             address(layout.node_address()),
@@ -56,6 +57,7 @@ impl Pki {
         let node_user = format!("system:node:{node}");
         let leaves = [
             ("apiserver", "kube-apiserver", Purpose::Server(&api_server)),
+            ("webhooks", "deployctl-sandbox", Purpose::Server(&loopback)),
             ("kubelet-serving", node_user.as_str(), Purpose::Server(&kubelet)),
             ("kubelet-client", super::bootstrap::KUBELET_CLIENT, Purpose::Client { group: None }),
             ("admin", "sandbox-admin", Purpose::Client { group: Some("system:masters") }),
@@ -86,10 +88,9 @@ impl Pki {
         self.folder.join(format!("{user}.kubeconfig"))
     }
 
-    /// What the API server trusts its webhooks by: the certificate that they wrote before anything was started.
-    pub fn webhooks(&self) -> PathBuf {
-        let own = self.file("webhooks.crt");
-        if own.exists() { own } else { self.file("ca.crt") }
+    /// Certificate and key, PEM.
+    pub fn pair(&self, name: &str) -> Result<(String, String)> {
+        Ok((read(&self.file(&format!("{name}.crt")))?, read(&self.file(&format!("{name}.key")))?))
     }
 }
 

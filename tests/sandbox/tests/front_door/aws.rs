@@ -1,11 +1,11 @@
 //! Signed requests to the front door, as an SDK sends them.
 use std::{net::SocketAddr, time::SystemTime};
 
+use aws_sdk_sts::config::Credentials;
 use aws_sigv4::{
     http_request::{SignableBody, SignableRequest, SigningSettings, sign},
     sign::v4,
 };
-use aws_sdk_sts::config::Credentials;
 
 /// Who signs.
 #[derive(Clone)]
@@ -40,7 +40,13 @@ impl<'a> Call<'a> {
         Self { service, method, path, headers: vec![("content-type", "application/json")], body: body.to_owned() }
     }
     pub fn query(service: &'a str, form: &str) -> Self {
-        Self { service, method: "POST", path: "/", headers: vec![("content-type", "application/x-www-form-urlencoded")], body: form.to_owned() }
+        Self {
+            service,
+            method: "POST",
+            path: "/",
+            headers: vec![("content-type", "application/x-www-form-urlencoded")],
+            body: form.to_owned(),
+        }
     }
     pub fn target(service: &'a str, target: &'a str, body: &str) -> Self {
         let headers = vec![("content-type", "application/x-amz-json-1.1"), ("x-amz-target", target)];

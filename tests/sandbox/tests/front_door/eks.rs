@@ -26,7 +26,8 @@ impl Stack {
         );
         let made = self.eks("POST", "/clusters", &body).await;
         assert_eq!(made.status, 200, "{}", made.text);
-        until("the cluster to be ACTIVE", || async { self.eks("GET", "/clusters/c", "").await.json()["cluster"]["status"] == "ACTIVE" }).await;
+        until("the cluster to be ACTIVE", || async { self.eks("GET", "/clusters/c", "").await.json()["cluster"]["status"] == "ACTIVE" })
+            .await;
         made.json()["cluster"].clone()
     }
 }
@@ -39,7 +40,13 @@ async fn a_cluster_from_creation_to_deletion() {
     assert_eq!(made["status"], "CREATING");
     let issuer = made["identity"]["oidc"]["issuer"].as_str().unwrap();
     assert!(issuer.starts_with("https://oidc.eks.us-east-1.amazonaws.com/id/") && issuer.len() == 44 + 32, "{issuer}");
-    let second = stack.eks("POST", "/clusters", r#"{"name":"d","roleArn":"arn:aws:iam::111122223333:role/c","resourcesVpcConfig":{"subnetIds":["a","b"]}}"#).await;
+    let second = stack
+        .eks(
+            "POST",
+            "/clusters",
+            r#"{"name":"d","roleArn":"arn:aws:iam::111122223333:role/c","resourcesVpcConfig":{"subnetIds":["a","b"]}}"#,
+        )
+        .await;
     assert_eq!(second.headers["x-amzn-errortype"], "ResourceLimitExceededException", "{}", second.text);
 
     let group = r#"{"nodegroupName":"main","nodeRole":"arn:aws:iam::111122223333:role/n","subnets":["a"]}"#;
@@ -48,7 +55,8 @@ async fn a_cluster_from_creation_to_deletion() {
         let body = format!(r#"{{"addonName":"{addon}"}}"#);
         assert_eq!(stack.eks("POST", "/clusters/c/addons", &body).await.status, 200);
     }
-    until("the node", || async { stack.eks("GET", "/clusters/c/node-groups/main", "").await.json()["nodegroup"]["status"] == "ACTIVE" }).await;
+    until("the node", || async { stack.eks("GET", "/clusters/c/node-groups/main", "").await.json()["nodegroup"]["status"] == "ACTIVE" })
+        .await;
     for (addon, status) in [("coredns", "ACTIVE"), ("vpc-cni", "ACTIVE"), ("metrics-server", "DEGRADED")] {
         let path = format!("/clusters/c/addons/{addon}");
         until(addon, || async { stack.eks("GET", &path, "").await.json()["addon"]["status"] == status }).await;

@@ -13,7 +13,13 @@ async fn a_denial_names_the_action_and_the_resource() {
     let deployer = deployer(stack.door, &stack.person).await;
     let eks = Call::rest("eks", "GET", "/clusters/deployctl-sandbox", "").send(stack.door, &deployer).await;
     assert_eq!(eks.status, 403, "{}", eks.text);
-    assert!(eks.text.contains("not authorized to perform: eks:DescribeCluster on resource: arn:aws:eks:us-east-1:111122223333:cluster/deployctl-sandbox"), "{}", eks.text);
+    assert!(
+        eks.text.contains(
+            "not authorized to perform: eks:DescribeCluster on resource: arn:aws:eks:us-east-1:111122223333:cluster/deployctl-sandbox"
+        ),
+        "{}",
+        eks.text
+    );
     let rds = Call::query("rds", "Action=DescribeDBInstances&Version=2014-10-31").send(stack.door, &deployer).await;
     assert_eq!(rds.status, 403);
     assert!(rds.text.contains("rds:DescribeDBInstances on resource: arn:aws:rds:us-east-1:111122223333:db:*"), "{}", rds.text);

@@ -23,7 +23,8 @@ impl Push<'_> {
         let begun = answer(client().post(format!("{base}/v2/app/blobs/uploads/")).header("authorization", &self.login)).await;
         assert_eq!(begun.status, 202, "{}", begun.text);
         let location = begun.headers["location"].to_str().unwrap();
-        let done = answer(client().put(format!("{base}{location}?digest={digest}")).header("authorization", &self.login).body(content)).await;
+        let done =
+            answer(client().put(format!("{base}{location}?digest={digest}")).header("authorization", &self.login).body(content)).await;
         assert_eq!(done.status, 201, "{}", done.text);
         let head = client().head(format!("{base}/v2/app/blobs/{digest}")).header("authorization", &self.login).send().await.unwrap();
         assert_eq!((head.status().as_u16(), head.headers()["content-length"].to_str().unwrap()), (200, content.len().to_string().as_str()));
@@ -32,7 +33,8 @@ impl Push<'_> {
 
     async fn manifest(&self, reference: &str, text: &str) -> u16 {
         let url = format!("http://{}/v2/app/manifests/{reference}", self.stack.door);
-        let request = client().put(url).header("authorization", &self.login).header("content-type", "application/vnd.oci.image.manifest.v1+json");
+        let request =
+            client().put(url).header("authorization", &self.login).header("content-type", "application/vnd.oci.image.manifest.v1+json");
         answer(request.body(text.to_owned())).await.status
     }
 }
@@ -60,7 +62,10 @@ async fn push_pull_and_the_rules_between() {
     assert_eq!(push.manifest("one", &manifest(&layer)).await, 201);
     assert_eq!(push.manifest("one", &format!("{} ", manifest(&layer))).await, 400, "an immutable tag");
     assert_eq!(push.manifest("two", &manifest(&layer)).await, 201);
-    let shown = ecr("AmazonEC2ContainerRegistry_V20150921.DescribeImages", r#"{"repositoryName":"app"}"#).send(stack.door, &stack.person).await.json();
+    let shown = ecr("AmazonEC2ContainerRegistry_V20150921.DescribeImages", r#"{"repositoryName":"app"}"#)
+        .send(stack.door, &stack.person)
+        .await
+        .json();
     assert_eq!(shown["imageDetails"][0]["imageSizeInBytes"], 7);
     assert_eq!(shown["imageDetails"][0]["imageTags"].as_array().unwrap().len(), 2);
 
@@ -68,7 +73,10 @@ async fn push_pull_and_the_rules_between() {
     for (tag, left) in [("one", 1), ("two", 0)] {
         let body = format!(r#"{{"repositoryName":"app","imageIds":[{{"imageTag":"{tag}"}}]}}"#);
         Call::target("ecr", "AmazonEC2ContainerRegistry_V20150921.BatchDeleteImage", &body).send(stack.door, &stack.person).await;
-        let shown = ecr("AmazonEC2ContainerRegistry_V20150921.DescribeImages", r#"{"repositoryName":"app"}"#).send(stack.door, &stack.person).await.json();
+        let shown = ecr("AmazonEC2ContainerRegistry_V20150921.DescribeImages", r#"{"repositoryName":"app"}"#)
+            .send(stack.door, &stack.person)
+            .await
+            .json();
         assert_eq!(shown["imageDetails"].as_array().unwrap().len(), left);
     }
 }
@@ -92,10 +100,12 @@ async fn the_node_pulls_with_its_role_and_cannot_push() {
     std::fs::write(stack.folder.path().join("eks/state.json"), state).unwrap();
     assert_eq!(answer(client().get(&url)).await.status, 403, "a role that may nothing");
     let trust = "%7B%22Version%22%3A%222012-10-17%22%2C%22Statement%22%3A%5B%5D%7D";
-    let iam = |form: String| async { Call::query("iam", &form).send(stack.door, &stack.person).await };
+    let (door, person) = (stack.door, stack.person.clone());
+    let iam = async |form: String| Call::query("iam", &form).send(door, &person).await;
     let made = iam(format!("Action=CreateRole&Version=2010-05-08&RoleName=node&AssumeRolePolicyDocument={trust}")).await;
     assert_eq!(element(&made.text, "RoleName"), "node");
-    let attached = "Action=AttachRolePolicy&Version=2010-05-08&RoleName=node&PolicyArn=arn:aws:iam::aws:policy/AmazonEC2ContainerRegistryReadOnly";
+    let attached =
+        "Action=AttachRolePolicy&Version=2010-05-08&RoleName=node&PolicyArn=arn:aws:iam::aws:policy/AmazonEC2ContainerRegistryReadOnly";
     assert_eq!(iam(attached.to_owned()).await.status, 200);
     let pulled = answer(client().get(&url)).await;
     assert_eq!((pulled.status, pulled.text.as_str()), (200, manifest.as_str()));

@@ -67,7 +67,6 @@ pub struct Stack {
     pub emulator: SocketAddr,
     pub person: Key,
     pub switches: Arc<Switches>,
-    pub eks: Arc<Eks>,
     backends: SocketAddr,
     process: Child,
     stop: CancellationToken,
@@ -79,7 +78,8 @@ fn free() -> SocketAddr {
 
 fn python() -> Option<PathBuf> {
     let cache = std::env::var("HOME").map(|home| PathBuf::from(home).join(".cache/deployctl/ministack")).ok();
-    let cached = cache.and_then(|cache| std::fs::read_dir(cache).ok()?.flatten().map(|version| version.path().join("bin/python")).find(|p| p.exists()));
+    let cached = cache
+        .and_then(|cache| std::fs::read_dir(cache).ok()?.flatten().map(|version| version.path().join("bin/python")).find(|p| p.exists()));
     let named = std::env::var_os("DEPLOYCTL_MINISTACK_PYTHON").map(PathBuf::from);
     named.or(cached).or_else(|| Some(PathBuf::from("/tmp/w/ms/bin/python")).filter(|path| path.exists()))
 }
@@ -120,7 +120,7 @@ impl Stack {
         tokio::spawn(door::serve(front, stop.clone()));
         wait_for(door).await;
         let person = Key { id: key.access_key_id, secret: key.secret_access_key, token: None };
-        Some(Self { folder, door, emulator, person, switches, eks, backends, process, stop })
+        Some(Self { folder, door, emulator, person, switches, backends, process, stop })
     }
 
     /// kill -9 and a new start on the same state.

@@ -53,7 +53,10 @@ async fn only_the_right_token_opens_the_role() {
         "Condition": {"StringEquals": {format!("{host}:sub"): SUBJECT, format!("{host}:aud"): "sts.amazonaws.com"}}}]});
     let trust: String = url::form_urlencoded::byte_serialize(trust.to_string().as_bytes()).collect();
     for form in [
-        format!("Action=CreateOpenIDConnectProvider&Url={url}&ClientIDList.member.1=sts.amazonaws.com&ThumbprintList.member.1={}", "a".repeat(40)),
+        format!(
+            "Action=CreateOpenIDConnectProvider&Url={url}&ClientIDList.member.1=sts.amazonaws.com&ThumbprintList.member.1={}",
+            "a".repeat(40)
+        ),
         format!("Action=CreateRole&RoleName=uploader&AssumeRolePolicyDocument={trust}"),
     ] {
         let made = Call::query("iam", &format!("{form}&Version=2010-05-08")).send(stack.door, &stack.person).await;
@@ -64,7 +67,10 @@ async fn only_the_right_token_opens_the_role() {
 
     let (other, _) = rsa();
     let forged = Issuer { url: url.clone(), key: EncodingKey::from_rsa_pem(other.as_bytes()).unwrap() };
-    let foreign = Issuer { url: "https://oidc.eks.us-east-1.amazonaws.com/id/OTHER".into(), key: EncodingKey::from_rsa_pem(private.as_bytes()).unwrap() };
+    let foreign = Issuer {
+        url: "https://oidc.eks.us-east-1.amazonaws.com/id/OTHER".into(),
+        key: EncodingKey::from_rsa_pem(private.as_bytes()).unwrap(),
+    };
     for (token, code) in [
         (forged.token(SUBJECT, "sts.amazonaws.com", 600), "InvalidIdentityToken"),
         (foreign.token(SUBJECT, "sts.amazonaws.com", 600), "InvalidIdentityToken"),

@@ -113,7 +113,10 @@ async fn put_up(place: &Place) -> Result<()> {
 /// Runs `ip`; `harmless` is the complaint that means it is done already.
 async fn ip(arguments: &[&str], harmless: &str) -> Result<()> {
     let run = tokio::process::Command::new("ip").args(arguments).output();
-    let output = tokio::time::timeout(std::time::Duration::from_secs(5), run).await.context("`ip` did not end in 5 s")?.context("`ip` cannot be run")?;
+    let output = tokio::time::timeout(std::time::Duration::from_secs(5), run)
+        .await
+        .context("`ip` did not end in 5 s")?
+        .context("`ip` cannot be run")?;
     let complaint = String::from_utf8_lossy(&output.stderr);
     // iproute2 words the same complaint in two ways, by version.
     let done = complaint.contains(harmless) || complaint.contains("Address already assigned") || complaint.contains("Address not found");

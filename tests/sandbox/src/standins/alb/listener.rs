@@ -70,7 +70,8 @@ pub async fn start(address: SocketAddr, routing: Routing) -> Result<Listener> {
     connector.set_nodelay(true);
     let client = Client::builder(TokioExecutor::new()).pool_idle_timeout(IDLE).build(connector);
     let (health, stop) = (Health::default(), CancellationToken::new());
-    let balancer = Arc::new(Balancer { routing: receiver.clone(), health: health.clone(), client, turn: AtomicUsize::new(0), port: address.port() });
+    let balancer =
+        Arc::new(Balancer { routing: receiver.clone(), health: health.clone(), client, turn: AtomicUsize::new(0), port: address.port() });
     let service = Router::new().fallback(any(pass)).with_state(balancer).into_make_service_with_connect_info::<SocketAddr>();
     let ended = stop.clone();
     tokio::spawn(async move {
@@ -139,7 +140,10 @@ async fn check_health(mut routing: watch::Receiver<Arc<Routing>>, health: Health
         let all: BTreeSet<SocketAddr> = now.targets.values().flatten().copied().collect();
         health.keep(&all);
         let checks = all.iter().map(|target| {
-            let request = client.get(format!("http://{target}{}", now.check.path)).timeout(now.check.timeout).header("user-agent", "ELB-HealthChecker/2.0");
+            let request = client
+                .get(format!("http://{target}{}", now.check.path))
+                .timeout(now.check.timeout)
+                .header("user-agent", "ELB-HealthChecker/2.0");
             let check = &now.check;
             async move { (*target, request.send().await.is_ok_and(|answer| check.accepts(answer.status().as_u16()))) }
         });

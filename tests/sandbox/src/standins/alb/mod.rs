@@ -167,7 +167,8 @@ impl Controller {
         for backend in rules.backends() {
             let service = self.watched.services.get(&ObjectRef::new(&backend.service).within(namespace));
             let of_service = |slice: &&Arc<EndpointSlice>| {
-                slice.namespace().as_deref() == Some(namespace) && slice.labels().get("kubernetes.io/service-name") == Some(&backend.service)
+                slice.namespace().as_deref() == Some(namespace)
+                    && slice.labels().get("kubernetes.io/service-name") == Some(&backend.service)
             };
             let slices: Vec<Arc<EndpointSlice>> = slices.iter().filter(of_service).cloned().collect();
             all.insert(backend.clone(), targets::ready(backend, service.as_deref(), &slices));

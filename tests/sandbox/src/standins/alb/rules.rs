@@ -115,9 +115,7 @@ mod tests {
     use super::*;
 
     fn rules() -> Rules {
-        let path = |path: &str, kind: &str, service: &str| {
-            serde_json::json!({ "path": path, "pathType": kind, "backend": { "service": { "name": service, "port": { "number": 80 } } } })
-        };
+        let path = |path: &str, kind: &str, service: &str| serde_json::json!({ "path": path, "pathType": kind, "backend": { "service": { "name": service, "port": { "number": 80 } } } });
         let ingress = serde_json::json!({ "metadata": {}, "spec": { "rules": [
             { "http": { "paths": [path("/", "Prefix", "all"), path("/v1", "Prefix", "v1"), path("/v1/exact", "Exact", "exact")] } },
             { "host": "a.example", "http": { "paths": [path("/*", "ImplementationSpecific", "host")] } },

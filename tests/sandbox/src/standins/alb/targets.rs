@@ -25,7 +25,9 @@ impl HealthCheck {
     /// Reads `alb.ingress.kubernetes.io/healthcheck-*`.
     pub fn of(ingress: &Ingress) -> Self {
         let annotations = ingress.metadata.annotations.clone().unwrap_or_default();
-        let text = |name: &str, default: &str| annotations.get(&format!("alb.ingress.kubernetes.io/{name}")).cloned().unwrap_or_else(|| default.to_owned());
+        let text = |name: &str, default: &str| {
+            annotations.get(&format!("alb.ingress.kubernetes.io/{name}")).cloned().unwrap_or_else(|| default.to_owned())
+        };
         let number = |name: &str, default: u32| text(name, "").parse().unwrap_or(default);
         Self {
             path: text("healthcheck-path", "/"),
@@ -56,7 +58,11 @@ pub fn ready(backend: &Backend, service: Option<&Service>, slices: &[Arc<Endpoin
     let Some(wanted) = wanted else { return BTreeSet::new() };
     let mut targets = BTreeSet::new();
     for slice in slices {
-        let named = slice.ports.iter().flatten().find(|port| port.name.as_deref().unwrap_or_default() == wanted.name.as_deref().unwrap_or_default());
+        let named = slice
+            .ports
+            .iter()
+            .flatten()
+            .find(|port| port.name.as_deref().unwrap_or_default() == wanted.name.as_deref().unwrap_or_default());
         let Some(port) = named.and_then(|port| u16::try_from(port.port?).ok()) else { continue };
         for endpoint in slice.endpoints.iter().filter(|endpoint| endpoint.conditions.as_ref().is_some_and(|c| c.ready == Some(true))) {
             targets.extend(endpoint.addresses.iter().filter_map(|address| Some(SocketAddr::new(address.parse().ok()?, port))));

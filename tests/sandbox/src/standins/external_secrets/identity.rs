@@ -40,7 +40,8 @@ impl Sessions {
         let accounts: Api<ServiceAccount> = Api::namespaced(client.clone(), namespace);
         let found = accounts.get(&account.name).await.with_context(|| format!("the service account {namespace}/{}", account.name))?;
         let role = found.metadata.annotations.as_ref().and_then(|all| all.get("eks.amazonaws.com/role-arn")).cloned();
-        let role = role.with_context(|| format!("an IAM role must be associated with service account {} (namespace: {namespace})", account.name))?;
+        let role =
+            role.with_context(|| format!("an IAM role must be associated with service account {} (namespace: {namespace})", account.name))?;
         let key = (aws.region.clone(), namespace.to_owned(), account.name.clone(), role.clone());
         if let Some(held) = self.held.get(&key)
             && held.expiry().is_some_and(|end| end > SystemTime::now() + EARLY)
@@ -51,9 +52,13 @@ impl Sessions {
         audiences.push("sts.amazonaws.com".to_owned());
         let spec = TokenRequestSpec { audiences, expiration_seconds: Some(3600), ..TokenRequestSpec::default() };
         let request = TokenRequest { spec, ..TokenRequest::default() };
-        let made = accounts.create_token_request(&account.name, &PostParams::default(), &request).await.context("a token for the service account")?;
+        let made = accounts
+            .create_token_request(&account.name, &PostParams::default(), &request)
+            .await
+            .context("a token for the service account")?;
         let token = made.status.context("the API server answered without a token")?.token;
-        let session = self.assume(&aws.region, &role, token).await.with_context(|| format!("assuming {role} as {namespace}/{}", account.name))?;
+        let session =
+            self.assume(&aws.region, &role, token).await.with_context(|| format!("assuming {role} as {namespace}/{}", account.name))?;
         self.held.insert(key, session.clone());
         Ok(session)
     }

@@ -41,7 +41,9 @@ struct Controller {
 
 /// Runs until the process is stopped.
 pub async fn run(layout: Layout, kubeconfig: &Path) -> Result<()> {
-    tracing::info!("stand-in for External Secrets v1.3.2: ExternalSecret, SecretStore and ClusterSecretStore (v1), provider aws, auth.jwt only");
+    tracing::info!(
+        "stand-in for External Secrets v1.3.2: ExternalSecret, SecretStore and ClusterSecretStore (v1), provider aws, auth.jwt only"
+    );
     let client = super::client(kubeconfig).await?;
     let (store, writer) = reflector::store::<ExternalSecret>();
     let changed = Arc::new(Notify::new());
@@ -138,7 +140,8 @@ impl Controller {
             }
             "ClusterSecretStore" => {
                 let api: Api<ClusterSecretStore> = Api::all(self.client.clone());
-                let found = api.get(&reference.name).await.with_context(|| format!("could not get ClusterSecretStore {:?}", reference.name))?;
+                let found =
+                    api.get(&reference.name).await.with_context(|| format!("could not get ClusterSecretStore {:?}", reference.name))?;
                 Ok((found.spec, namespace.to_owned()))
             }
             other => bail!("secretStoreRef has the unknown kind {other}"),
@@ -159,7 +162,9 @@ impl Controller {
             status["binding"] = json!({ "name": secret.target_name() });
         }
         let api: Api<ExternalSecret> = Api::namespaced(self.client.clone(), &secret.namespace().unwrap_or_default());
-        api.patch_status(&secret.name_any(), &PatchParams::default(), &Patch::Merge(&json!({ "status": status }))).await.context("the status")?;
+        api.patch_status(&secret.name_any(), &PatchParams::default(), &Patch::Merge(&json!({ "status": status })))
+            .await
+            .context("the status")?;
         Ok(())
     }
 
@@ -192,7 +197,8 @@ impl Controller {
 
 /// A condition's transition time stays while its status stays.
 fn with_transition(mut condition: serde_json::Value, status: Option<&serde_json::Value>, now: &str) -> serde_json::Value {
-    let before = status.and_then(|status| status["conditions"].as_array()?.iter().find(|known| known["type"] == condition["type"]).cloned());
+    let before =
+        status.and_then(|status| status["conditions"].as_array()?.iter().find(|known| known["type"] == condition["type"]).cloned());
     let same = before.filter(|before| before["status"] == condition["status"] && before["lastTransitionTime"].is_string());
     condition["lastTransitionTime"] = same.map_or_else(|| json!(now), |before| before["lastTransitionTime"].clone());
     condition

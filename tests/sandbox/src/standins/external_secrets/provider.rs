@@ -19,11 +19,15 @@ impl Provider {
         match aws.service.as_str() {
             "SecretsManager" => {
                 let config = aws_sdk_secretsmanager::Config::builder().behavior_version(BehaviorVersion::latest()).region(region);
-                Ok(Self::SecretsManager(aws_sdk_secretsmanager::Client::from_conf(config.endpoint_url(endpoint).credentials_provider(session).build())))
+                Ok(Self::SecretsManager(aws_sdk_secretsmanager::Client::from_conf(
+                    config.endpoint_url(endpoint).credentials_provider(session).build(),
+                )))
             }
             "ParameterStore" => {
                 let config = aws_sdk_ssm::Config::builder().behavior_version(BehaviorVersion::latest()).region(region);
-                Ok(Self::ParameterStore(aws_sdk_ssm::Client::from_conf(config.endpoint_url(endpoint).credentials_provider(session).build())))
+                Ok(Self::ParameterStore(aws_sdk_ssm::Client::from_conf(
+                    config.endpoint_url(endpoint).credentials_provider(session).build(),
+                )))
             }
             other => bail!("unknown AWS service {other}: SecretsManager or ParameterStore"),
         }
@@ -39,7 +43,11 @@ impl Provider {
                     Some(stage) => request.version_stage(stage),
                     None => request.version_stage("AWSCURRENT"),
                 };
-                let answer = request.send().await.map_err(aws_sdk_secretsmanager::Error::from).with_context(|| format!("the secret {}", reference.key))?;
+                let answer = request
+                    .send()
+                    .await
+                    .map_err(aws_sdk_secretsmanager::Error::from)
+                    .with_context(|| format!("the secret {}", reference.key))?;
                 match (answer.secret_string, answer.secret_binary) {
                     (Some(text), _) => Ok(text.into_bytes()),
                     (None, Some(bytes)) => Ok(bytes.into_inner()),

@@ -6,7 +6,14 @@ use serde::{Deserialize, Serialize};
 
 /// `external-secrets.io/v1` ExternalSecret.
 #[derive(CustomResource, Clone, Debug, Default, Deserialize, Serialize)]
-#[kube(group = "external-secrets.io", version = "v1", kind = "ExternalSecret", namespaced, schema = "disabled", status = "serde_json::Value")]
+#[kube(
+    group = "external-secrets.io",
+    version = "v1",
+    kind = "ExternalSecret",
+    namespaced,
+    schema = "disabled",
+    status = "serde_json::Value"
+)]
 #[serde(rename_all = "camelCase", default)]
 pub struct ExternalSecretSpec {
     pub secret_store_ref: Option<StoreRef>,

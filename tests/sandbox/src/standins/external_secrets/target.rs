@@ -47,7 +47,8 @@ pub async fn write(client: &Client, secret: &ExternalSecret, data: BTreeMap<Stri
         bail!("target.template with data is not supported by this stand-in");
     }
     let (name, namespace) = (secret.target_name(), secret.namespace().unwrap_or_default());
-    let encoded: BTreeMap<&String, String> = data.iter().map(|(key, value)| (key, base64::engine::general_purpose::STANDARD.encode(value))).collect();
+    let encoded: BTreeMap<&String, String> =
+        data.iter().map(|(key, value)| (key, base64::engine::general_purpose::STANDARD.encode(value))).collect();
     let mut document = json!({
         "apiVersion": "v1", "kind": "Secret",
         "metadata": {
@@ -81,6 +82,8 @@ pub async fn write(client: &Client, secret: &ExternalSecret, data: BTreeMap<Stri
         "None" => return Ok(hash),
         other => bail!("unknown creationPolicy {other}"),
     }
-    api.patch(&name, &PatchParams::apply(MANAGER).force(), &Patch::Apply(&document)).await.with_context(|| format!("the Secret {namespace}/{name}"))?;
+    api.patch(&name, &PatchParams::apply(MANAGER).force(), &Patch::Apply(&document))
+        .await
+        .with_context(|| format!("the Secret {namespace}/{name}"))?;
     Ok(hash)
 }
