@@ -2,6 +2,7 @@
 pub mod aws;
 pub mod clock;
 pub mod cluster;
+pub mod commands;
 pub mod engine;
 pub mod failure;
 pub mod ids;
