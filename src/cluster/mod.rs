@@ -1,20 +1,160 @@
-//! The only users of kube.
-use crate::{aws::Aws, failure::Failure, ids::ClusterName};
+//! The only users of kube: one EKS cluster, reached by what DescribeCluster says and a token from STS, never by KUBECONFIG.
+mod apply;
+mod diff;
+mod evidence;
+mod job;
+mod prune;
+mod read;
+mod status;
+mod wait;
 
-/// A client for one EKS cluster.
-#[derive(Clone, Debug)]
+use std::{
+    fmt,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+
+use kube::{
+    Api, Client, Config,
+    core::{ApiResource, DynamicObject, GroupVersionKind},
+};
+use rustls::pki_types::{CertificateDer, pem::PemObject};
+use secrecy::ExposeSecret;
+use tokio::sync::Mutex;
+
+pub use apply::Conflict;
+pub use diff::{Diff, Verdict};
+pub use job::{AgentJob, JobResult, Keep, PodSettings};
+pub use prune::ApplySet;
+pub use status::{Status, status_of};
+
+use crate::{
+    aws::Aws,
+    failure::{Failure, FailureKind},
+    ids::ClusterName,
+    manifests::ObjectKey,
+};
+
+/// Everything that deployctl applies is owned by this field manager.
+pub const FIELD_MANAGER: &str = "deployctl";
+/// An EKS token lives 15 minutes; a client is made anew with a fresh one well before.
+const TOKEN_LIFE: Duration = Duration::from_secs(600);
+/// Requests in flight at once; more only queue up in the API server.
+const PARALLEL: usize = 16;
+
+/// A client for one cluster. Cheap to clone.
+#[derive(Clone)]
 pub struct Cluster {
     name: ClusterName,
+    access: Arc<Access>,
+}
+
+enum Access {
+    /// An EKS cluster: the token is renewed from STS.
+    Eks { aws: Arc<Aws>, config: Box<Config>, current: Mutex<Option<(Client, Instant)>> },
+    /// From inside the cluster (an agent), or a test's own API server: kube renews what needs renewing.
+    Fixed(Client),
+}
+
+impl fmt::Debug for Cluster {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Cluster").field("name", &self.name).finish_non_exhaustive()
+    }
 }
 
 impl Cluster {
     /// Endpoint and CA from DescribeCluster, token from STS; never KUBECONFIG.
-    pub async fn connect(aws: &Aws, name: &ClusterName) -> Result<Self, Failure> {
-        let _unused = aws;
-        Ok(Self { name: name.clone() })
+    pub async fn connect(aws: &Arc<Aws>, name: &ClusterName) -> Result<Self, Failure> {
+        let found = aws.describe_cluster(name).await?;
+        if found.status != "ACTIVE" && found.status != "UPDATING" {
+            return Err(Failure::new(FailureKind::Preflight, format!("the cluster {name} is {}", found.status)));
+        }
+        let uri: http::Uri = found.endpoint.parse().map_err(|e| broken(name, "no usable endpoint", e))?;
+        let mut config = Config::new(uri);
+        let authorities: Result<Vec<_>, _> =
+            CertificateDer::pem_slice_iter(&found.certificate_authority_pem).map(|der| der.map(|der| der.to_vec())).collect();
+        config.root_cert = Some(authorities.map_err(|e| broken(name, "no usable certificate authority", e))?);
+        let access = Access::Eks { aws: aws.clone(), config: Box::new(config), current: Mutex::new(None) };
+        Ok(Self { name: name.clone(), access: Arc::new(access) })
     }
+
+    /// The cluster that this process runs in, as the pod's service account.
+    pub fn in_cluster(name: &ClusterName) -> Result<Self, Failure> {
+        let config = Config::incluster().map_err(|e| broken(name, "no service account: this is no pod of it", e))?;
+        Self::with_config(name, config)
+    }
+
+    /// A cluster by an explicit configuration: for an API server that is not EKS.
+    pub fn with_config(name: &ClusterName, config: Config) -> Result<Self, Failure> {
+        install_crypto();
+        let client = Client::try_from(config).map_err(|e| broken(name, "no client", e))?;
+        Ok(Self { name: name.clone(), access: Arc::new(Access::Fixed(client)) })
+    }
+
     /// Its name.
     pub fn name(&self) -> &ClusterName {
         &self.name
     }
+
+    async fn client(&self) -> Result<Client, Failure> {
+        let (aws, config, current) = match &*self.access {
+            Access::Fixed(client) => return Ok(client.clone()),
+            Access::Eks { aws, config, current } => (aws, config, current),
+        };
+        let mut current = current.lock().await;
+        if let Some((client, made)) = &*current
+            && made.elapsed() < TOKEN_LIFE
+        {
+            return Ok(client.clone());
+        }
+        install_crypto();
+        let token = aws.eks_token(&self.name).await?;
+        let mut config = config.as_ref().clone();
+        config.auth_info.token = Some(token.expose_secret().to_owned().into());
+        let client = Client::try_from(config).map_err(|e| broken(&self.name, "no client", e))?;
+        *current = Some((client.clone(), Instant::now()));
+        Ok(client)
+    }
+
+    async fn api(&self, key: &ObjectKey) -> Result<Api<DynamicObject>, Failure> {
+        let client = self.client().await?;
+        let resource = resource_of(&key.api_version, &key.kind);
+        Ok(match &key.namespace {
+            Some(namespace) => Api::namespaced_with(client, namespace, &resource),
+            None => Api::all_with(client, &resource),
+        })
+    }
+
+    /// A failure that says which call on which object failed, and why the API server thinks so.
+    fn failed(&self, what: impl fmt::Display, error: kube::Error) -> Failure {
+        let failure = match &error {
+            kube::Error::Api(status) if status.code == 401 => {
+                Failure::new(FailureKind::Credentials, format!("{what}: the cluster {} does not know this identity", self.name))
+                    .next("add its ARN to cluster.access_entries in the environment file, then: deployctl apply --only cluster")
+            }
+            kube::Error::Api(status) if status.code == 403 => {
+                Failure::new(FailureKind::Credentials, format!("{what}: forbidden: {}", status.message))
+                    .next("give this identity the access policy that allows it, in cluster.access_entries of the environment file")
+            }
+            kube::Error::Api(status) => return Failure::step(format!("{what}: {}", status.message)),
+            _ => Failure::step(format!("{what}: the API server of {} cannot be reached", self.name))
+                .next("check cluster.public_access_cidrs in the environment file against your own address"),
+        };
+        failure.because(error)
+    }
+}
+
+/// Plural and path follow from the kind by Kubernetes' own rule, so that no discovery request is needed.
+fn resource_of(api_version: &str, kind: &str) -> ApiResource {
+    let (group, version) = api_version.split_once('/').unwrap_or(("", api_version));
+    ApiResource::from_gvk(&GroupVersionKind::gvk(group, version, kind))
+}
+
+fn install_crypto() {
+    // An error means that a provider is there already, which is all that is wanted.
+    drop(rustls::crypto::aws_lc_rs::default_provider().install_default());
+}
+
+fn broken(name: &ClusterName, what: &str, error: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Failure {
+    Failure::new(FailureKind::Preflight, format!("the cluster {name}: {what}")).because(error)
 }

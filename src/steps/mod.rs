@@ -1,4 +1,11 @@
 //! The kinds of steps. One file a kind, always in the order Input, Observed, plan, apply, verify, undo.
+pub mod chart;
+pub mod image;
+pub mod manifests;
+pub mod registry;
+pub mod release;
+pub mod service;
+pub mod smoke;
 pub mod state_backend;
 pub mod terraform;
 
@@ -33,6 +40,18 @@ pub enum Action {
     Run,
 }
 
+impl std::fmt::Display for Action {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Create => "create",
+            Self::Update => "update",
+            Self::Replace => "replace",
+            Self::Delete => "delete",
+            Self::Run => "run",
+        })
+    }
+}
+
 /// One line of the diff.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Change {
@@ -45,6 +64,19 @@ pub struct Change {
     /// The lines that differ, `path: before -> after`; secrets are never among them.
     pub details: Vec<String>,
 }
+
+/// The resource type of a check: a change that changes nothing, such as the smoke test. It runs in every apply and counts as no change.
+pub const CHECK: &str = "check";
+
+impl Change {
+    /// Whether it is a check, which runs every time and is not counted among the changes.
+    pub fn is_check(&self) -> bool {
+        self.action == Action::Run && self.resource == CHECK
+    }
+}
+
+/// Values for later steps, by name.
+pub type Outputs = BTreeMap<String, Value>;
 
 /// What a kind has decided to do; part of the saved plan and of its digest.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
@@ -150,6 +182,11 @@ pub trait Kind: Send + Sync + 'static {
     fn observe(cx: &StepContext, input: &Self::Input) -> impl Future<Output = Result<Self::Observed, Failure>> + Send;
     /// Decides. Pure: the same input and observation give the same plan.
     fn plan(input: &Self::Input, observed: &Self::Observed) -> Result<StepPlan, Failure>;
+    /// The outputs that are certain before apply; `Some` also says that steps which need this one can be observed before it is applied.
+    /// With `None` the outputs that the last run recorded are used, and creations defer the steps that need this one.
+    fn known_outputs(_input: &Self::Input, _observed: &Self::Observed, _plan: &StepPlan) -> Option<Outputs> {
+        None
+    }
     /// Does what the plan says and nothing more. Idempotent: after a crash it is called again with the same plan.
     fn apply(cx: &StepContext, input: &Self::Input, plan: &StepPlan) -> impl Future<Output = Result<Applied, Failure>> + Send;
     /// Reads back what was done.

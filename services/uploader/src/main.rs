@@ -1,2 +1,55 @@
-//! Start.
-fn main() {}
+//! uploader: hands out pre-signed S3 URLs. It never sees the bytes, and it remembers nothing: S3 is its only store.
+mod api;
+mod callers;
+mod config;
+mod refusal;
+mod store;
+mod upload;
+
+use std::{process::ExitCode, sync::Arc, time::Duration};
+
+use serving::{
+    drain::{self, Drain, Termination},
+    operations::{self, Readiness},
+    telemetry::Telemetry,
+};
+use tokio_util::sync::CancellationToken;
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    let telemetry = match Telemetry::install("uploader") {
+        Ok(telemetry) => telemetry,
+        Err(error) => {
+            tracing::error!(%error, "can't start");
+            return ExitCode::FAILURE;
+        }
+    };
+    let ended = run().await;
+    telemetry.shutdown();
+    match ended {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            tracing::error!(error = &*error, "stopped");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn run() -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
+    let mut termination = Termination::install()?;
+    let config = config::Config::read()?;
+    let metrics = operations::install_metrics()?;
+    let readiness = Readiness::default();
+    let callers = Arc::new(callers::Callers::read(&config.tokens_file, config.requests_per_minute)?);
+    let store = store::Store::connect(&config).await?;
+    let app = api::routes(store, callers).merge(operations::routes(readiness.clone(), metrics));
+    let stop = CancellationToken::new();
+    let stopper = stop.clone();
+    tokio::spawn(async move {
+        termination.received().await;
+        stopper.cancel();
+    });
+    let drain = Drain { delay: config.drain_delay, finish: Duration::from_secs(15) };
+    drain::serve(config.listen, app, readiness, stop, drain).await?;
+    Ok(())
+}

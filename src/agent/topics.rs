@@ -1,0 +1,153 @@
+//! Kafka topics, from inside the cluster: made where missing, retention set, and what can't be changed is said.
+use std::{path::PathBuf, time::Duration};
+
+use clap::{Args, ValueEnum};
+use krafka::{
+    Kafka,
+    admin::{ConfigOp, ConfigResource, NewTopic},
+    auth::{AuthConfig, TlsConfig},
+    error::{ErrorCode, KrafkaError},
+};
+use serde_json::{Value, json};
+
+use crate::failure::Failure;
+
+const RETENTION: &str = "retention.ms";
+
+/// Over TLS, or over plain text in the sandbox.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub enum Security {
+    /// Confluent Cloud.
+    SaslSsl,
+    /// The sandbox's broker.
+    SaslPlaintext,
+}
+
+/// Whether differences are only told or also mended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Mode {
+    /// For plan.
+    Observe,
+    /// For apply.
+    Ensure,
+}
+
+/// `deployctl agent topics`.
+#[derive(Args, Clone, Debug)]
+pub struct TopicsArgs {
+    /// host:port, separated by commas
+    #[arg(long)]
+    bootstrap: String,
+    /// TLS or not
+    #[arg(long)]
+    security: Security,
+    /// A mounted secret: files api_key and api_secret
+    #[arg(long)]
+    credentials: PathBuf,
+    /// Names
+    #[arg(long = "topic", required = true)]
+    topics: Vec<String>,
+    /// Partitions of each
+    #[arg(long)]
+    partitions: i32,
+    /// Copies of each partition; Confluent Cloud takes 3 and nothing else
+    #[arg(long)]
+    replication_factor: i16,
+    /// Hours that events are kept
+    #[arg(long)]
+    retention_hours: u64,
+    /// Only look, or also mend
+    #[arg(long)]
+    mode: Mode,
+}
+
+/// Compares, and in `ensure` mode mends.
+pub async fn run(args: &TopicsArgs) -> Result<Value, Failure> {
+    let kafka = connect_to(&args.bootstrap, args.security, &args.credentials).await?;
+    let admin = kafka.admin();
+    let retention = (args.retention_hours * 3_600_000).to_string();
+    let described = admin.describe_topics(&args.topics, Default::default()).await.map_err(failed)?;
+    let (mut changes, mut drift) = (Vec::new(), Vec::new());
+    for topic in &args.topics {
+        match described.get(topic) {
+            Some(Ok(found)) => {
+                let partitions = i32::try_from(found.partitions.len()).unwrap_or(i32::MAX);
+                let replicas = found.partitions.first().map_or(0, |partition| partition.replicas.len());
+                if replicas != usize::try_from(args.replication_factor).unwrap_or_default() {
+                    // Kafka changes it only by moving every partition by hand; nothing here does that unseen.
+                    drift.push(format!("{topic}: {replicas} copies of each partition, {} asked for", args.replication_factor));
+                }
+                if partitions > args.partitions {
+                    drift.push(format!("{topic}: {partitions} partitions, {} asked for; Kafka can't take one away", args.partitions));
+                } else if partitions < args.partitions {
+                    changes.push(format!("{topic}: partitions {partitions} -> {}", args.partitions));
+                    if args.mode == Mode::Ensure {
+                        let grown =
+                            admin.create_partitions([(topic.as_str(), args.partitions)], Default::default()).await.map_err(failed)?;
+                        each(grown)?;
+                    }
+                }
+                let resource = ConfigResource::topic(topic);
+                let configs = admin.describe_configs([resource.clone()], Default::default()).await.map_err(failed)?;
+                let entries = configs.into_values().next().transpose().map_err(failed)?.unwrap_or_default();
+                let current = entries.into_iter().find(|entry| entry.name == RETENTION).and_then(|entry| entry.value);
+                if current.as_deref() != Some(&retention) {
+                    changes.push(format!("{topic}: {RETENTION} {} -> {retention}", current.as_deref().unwrap_or("unset")));
+                    if args.mode == Mode::Ensure {
+                        let set = vec![ConfigOp::set(RETENTION, &retention)];
+                        each(admin.incremental_alter_configs([(resource, set)], Default::default()).await.map_err(failed)?)?;
+                    }
+                }
+            }
+            Some(Err(KrafkaError::Broker { code: ErrorCode::UnknownTopicOrPartition, .. })) | None => {
+                changes.push(format!(
+                    "{topic}: made with {} partitions, {} copies, {RETENTION} {retention}",
+                    args.partitions, args.replication_factor
+                ));
+                if args.mode == Mode::Ensure {
+                    let topic =
+                        NewTopic::new(topic, args.partitions, args.replication_factor).map_err(failed)?.with_config(RETENTION, &retention);
+                    for (_, result) in admin.create_topics([topic], Default::default()).await.map_err(failed)? {
+                        match result {
+                            // Made by an earlier attempt whose answer was lost.
+                            Ok(_) | Err(KrafkaError::Broker { code: ErrorCode::TopicAlreadyExists, .. }) => {}
+                            Err(error) => return Err(failed(error)),
+                        }
+                    }
+                }
+            }
+            Some(Err(error)) => return Err(Failure::step(format!("Kafka can't describe {topic}: {error}"))),
+        }
+    }
+    admin.close().await.map_err(failed)?;
+    Ok(json!({ "topics": args.topics, "changes": changes, "drift": drift }))
+}
+
+/// Connects with the key and secret of a mounted folder.
+pub async fn connect_to(bootstrap: &str, security: Security, credentials: &std::path::Path) -> Result<Kafka, Failure> {
+    let read = |name: &str| {
+        let path = credentials.join(name);
+        let text =
+            std::fs::read_to_string(&path).map_err(|error| Failure::step(format!("can't read {}", path.display())).because(error))?;
+        Ok::<_, Failure>(text.trim_end_matches('\n').to_owned())
+    };
+    let auth = AuthConfig::sasl_plain(read("api_key")?, read("api_secret")?);
+    let auth = match security {
+        Security::SaslSsl => auth.with_tls(TlsConfig::new()),
+        Security::SaslPlaintext => auth,
+    };
+    let connecting = Kafka::builder(bootstrap).client_id("deployctl").security(auth).connect();
+    let deadline = Duration::from_secs(30);
+    tokio::time::timeout(deadline, connecting)
+        .await
+        .map_err(|_late| Failure::timeout(format!("Kafka at {bootstrap}"), deadline))?
+        .map_err(failed)
+}
+
+fn each(results: impl IntoIterator<Item = (impl Sized, Result<(), KrafkaError>)>) -> Result<(), Failure> {
+    results.into_iter().try_for_each(|(_, result)| result.map_err(failed))
+}
+
+fn failed(error: KrafkaError) -> Failure {
+    Failure::step("Kafka refused").because(error).next("check the API key: deployctl secret set kafka")
+}

@@ -1,0 +1,136 @@
+//! Server-side apply in waves: what others stand on goes first, and inside a wave everything goes at once.
+use std::{collections::BTreeMap, time::Duration};
+
+use futures::{StreamExt, TryStreamExt, stream};
+use kube::api::{Patch, PatchParams};
+use serde_json::Value;
+
+use super::{Cluster, FIELD_MANAGER, PARALLEL, read::to_value};
+use crate::{
+    failure::{Failure, LeftBehind},
+    manifests::{Object, ObjectKey},
+};
+
+/// CRDs must be Established before their objects can be sent.
+const ESTABLISHED: Duration = Duration::from_secs(60);
+
+/// A field that somebody else owns.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Conflict {
+    /// As in `.spec.replicas`.
+    pub field: String,
+    /// As in `conflict with "kubectl-client-side-apply" using apps/v1`.
+    pub owner: String,
+}
+
+/// Which wave a kind belongs to.
+fn wave(kind: &str) -> u8 {
+    match kind {
+        "Namespace" | "CustomResourceDefinition" | "PriorityClass" | "StorageClass" | "IngressClass" => 0,
+        "ServiceAccount" | "Role" | "RoleBinding" | "ClusterRole" | "ClusterRoleBinding" => 1,
+        "ConfigMap"
+        | "Secret"
+        | "SecretStore"
+        | "ClusterSecretStore"
+        | "ExternalSecret"
+        | "NetworkPolicy"
+        | "PersistentVolumeClaim"
+        | "ResourceQuota"
+        | "LimitRange" => 2,
+        "Service" | "Deployment" | "StatefulSet" | "DaemonSet" | "Job" | "CronJob" | "Pod" | "Rollout" => 3,
+        _ => 4,
+    }
+}
+
+/// The parameters of every apply: our field manager, unknown fields refused, nothing taken from another owner.
+fn params() -> PatchParams {
+    PatchParams::apply(FIELD_MANAGER).validation_strict()
+}
+
+impl Cluster {
+    /// Applies the objects, wave after wave; returns each as the API server now has it. `done` hears of each one.
+    pub async fn apply(&self, objects: &[Object], done: impl Fn(&ObjectKey) + Sync) -> Result<Vec<Value>, Failure> {
+        let mut waves: BTreeMap<u8, Vec<&Object>> = BTreeMap::new();
+        for object in objects {
+            waves.entry(wave(&object.key.kind)).or_default().push(object);
+        }
+        let mut applied = Vec::with_capacity(objects.len());
+        for members in waves.values() {
+            let sent: Vec<_> = members.iter().map(|object| self.apply_one(object)).collect();
+            let results = stream::iter(sent).buffer_unordered(PARALLEL);
+            let mut results = std::pin::pin!(results);
+            let mut failed: Option<Failure> = None;
+            // A failure stops the next wave, not what is already in flight: that is waited for, so that we know what was left behind.
+            while let Some(result) = results.next().await {
+                match result {
+                    Ok(value) => {
+                        if let Some(key) = ObjectKey::of(&value) {
+                            done(&key);
+                        }
+                        applied.push(value);
+                    }
+                    Err(failure) if failed.is_none() => failed = Some(failure),
+                    Err(failure) => failed = failed.map(|first| first.evidence(failure.message)),
+                }
+            }
+            if let Some(failure) = failed {
+                let names = applied.iter().filter_map(ObjectKey::of).map(|key| format!("{} {key}", key.kind)).collect::<Vec<_>>();
+                return Err(if names.is_empty() { failure } else { failure.left(LeftBehind::Partial(names)) });
+            }
+            let definitions: Vec<_> = members.iter().filter(|o| o.key.kind == "CustomResourceDefinition").map(|o| o.key.clone()).collect();
+            self.wait_until_current(&definitions, ESTABLISHED, |_| {}).await?;
+        }
+        Ok(applied)
+    }
+
+    async fn apply_one(&self, object: &Object) -> Result<Value, Failure> {
+        let api = self.api(&object.key).await?;
+        match api.patch(&object.key.name, &params(), &Patch::Apply(&object.value)).await {
+            Ok(applied) => to_value(&applied),
+            Err(e) => Err(self.refused(object, e)),
+        }
+    }
+
+    /// What an apply would make of the object; nothing is stored.
+    pub(super) async fn dry_run(&self, object: &Object) -> Result<Result<Value, kube::Error>, Failure> {
+        let api = self.api(&object.key).await?;
+        match api.patch(&object.key.name, &params().dry_run(), &Patch::Apply(&object.value)).await {
+            Ok(applied) => to_value(&applied).map(Ok),
+            Err(e) => Ok(Err(e)),
+        }
+    }
+
+    /// Says where the object was written, and whose fields it wanted.
+    pub(super) fn refused(&self, object: &Object, error: kube::Error) -> Failure {
+        let what = format!("applying {} {} ({}:{})", object.key.kind, object.key, object.file.display(), object.line);
+        let conflicts = conflicts(&error);
+        if conflicts.is_empty() {
+            return self.failed(what, error);
+        }
+        let mut failure = Failure::step(format!("{what}: {} of its fields belong to somebody else", conflicts.len()));
+        for conflict in &conflicts {
+            failure = failure.evidence(format!("{}: {}", conflict.field, conflict.owner));
+        }
+        failure.next(format!(
+            "take the field out of the template, or the other owner's hands off it: kubectl get {} {} {} -o yaml --show-managed-fields",
+            object.key.kind.to_lowercase(),
+            object.key.name,
+            object.key.namespace.as_ref().map(|n| format!("-n {n}")).unwrap_or_default()
+        ))
+    }
+
+    /// Applies everything of `objects` without telling anybody; for a handful of objects that belong to no template.
+    pub async fn apply_quietly(&self, objects: &[Object]) -> Result<(), Failure> {
+        let sent: Vec<_> = objects.iter().map(|object| self.apply_one(object)).collect();
+        stream::iter(sent).buffer_unordered(PARALLEL).try_for_each(|_| async { Ok(()) }).await
+    }
+}
+
+fn conflicts(error: &kube::Error) -> Vec<Conflict> {
+    let kube::Error::Api(status) = error else { return Vec::new() };
+    let causes = status.details.iter().flat_map(|details| &details.causes);
+    causes
+        .filter(|cause| cause.reason == "FieldManagerConflict")
+        .map(|cause| Conflict { field: cause.field.clone(), owner: cause.message.clone() })
+        .collect()
+}

@@ -1,0 +1,213 @@
+//! Runs a command of our own image as a Job in the cluster, follows its log and takes its result: how what is private is reached.
+use std::{collections::BTreeMap, time::Duration};
+
+use futures::{AsyncBufReadExt, TryStreamExt};
+use kube::{Api, api::LogParams};
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+use sha2::{Digest, Sha256};
+
+use super::{Cluster, Status, status_of};
+use crate::{
+    failure::{Failure, LeftBehind},
+    manifests::{Object, ObjectKey},
+};
+
+/// A finished Job that nobody needs to remember goes after this many seconds.
+const KEEP_SECONDS: u32 = 3600;
+
+/// How long a finished Job stays.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Keep {
+    /// For its log.
+    Hour,
+    /// Until its specification changes: that it is there and complete says that it need not run again.
+    UntilReplaced,
+}
+/// Between a Job's creation and its container's start: scheduling and the image pull.
+const START: Duration = Duration::from_secs(180);
+
+/// Where and as whom a Job's pod runs.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct PodSettings {
+    /// Its namespace.
+    pub namespace: String,
+    /// Its service account, which decides its IAM role.
+    pub service_account: String,
+    /// The full reference of the image, by digest.
+    pub image: String,
+}
+
+/// A command to run once.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct AgentJob {
+    /// Start of its name; a hash of everything below follows.
+    pub name: String,
+    /// Where it runs.
+    pub pod: PodSettings,
+    /// `agent migrate --…`; no secret is among them.
+    pub args: Vec<String>,
+    /// Environment variables; no secret is among them.
+    pub env: BTreeMap<String, String>,
+    /// ConfigMaps that are mounted, by path.
+    pub config_maps: BTreeMap<String, String>,
+    /// Secrets that are mounted, by path.
+    pub secrets: BTreeMap<String, String>,
+    /// It is ended after this long.
+    pub deadline: Duration,
+    /// How long it stays once it has ended.
+    pub keep: Keep,
+    /// Makes the name different where the same command must run again: a run's id.
+    pub nonce: String,
+}
+
+/// What a Job has said.
+#[derive(Clone, Debug)]
+pub struct JobResult {
+    /// Its last line of the form `{"result": …}`.
+    pub result: Value,
+}
+
+impl AgentJob {
+    /// The name with the hash of the specification, for a Job's template can never be changed.
+    pub fn full_name(&self) -> Result<String, Failure> {
+        let text = serde_json::to_string(self).map_err(|e| Failure::step("a Job's specification").because(e))?;
+        Ok(format!("{}-{}", self.name, &hex::encode(Sha256::digest(text))[..10]))
+    }
+
+    fn object(&self) -> Result<Object, Failure> {
+        let name = self.full_name()?;
+        let labels = json!({ "app.kubernetes.io/name": self.name, "app.kubernetes.io/managed-by": "deployctl" });
+        let mut volumes = vec![json!({ "name": "tmp", "emptyDir": { "sizeLimit": "256Mi" } })];
+        let mut mounts = vec![json!({ "name": "tmp", "mountPath": "/tmp" })];
+        let sources = self.config_maps.iter().map(|(path, name)| (path, json!({ "configMap": { "name": name } })));
+        let sources = sources.chain(self.secrets.iter().map(|(path, name)| (path, json!({ "secret": { "secretName": name } }))));
+        for (index, (path, mut volume)) in sources.enumerate() {
+            volume["name"] = json!(format!("v{index}"));
+            mounts.push(json!({ "name": format!("v{index}"), "mountPath": path, "readOnly": true }));
+            volumes.push(volume);
+        }
+        let env: Vec<Value> = self.env.iter().map(|(name, value)| json!({ "name": name, "value": value })).collect();
+        let pod = json!({
+            "serviceAccountName": self.pod.service_account,
+            "restartPolicy": "Never",
+            "securityContext": { "runAsNonRoot": true, "runAsUser": 65532, "runAsGroup": 65532, "fsGroup": 65532, "seccompProfile": { "type": "RuntimeDefault" } },
+            "containers": [{
+                "name": "agent", "image": self.pod.image, "args": self.args, "env": env, "volumeMounts": mounts,
+                "terminationMessagePolicy": "FallbackToLogsOnError",
+                "resources": { "requests": { "cpu": "50m", "memory": "64Mi" }, "limits": { "memory": "256Mi" } },
+                "securityContext": { "allowPrivilegeEscalation": false, "readOnlyRootFilesystem": true, "capabilities": { "drop": ["ALL"] } },
+            }],
+            "volumes": volumes,
+        });
+        let mut value = json!({
+            "apiVersion": "batch/v1", "kind": "Job",
+            "metadata": { "name": name, "namespace": self.pod.namespace, "labels": labels },
+            "spec": {
+                "backoffLimit": 0, "completions": 1, "parallelism": 1, "activeDeadlineSeconds": self.deadline.as_secs(),
+                "template": { "metadata": { "labels": labels }, "spec": pod },
+            },
+        });
+        if self.keep == Keep::Hour {
+            value["spec"]["ttlSecondsAfterFinished"] = json!(KEEP_SECONDS);
+        }
+        Object::new(value, "(job)".into(), 0)
+    }
+}
+
+impl Cluster {
+    /// Whether a Job with exactly this specification has ended well.
+    pub async fn has_run(&self, job: &AgentJob) -> Result<bool, Failure> {
+        let found = self.get(&job.object()?.key).await?;
+        Ok(found.is_some_and(|found| status_of(&found) == Status::Current))
+    }
+
+    /// Deletes the Jobs that earlier specifications of this one have left.
+    pub async fn forget_older(&self, job: &AgentJob) -> Result<(), Failure> {
+        let newest = job.full_name()?;
+        let labels = format!("app.kubernetes.io/name={},app.kubernetes.io/managed-by=deployctl", job.name);
+        for old in self.list("batch/v1", "Job", Some(&job.pod.namespace), &labels).await? {
+            if let Some(key) = ObjectKey::of(&old).filter(|key| key.name != newest) {
+                self.delete(&key).await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Runs the Job to its end, whichever that is; `line` hears each line of its log. One that was already run with the same specification
+    /// and has ended well is not run again: its result is read.
+    pub async fn run_job(&self, job: &AgentJob, line: impl Fn(&str) + Sync) -> Result<JobResult, Failure> {
+        let object = job.object()?;
+        let key = object.key.clone();
+        if let Some(found) = self.get(&key).await?
+            && matches!(status_of(&found), Status::Failed(_))
+        {
+            self.delete(&key).await?;
+            self.wait_until_gone(&key, START).await?;
+        }
+        self.apply_quietly(std::slice::from_ref(&object)).await?;
+        let followed = self.follow(&key, job.deadline, &line).await;
+        let waited = self.wait_until_current(std::slice::from_ref(&key), job.deadline + START, |_| {}).await;
+        if let Err(failure) = waited {
+            let mut failure = failure.left(LeftBehind::Partial(vec![format!("Job {key}, for its log")]));
+            if failure.next.is_empty() {
+                failure = failure.next(format!("kubectl logs -n {} job/{}", job.pod.namespace, key.name));
+            }
+            return Err(failure);
+        }
+        let text = followed?;
+        let result = text.lines().rev().find_map(|line| serde_json::from_str::<Value>(line).ok()?.get_mut("result").map(Value::take));
+        let result = result.ok_or_else(|| Failure::step(format!("Job {key} ended well but printed no result")))?;
+        Ok(JobResult { result })
+    }
+
+    /// Waits for the Job's container to start, then follows its log to the end.
+    async fn follow(&self, job: &ObjectKey, deadline: Duration, line: &(impl Fn(&str) + Sync)) -> Result<String, Failure> {
+        let namespace = job.namespace.as_deref().unwrap_or_default();
+        let selector = format!("batch.kubernetes.io/job-name={}", job.name);
+        let Some(pod) = self.started_pod(job, namespace, &selector).await? else { return Ok(String::new()) };
+        let pods: Api<k8s_openapi::api::core::v1::Pod> = Api::namespaced(self.client().await?, namespace);
+        let params = LogParams { follow: true, ..LogParams::default() };
+        let read = async {
+            let mut text = String::new();
+            let mut lines = pods.log_stream(&pod, &params).await.map_err(|e| self.failed(format!("the log of {pod}"), e))?.lines();
+            while let Some(next) = lines.try_next().await.map_err(|e| Failure::step(format!("the log of {pod} broke off")).because(e))? {
+                line(&next);
+                text.push_str(&next);
+                text.push('\n');
+            }
+            Ok(text)
+        };
+        match tokio::time::timeout(deadline + START, read).await {
+            Ok(result) => result,
+            Err(_) => Err(Failure::timeout(format!("the log of {pod} to end"), deadline + START)),
+        }
+    }
+
+    /// The Job's pod once its container runs or has run; none if the Job ended without one.
+    async fn started_pod(&self, job: &ObjectKey, namespace: &str, selector: &str) -> Result<Option<String>, Failure> {
+        use futures::StreamExt;
+        use kube::runtime::{WatchStreamExt, watcher};
+        let client = self.client().await?;
+        let pods = Api::<kube::core::DynamicObject>::namespaced_with(client, namespace, &super::resource_of("v1", "Pod"));
+        let mut events =
+            std::pin::pin!(watcher::watcher(pods, watcher::Config::default().labels(selector)).default_backoff().applied_objects());
+        let mut ended = std::pin::pin!(self.wait_until_current(std::slice::from_ref(job), START, |_| {}));
+        loop {
+            let event = tokio::select! {
+                event = events.next() => event,
+                // Ended, failed, or not started in time: the caller's own wait on the Job says which.
+                _ = &mut ended => break,
+            };
+            let Some(Ok(pod)) = event else { continue };
+            let phase = pod.data.pointer("/status/phase").and_then(Value::as_str).unwrap_or_default();
+            if matches!(phase, "Running" | "Succeeded" | "Failed") {
+                return Ok(pod.metadata.name);
+            }
+        }
+        let found = self.list("v1", "Pod", Some(namespace), selector).await?;
+        Ok(found.first().and_then(|pod| pod.pointer("/metadata/name")?.as_str().map(String::from)))
+    }
+}

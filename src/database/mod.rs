@@ -1,0 +1,5 @@
+//! PostgreSQL from inside the cluster: connections and migrations.
+pub mod connect;
+pub mod history;
+pub mod migrate;
+pub mod migration;

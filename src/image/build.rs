@@ -1,0 +1,170 @@
+//! Compiles packages and lays out the smallest root in which each runs: program, shared libraries, loader, certificates, user, /tmp.
+use std::{
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+};
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use serde_json::json;
+use tokio_util::sync::CancellationToken;
+
+use super::{Blob, Image, USER, elf, layer::Layer, layout};
+use crate::{
+    failure::{Failure, FailureKind},
+    tools,
+};
+
+/// Where Debian and Alpine, Fedora keep the certificates of public authorities.
+const AUTHORITIES: [&str; 2] = ["/etc/ssl/certs/ca-certificates.crt", "/etc/pki/tls/certs/ca-bundle.crt"];
+/// Where programs look for them, whatever the machine that built the image.
+const AUTHORITIES_INSIDE: &str = "/etc/ssl/certs/ca-certificates.crt";
+
+/// What builds an image.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum Builder {
+    /// deployctl itself: cargo and nothing else.
+    #[default]
+    Native,
+    /// buildah, with the Dockerfile in the service's folder.
+    Buildah,
+    /// docker, with the Dockerfile in the service's folder.
+    Docker,
+}
+
+/// Cargo's profile.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum Profile {
+    /// What is deployed.
+    #[default]
+    Release,
+    /// Builds in a fraction of the time and runs at a fraction of the speed.
+    Dev,
+}
+
+/// One thing to build.
+#[derive(Clone, Debug)]
+pub struct Package {
+    /// The cargo package, its program and the image's last name.
+    pub name: String,
+    /// Its folder, from the project's root.
+    pub folder: PathBuf,
+}
+
+/// Builds the packages' images; `progress` hears the compiler.
+pub async fn build(
+    builder: Builder,
+    profile: Profile,
+    project: &Path,
+    scratch: &Path,
+    packages: &[Package],
+    cancel: &CancellationToken,
+    progress: &(dyn Fn(&str) + Send + Sync),
+) -> Result<BTreeMap<String, Image>, Failure> {
+    match builder {
+        Builder::Native => {
+            // One call for all of them: cargo compiles what they share once and keeps both cores busy.
+            let names: Vec<&str> = packages.iter().map(|p| p.name.as_str()).collect();
+            let programs = tools::cargo::build(project, &names, profile == Profile::Release, scratch, cancel, progress).await?;
+            let mut images = BTreeMap::new();
+            for (name, program) in programs {
+                let image = tokio::task::spawn_blocking({
+                    let name = name.clone();
+                    move || assemble(&name, &program)
+                });
+                let image = image.await.map_err(|e| Failure::step(format!("packing {name}")).because(e))??;
+                images.insert(name, image);
+            }
+            Ok(images)
+        }
+        Builder::Buildah | Builder::Docker => {
+            let mut images = BTreeMap::new();
+            for package in packages {
+                let dockerfile = project.join(&package.folder).join("Dockerfile");
+                if !dockerfile.exists() {
+                    return Err(Failure::new(FailureKind::Preflight, format!("there is no {}", dockerfile.display()))
+                        .next("write it, or use `builder: native` in the plan file"));
+                }
+                let folder = match builder {
+                    Builder::Docker => tools::container::docker(project, &dockerfile, &package.name, scratch, cancel, progress).await?,
+                    _ => tools::container::buildah(project, &dockerfile, &package.name, scratch, cancel, progress).await?,
+                };
+                images.insert(package.name.clone(), layout::read(&folder)?);
+            }
+            Ok(images)
+        }
+    }
+}
+
+/// Puts the image of one program together.
+pub fn assemble(name: &str, program: &Path) -> Result<Image, Failure> {
+    let read = |path: &Path| std::fs::read(path).map_err(|e| Failure::step(format!("{} cannot be read", path.display())).because(e));
+    let mut libraries = Layer::default();
+    for (inside, here) in elf::closure(program)? {
+        libraries.file(&inside.to_string_lossy(), 0o755, read(&here)?);
+    }
+    let authorities = AUTHORITIES.iter().map(Path::new).find(|path| path.exists()).ok_or_else(|| {
+        Failure::new(FailureKind::Preflight, "this machine has no certificates of public authorities to put into images")
+            .next("apt-get install --no-install-recommends ca-certificates")
+    })?;
+    libraries.file(AUTHORITIES_INSIDE, 0o644, read(authorities)?);
+    libraries.file(
+        "/etc/passwd",
+        0o644,
+        format!("root:x:0:0:root:/root:/sbin/nologin\nnonroot:x:{USER}:{USER}:nonroot:/tmp:/sbin/nologin\n").into(),
+    );
+    libraries.file("/etc/group", 0o644, format!("root:x:0:\nnonroot:x:{USER}:\n").into());
+    // Without it glibc asks DNS before /etc/hosts.
+    libraries.file("/etc/nsswitch.conf", 0o644, b"passwd: files\ngroup: files\nhosts: files dns\n".to_vec());
+    libraries.folder("/tmp", 0o1777);
+    let mut own = Layer::default();
+    let inside = format!("/usr/bin/{name}");
+    own.file(&inside, 0o755, read(program)?);
+
+    let (libraries, own) = (libraries.pack()?, own.pack()?);
+    let architecture = match std::env::consts::ARCH {
+        "x86_64" => "amd64",
+        "aarch64" => "arm64",
+        other => other,
+    };
+    let config = json!({
+        "created": "1970-01-01T00:00:00Z", "architecture": architecture, "os": "linux",
+        "config": {
+            "User": format!("{USER}:{USER}"), "Entrypoint": [inside], "WorkingDir": "/tmp",
+            "Env": ["PATH=/usr/bin", format!("SSL_CERT_FILE={AUTHORITIES_INSIDE}")],
+        },
+        "rootfs": { "type": "layers", "diff_ids": [libraries.diff_id, own.diff_id] },
+        "history": [
+            { "created": "1970-01-01T00:00:00Z", "created_by": "deployctl: libraries, certificates, user" },
+            { "created": "1970-01-01T00:00:00Z", "created_by": format!("deployctl: {name}") },
+        ],
+    });
+    let config = Blob::new(config.to_string().into_bytes())?;
+    let layers = [libraries.blob, own.blob];
+    let descriptor = |kind: &str, blob: &Blob| json!({ "mediaType": kind, "digest": blob.digest, "size": blob.bytes.len() });
+    let media_type = "application/vnd.oci.image.manifest.v1+json".to_owned();
+    let manifest = json!({
+        "schemaVersion": 2, "mediaType": media_type,
+        "config": descriptor("application/vnd.oci.image.config.v1+json", &config),
+        "layers": layers.iter().map(|l| descriptor("application/vnd.oci.image.layer.v1.tar+gzip", l)).collect::<Vec<_>>(),
+    });
+    let manifest = Blob::new(manifest.to_string().into_bytes())?;
+    Ok(Image { blobs: layers.into_iter().chain([config]).collect(), manifest, media_type })
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "tests")]
+    use super::*;
+
+    #[test]
+    fn the_same_program_gives_the_same_digest() {
+        let program = std::env::current_exe().unwrap();
+        let (one, two) = (assemble("x", &program).unwrap(), assemble("x", &program).unwrap());
+        assert_eq!(one.manifest.digest, two.manifest.digest);
+        assert_eq!(one.blobs.len(), 3);
+        assert_ne!(one.manifest.digest, assemble("y", &program).unwrap().manifest.digest);
+    }
+}

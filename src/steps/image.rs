@@ -1,0 +1,308 @@
+//! Kind `image`: builds the services and the agent and pushes them by digest; what was built from the same sources before is found by its tag.
+use std::{collections::BTreeMap, path::Path, time::Duration};
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+
+use super::{Action, Applied, Change, Kind, Outputs, StepContext, StepPlan};
+use crate::{
+    aws::Aws,
+    engine::event::Outcome,
+    failure::{Failure, FailureKind, LeftBehind},
+    ids::{EnvironmentName, ImageDigest, RepositoryName},
+    image::{Builder, Package, Profile, Registry, build, source_hash},
+    plan::file::Services,
+};
+
+/// The cargo package and image of the agent: deployctl itself.
+const AGENT: &str = "deployctl";
+/// Images that keep their build tag; older ones go.
+const KEPT_BUILDS: u32 = 100;
+
+/// Kind `image`.
+pub struct ImageKind;
+
+/// `with` of kind `image`.
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Input {
+    /// What is built: `${services}`. A service's cargo package carries its name.
+    pub services: Services,
+    /// Also builds `deployctl`, which in-cluster Jobs run.
+    #[serde(default)]
+    pub agent: bool,
+    /// Repositories are `PREFIX/NAME`.
+    pub repositories: String,
+    /// `native`, `buildah` or `docker`.
+    #[serde(default)]
+    pub builder: Builder,
+    /// Cargo's profile.
+    #[serde(default)]
+    pub profile: Profile,
+}
+
+/// One image, as it was found.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Found {
+    /// Its repository.
+    pub repository: RepositoryName,
+    /// Its cargo package's folder.
+    pub folder: std::path::PathBuf,
+    /// The permanent tag that says from which sources it was built.
+    pub build_tag: String,
+    /// What that tag leads to.
+    pub digest: Option<ImageDigest>,
+    /// Whether the tag that keeps it alive in this environment is there.
+    pub live: Live,
+}
+
+/// Whether a digest carries the tag that lifecycle rules keep.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Live {
+    /// It does.
+    Tagged,
+    /// It does not yet.
+    Untagged,
+}
+
+/// What was found.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Observed {
+    /// By the name of the output.
+    pub images: BTreeMap<String, Found>,
+    /// The registry's name in manifests.
+    pub host: String,
+}
+
+fn live_tag(environment: &EnvironmentName, digest: &ImageDigest) -> String {
+    format!("live-{environment}-{}", &digest.as_str()["sha256:".len()..][..12])
+}
+
+fn reference(host: &str, repository: &RepositoryName, digest: &ImageDigest) -> Value {
+    Value::String(format!("{host}/{repository}@{digest}"))
+}
+
+fn packages(input: &Input) -> Vec<Package> {
+    let mut packages: Vec<Package> =
+        input.services.iter().map(|(name, service)| Package { name: name.to_string(), folder: service.source.clone() }).collect();
+    if input.agent {
+        packages.push(Package { name: AGENT.into(), folder: ".".into() });
+    }
+    packages
+}
+
+async fn look_up(
+    aws: &Aws,
+    environment: &EnvironmentName,
+    repository: RepositoryName,
+    package: &Package,
+    hash: &str,
+) -> Result<Found, Failure> {
+    let build_tag = format!("src-{hash}");
+    let folder = package.folder.clone();
+    let known = match aws.find_repository(&repository).await? {
+        Some(_) => aws.image_by_tag(&repository, &build_tag).await?,
+        None => None,
+    };
+    let live = match &known {
+        Some(image) if image.tags.contains(&live_tag(environment, &image.digest)) => Live::Tagged,
+        _ => Live::Untagged,
+    };
+    Ok(Found { repository, folder, build_tag, digest: known.map(|image| image.digest), live })
+}
+
+impl Kind for ImageKind {
+    const NAME: &'static str = "image";
+    type Input = Input;
+    type Observed = Observed;
+
+    fn bound(_with: &Value, _project: &Path) -> Vec<String> {
+        vec!["image".into(), "aws_ecr_repository".into()]
+    }
+
+    async fn observe(cx: &StepContext, input: &Input) -> Result<Observed, Failure> {
+        let mut images = BTreeMap::new();
+        let lookups = packages(input).into_iter().map(|package| async move {
+            let hash = source_hash(&cx.project, &package, input.builder, input.profile)?;
+            let repository = RepositoryName::parse(format!("{}/{}", input.repositories, package.name));
+            let repository = repository.map_err(|e| Failure::usage("`repositories` of kind image").because(e))?;
+            let found = look_up(&cx.aws, &cx.environment.name, repository, &package, &hash).await?;
+            Ok::<_, Failure>((package.name, found))
+        });
+        for found in futures::future::join_all(lookups).await {
+            let (name, found) = found?;
+            images.insert(name, found);
+        }
+        Ok(Observed { images, host: cx.aws.registry_host() })
+    }
+
+    fn plan(_input: &Input, observed: &Observed) -> Result<StepPlan, Failure> {
+        let mut changes = Vec::new();
+        for found in observed.images.values() {
+            let (action, details) = match (&found.digest, found.live) {
+                (None, _) => (Action::Create, vec![format!("built from {}", found.build_tag)]),
+                (Some(digest), Live::Untagged) => (Action::Update, vec![format!("{digest} becomes live here")]),
+                (Some(_), Live::Tagged) => continue,
+            };
+            changes.push(Change { action, resource: "image".into(), name: format!("{}:{}", found.repository, found.build_tag), details });
+        }
+        let payload =
+            serde_json::to_value(observed).map_err(|e| Failure::new(FailureKind::Internal, "the plan of kind image").because(e))?;
+        Ok(StepPlan { changes, payload })
+    }
+
+    fn known_outputs(_input: &Input, observed: &Observed, _plan: &StepPlan) -> Option<Outputs> {
+        let known = observed.images.iter().map(|(name, found)| {
+            let digest = found.digest.as_ref()?;
+            Some((name.clone(), reference(&observed.host, &found.repository, digest)))
+        });
+        known.collect()
+    }
+
+    async fn apply(cx: &StepContext, input: &Input, plan: &StepPlan) -> Result<Applied, Failure> {
+        let planned: Observed = serde_json::from_value(plan.payload.clone())
+            .map_err(|e| Failure::new(FailureKind::PlanStale, "the saved plan of kind image").because(e))?;
+        // Registry first: an unreachable one should be known before a quarter of an hour of compiling.
+        let registry = Registry::connect(&cx.aws).await?;
+        let mut left = Vec::new();
+        for found in planned.images.values() {
+            cx.aws.ensure_repository(&found.repository, &cx.environment.tags).await?;
+            cx.aws.ensure_lifecycle_policy(&found.repository, &lifecycle()).await?;
+            left.push(format!("ECR repository {}", found.repository));
+        }
+        let result = build_and_push(cx, input, &planned, &registry).await;
+        let (outcome, outputs) = result.map_err(|failure| failure.left(LeftBehind::Partial(left)))?;
+        Ok(Applied { outcome, outputs })
+    }
+
+    async fn verify(cx: &StepContext, _input: &Input, applied: &Applied) -> Result<(), Failure> {
+        for (name, output) in &applied.outputs {
+            let started = tokio::time::Instant::now();
+            let text = output.as_str().unwrap_or_default();
+            let parts = text.split_once('/').and_then(|(_, rest)| rest.split_once('@'));
+            let (repository, digest) = parts.ok_or_else(|| Failure::verification(format!("{text} is no reference by digest")))?;
+            let wrong = |e: crate::ids::InvalidId| Failure::verification(format!("the image of {name}")).because(e);
+            let (repository, digest) = (RepositoryName::parse(repository).map_err(wrong)?, ImageDigest::parse(digest).map_err(wrong)?);
+            if cx.aws.image_by_digest(&repository, &digest).await?.is_none() {
+                return Err(Failure::verification(format!("{repository}@{digest} is not in the registry")));
+            }
+            cx.checked(format!("{repository}@{} is in the registry", &digest.as_str()[..19]), started.elapsed());
+        }
+        Ok(())
+    }
+
+    async fn undo(_cx: &StepContext, input: &Input) -> Result<Vec<String>, Failure> {
+        Ok(packages(input)
+            .iter()
+            .map(|p| {
+                format!("ECR repository {}/{} and its images: another environment or a restore may need them", input.repositories, p.name)
+            })
+            .collect())
+    }
+}
+
+async fn build_and_push(cx: &StepContext, input: &Input, planned: &Observed, registry: &Registry) -> Result<(Outcome, Outputs), Failure> {
+    let mut todo = Vec::new();
+    let mut digests: BTreeMap<String, ImageDigest> = BTreeMap::new();
+    for (name, found) in &planned.images {
+        let package = Package { name: name.clone(), folder: found.folder.clone() };
+        // The sources that were planned, and no others, are built.
+        let hash = source_hash(&cx.project, &package, input.builder, input.profile)?;
+        if found.build_tag != format!("src-{hash}") {
+            return Err(
+                Failure::new(FailureKind::PlanStale, format!("the sources of {name} have changed since the plan")).next("deployctl plan")
+            );
+        }
+        // An earlier attempt of this very apply may have pushed it already.
+        match cx.aws.image_by_tag(&found.repository, &found.build_tag).await? {
+            Some(image) => drop(digests.insert(name.clone(), image.digest)),
+            None => todo.push(package),
+        }
+    }
+    let mut outcome = Outcome::Unchanged;
+    if !todo.is_empty() {
+        outcome = Outcome::Changed;
+        let names: Vec<&str> = todo.iter().map(|p| p.name.as_str()).collect();
+        let what = format!("cargo to build {}", names.join(", "));
+        let progress = |line: &str| cx.progress(line);
+        let work = build(input.builder, input.profile, &cx.project, &cx.scratch, &todo, &cx.cancel, &progress);
+        for (name, image) in cx.wait_until(&what, Duration::from_secs(7200), work).await? {
+            let Some(found) = planned.images.get(&name) else { continue };
+            let tags = [found.build_tag.clone()];
+            let pushed = registry.push(&found.repository, &image, &tags).await?;
+            cx.progress(format!(
+                "{}: pushed {} blobs, {}",
+                found.repository,
+                pushed.uploaded.blobs,
+                bytesize::ByteSize(pushed.uploaded.bytes)
+            ));
+            digests.insert(name, pushed.digest);
+        }
+    }
+    let mut outputs = Outputs::new();
+    for (name, digest) in digests {
+        let Some(found) = planned.images.get(&name) else { continue };
+        if found.live == Live::Untagged {
+            registry.tag_digest(&found.repository, &digest, &live_tag(&cx.environment.name, &digest)).await?;
+            outcome = Outcome::Changed;
+        }
+        outputs.insert(name, reference(&planned.host, &found.repository, &digest));
+    }
+    Ok((outcome, outputs))
+}
+
+/// Live images are matched first and never reach their count, so no later rule can take them.
+fn lifecycle() -> Value {
+    let rule = |priority: u32, description: &str, selection: Value| json!({ "rulePriority": priority, "description": description, "selection": selection, "action": { "type": "expire" } });
+    json!({ "rules": [
+        rule(1, "keeps what is live somewhere", json!({ "tagStatus": "tagged", "tagPrefixList": ["live-"], "countType": "imageCountMoreThan", "countNumber": 9999 })),
+        rule(2, "keeps the newest builds", json!({ "tagStatus": "tagged", "tagPrefixList": ["src-"], "countType": "imageCountMoreThan", "countNumber": KEPT_BUILDS })),
+        rule(3, "removes what lost its tags", json!({ "tagStatus": "untagged", "countType": "sinceImagePushed", "countUnit": "days", "countNumber": 14 })),
+    ] })
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "tests")]
+    use super::*;
+
+    fn observed(digest: Option<&str>, live: Live) -> Observed {
+        let found = Found {
+            repository: RepositoryName::parse("deployctl-x/parser").unwrap(),
+            folder: "services/parser".into(),
+            build_tag: "src-1".into(),
+            digest: digest.map(|d| ImageDigest::parse(format!("sha256:{}", d.repeat(64))).unwrap()),
+            live,
+        };
+        Observed { images: BTreeMap::from([("parser".to_owned(), found)]), host: "h".into() }
+    }
+
+    fn input() -> Input {
+        serde_json::from_value(json!({"services": {}, "repositories": "deployctl-x"})).unwrap()
+    }
+
+    #[test]
+    fn a_known_image_is_no_change_and_its_output_is_certain() {
+        let found = observed(Some("a"), Live::Tagged);
+        let plan = ImageKind::plan(&input(), &found).unwrap();
+        assert_eq!(plan.changes, []);
+        let outputs = ImageKind::known_outputs(&input(), &found, &plan).unwrap();
+        assert_eq!(outputs["parser"], json!(format!("h/deployctl-x/parser@sha256:{}", "a".repeat(64))));
+    }
+
+    #[test]
+    fn an_unknown_image_is_created_and_its_output_is_not_certain() {
+        let found = observed(None, Live::Untagged);
+        let plan = ImageKind::plan(&input(), &found).unwrap();
+        assert_eq!(plan.changes[0].action, Action::Create);
+        assert_eq!(ImageKind::known_outputs(&input(), &found, &plan), None);
+    }
+
+    #[test]
+    fn a_live_tag_names_environment_and_digest() {
+        let digest = ImageDigest::parse(format!("sha256:{}", "0123456789ab".repeat(6).get(..64).unwrap())).unwrap();
+        assert_eq!(live_tag(&EnvironmentName::parse("staging").unwrap(), &digest), "live-staging-0123456789ab");
+    }
+}

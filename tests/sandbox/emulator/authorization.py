@@ -1,0 +1,252 @@
+"""Makes ministack's IAM exact for the services whose requests it authorizes too coarsely: EKS, RDS and web identities.
+
+What each action is checked on follows AWS' service authorization reference. Where AWS puts a random id into an ARN that only the
+backend knows, a fixed one stands for it: a policy can only match it by a wildcard, as in reality.
+"""
+import contextvars
+import json
+from urllib.parse import parse_qs
+
+from ministack.core import iam_actions, iam_evaluator
+from ministack.core.responses import get_account_id, get_region
+from ministack.core.router import extract_access_key_id
+
+# What the current request was checked for; the front door writes it into its record.
+checked = contextvars.ContextVar("checked", default=("", ""))
+ANY_ID = "00000000-0000-0000-0000-000000000000"
+
+# EKS: the first path segments below a cluster, and the kind of ARN that names one of them.
+_EKS_CHILDREN = {"node-groups": "nodegroup", "addons": "addon", "fargate-profiles": "fargateprofile",
+                 "pod-identity-associations": "podidentityassociation", "access-entries": "access-entry"}
+
+# RDS: every parameter that names a resource an action is checked on.
+_RDS_KINDS = (
+    ("DBInstanceIdentifier", "db"), ("SourceDBInstanceIdentifier", "db"), ("TargetDBInstanceIdentifier", "db"),
+    ("DBSnapshotIdentifier", "snapshot"), ("SourceDBSnapshotIdentifier", "snapshot"),
+    ("TargetDBSnapshotIdentifier", "snapshot"), ("DBSubnetGroupName", "subgrp"), ("DBParameterGroupName", "pg"),
+    ("OptionGroupName", "og"), ("DBClusterIdentifier", "cluster"),
+)
+# The kind an action falls back to when it names none: RDS then asks for permission on all of that kind.
+_RDS_LISTS = {
+    "DescribeDBInstances": "db", "DescribeDBSnapshots": "snapshot", "DescribeDBSubnetGroups": "subgrp",
+    "DescribeDBParameterGroups": "pg", "DescribeDBInstanceAutomatedBackups": "auto-backup", "DescribeOptionGroups": "og",
+    "DescribeDBLogFiles": "db", "DescribePendingMaintenanceActions": "db",
+}
+_RDS_UNSCOPED = {"DescribeDBEngineVersions", "DescribeOrderableDBInstanceOptions", "DescribeCertificates",
+                 "DescribeEvents", "DescribeEngineDefaultParameters", "DescribeAccountAttributes"}
+
+
+def eks_resource(path, body, region, account):
+    """The ARN an EKS request is checked on."""
+    parts = [part for part in path.split("/") if part]
+    start = f"arn:aws:eks:{region}:{account}"
+    if parts[:1] == ["tags"]:
+        return "/".join(parts[1:])
+    if parts[:1] != ["clusters"]:
+        return "*"
+    if len(parts) == 1:
+        name = iam_actions._safe_json_field(body, "name")
+        return f"{start}:cluster/{name}" if name else "*"
+    cluster = parts[1]
+    kind = _EKS_CHILDREN.get(parts[2]) if len(parts) > 3 else None
+    if kind == "access-entry":
+        principal = "/".join(parts[3:]).split("/access-policies")[0]
+        fields = principal.split(":")
+        identity, _, name = fields[5].partition("/") if len(fields) > 5 else ("role", "", principal)
+        owner = fields[4] if len(fields) > 4 else account
+        return f"{start}:access-entry/{cluster}/{identity}/{owner}/{name}/{ANY_ID}"
+    if kind == "podidentityassociation":
+        return f"{start}:podidentityassociation/{cluster}/{parts[3]}"
+    if kind:
+        return f"{start}:{kind}/{cluster}/{parts[3]}/{ANY_ID}"
+    return f"{start}:cluster/{cluster}"
+
+
+def _form(body, query_params):
+    found = {k: v[0] for k, v in parse_qs((body or b"").decode("utf-8", "replace")).items()}
+    found.update({k: v[0] if isinstance(v, list) else v for k, v in query_params.items()})
+    return found
+
+
+def rds_resources(body, query_params, region, account):
+    """Every ARN an RDS request is checked on; the first is the one a denial names."""
+    parameters = _form(body, query_params)
+    action = parameters.get("Action", "")
+    if action in _RDS_UNSCOPED:
+        return ["*"]
+    arns = []
+    for parameter in ("ResourceName", "SourceDBInstanceArn", "SourceDBInstanceAutomatedBackupsArn"):
+        if parameters.get(parameter, "").startswith("arn:"):
+            arns.append(parameters[parameter])
+    for parameter, kind in _RDS_KINDS:
+        value = parameters.get(parameter)
+        if value:
+            arns.append(value if value.startswith("arn:") else f"arn:aws:rds:{region}:{account}:{kind}:{value.lower()}")
+    if action == "DescribeDBSnapshots" and len(arns) > 1:
+        arns = arns[:1]
+    if not arns:
+        kind = _RDS_LISTS.get(action)
+        arns = [f"arn:aws:rds:{region}:{account}:{kind}:*"] if kind else ["*"]
+    return arns
+
+
+def _passed_roles(service, method, path, body):
+    """(role ARN, services it is handed to) for each role that a request hands on; AWS asks for iam:PassRole on each."""
+    if service != "eks" or method not in ("POST", "PUT") or not body:
+        return []
+    try:
+        document = json.loads(body)
+    except ValueError:
+        return []
+    fields = {"roleArn": ["eks.amazonaws.com"], "nodeRole": ["ec2.amazonaws.com", "eks.amazonaws.com"],
+              "serviceAccountRoleArn": ["eks.amazonaws.com"]}
+    if path.endswith("/pod-identity-associations"):
+        fields["roleArn"] = ["pods.eks.amazonaws.com"]
+    return [(document[name], services) for name, services in fields.items() if isinstance(document.get(name), str)]
+
+
+def _denial(service, action, arn, denied, headers):
+    message = iam_actions.identity_denial_message(action, denied.principal_arn, arn, denied.decision == "Deny")
+    return iam_actions.access_denied_response(service, action, denied.principal_arn, "", message=message, headers=headers)
+
+
+def further_checks(service, method, path, headers, body, query_params):
+    """The checks after the first: all other resources that an RDS call touches, and every role that is handed on."""
+    key, region, account = extract_access_key_id(headers, query_params), get_region(), get_account_id()
+    if service == "rds":
+        action = "rds:" + _form(body, query_params).get("Action", "")
+        for arn in rds_resources(body, query_params, region, account)[1:]:
+            if denied := iam_evaluator.enforce(key, action, service, region, resource_arn=arn):
+                return _denial(service, action, arn, denied, headers)
+    for role, passed_to in _passed_roles(service, method, path, body):
+        denied = None
+        for name in passed_to:
+            denied = iam_evaluator.enforce(key, "iam:PassRole", service, region, resource_arn=role,
+                                           service_context={"iam:PassedToService": name})
+            if not denied:
+                break
+        if denied:
+            return _denial(service, "iam:PassRole", role, denied, headers)
+    return None
+
+
+def _web_identity_refusal(params):
+    """InvalidIdentityToken unless the front door verified the token and IAM knows its provider and audience."""
+    from ministack.services import iam
+    from ministack.services.cognito import _decode_id_token_unverified
+
+    try:
+        claims = _decode_id_token_unverified(params.get("WebIdentityToken", ""))
+    except (ValueError, TypeError):
+        claims = {}
+    issuer = str(claims.get("iss", ""))
+    provider = iam._oidc_providers.get(f"arn:aws:iam::{get_account_id()}:oidc-provider/{issuer.split('://', 1)[-1].rstrip('/')}")
+    if provider is None:
+        return f"No OpenIDConnect provider found in your account for {issuer}"
+    audience = claims.get("aud", [])
+    audience = [audience] if isinstance(audience, str) else audience
+    if not set(audience) & set(provider.get("ClientIDList", [])):
+        return "Incorrect token audience"
+    return None
+
+
+# AWS' policies for a node's pulls; ministack knows neither.
+_PULL = ["ecr:BatchGetImage", "ecr:GetAuthorizationToken", "ecr:GetDownloadUrlForLayer"]
+_MANAGED = {
+    "AmazonEC2ContainerRegistryPullOnly": [*_PULL, "ecr:BatchImportUpstreamImage"],
+    "AmazonEC2ContainerRegistryReadOnly": [
+        *_PULL, "ecr:BatchCheckLayerAvailability", "ecr:GetRepositoryPolicy", "ecr:DescribeRepositories", "ecr:ListImages",
+        "ecr:DescribeImages", "ecr:GetLifecyclePolicy", "ecr:GetLifecyclePolicyPreview", "ecr:ListTagsForResource",
+        "ecr:DescribeImageScanFindings"],
+}
+
+
+def _add_managed_policies():
+    from ministack.services import iam
+
+    for name, actions in _MANAGED.items():
+        statement = {"Effect": "Allow", "Action": actions, "Resource": "*"}
+        iam._aws_managed_policies.setdefault(f"arn:aws:iam::aws:policy/{name}", iam._make_aws_managed_record(
+            name, json.dumps({"Version": "2012-10-17", "Statement": [statement]}), description=name))
+
+
+def _single_audience(original):
+    def principal(token, provider_id, role_arn):
+        # Kubernetes writes the audience as a list; a list of one is a single value to a trust policy's StringEquals.
+        provider, keys = original(token, provider_id, role_arn)
+        return provider, {k: v[0] if isinstance(v, list) and len(v) == 1 else v for k, v in keys.items()}
+
+    return principal
+
+
+def _checked_sts(original):
+    async def handle(method, path, headers, body, query_params):
+        parameters = _form(body, query_params)
+        if "amz-json" in headers.get("content-type", ""):
+            try:
+                parameters.update(json.loads(body or b"{}"))
+            except ValueError:
+                pass
+            parameters["Action"] = headers.get("x-amz-target", "").rpartition(".")[2]
+        if parameters.get("Action") == "AssumeRoleWithWebIdentity":
+            refusal = _web_identity_refusal(parameters)
+            if headers.get("x-sandbox-web-identity") != "verified":
+                refusal = "The token's signature was not verified"
+            if refusal:
+                return (400, {"Content-Type": "text/xml"},
+                        f'<ErrorResponse xmlns="https://sts.amazonaws.com/doc/2011-06-15/"><Error><Type>Sender</Type>'
+                        f"<Code>InvalidIdentityToken</Code><Message>{refusal}</Message></Error></ErrorResponse>".encode())
+        return await original(method, path, headers, body, query_params)
+
+    return handle
+
+
+def install():
+    """Puts the exact resources and actions in the places where ministack looks them up."""
+    import ministack.app as emulator
+    from ministack.services import sts
+
+    action_of, resource_of, denied_response = (
+        iam_actions.extract_iam_action, iam_actions.extract_resource_arn, iam_actions.access_denied_response)
+
+    def extract_iam_action(service, method, path, headers, body, query_params):
+        if service == "eks":
+            # A REST service: an Action parameter or header of the caller's must not rename what he does.
+            action = f"eks:{iam_actions._match_rest_action('eks', method, path, query_params) or 'UnknownOperation'}"
+        else:
+            action = action_of(service, method, path, headers, body, query_params)
+        checked.set((action or service, ""))
+        return action
+
+    def extract_resource_arn(service, method, path, headers, body, query_params, region, account):
+        if service == "eks":
+            arn = eks_resource(path, body, region, account)
+        elif service == "rds":
+            arn = rds_resources(body, query_params, region, account)[0]
+        else:
+            arn = resource_of(service, method, path, headers, body, query_params, region, account)
+        checked.set((checked.get()[0], arn))
+        return arn
+
+    def access_denied_response(service, action, principal_arn, request_id, **more):
+        if service in ("eks", "rds", "ecr", "dynamodb", "secretsmanager", "sqs", "iam", "ec2", "kms") and not more.get("message") \
+                and not more.get("error_code") and not more.get("resource_policy_arn"):
+            more["message"] = iam_actions.identity_denial_message(
+                action, principal_arn, more.get("resource_arn", "*"), more.get("explicit_deny", False))
+        return denied_response(service, action, principal_arn, request_id, **more)
+
+    enforce = iam_evaluator.enforce
+
+    def refuse_anonymous(access_key_id, iam_action, service, *more, **named):
+        # ministack takes an unsigned S3 request for the account's root; no bucket of ours is public.
+        if service == "s3" and not access_key_id:
+            return iam_evaluator.AuthError("AccessDenied", "Access Denied")
+        return enforce(access_key_id, iam_action, service, *more, **named)
+
+    iam_evaluator.enforce = refuse_anonymous
+    iam_actions.extract_iam_action = extract_iam_action
+    iam_actions.extract_resource_arn = extract_resource_arn
+    iam_actions.access_denied_response = access_denied_response
+    sts._web_identity_principal = _single_audience(sts._web_identity_principal)
+    _add_managed_policies()
+    emulator.SERVICE_HANDLERS["sts"] = _checked_sts(emulator.SERVICE_HANDLERS["sts"])

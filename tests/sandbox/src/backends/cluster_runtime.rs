@@ -1,0 +1,106 @@
+//! EKS' requests to the machine, carried out by the cluster's parts. The stand-ins for controllers come and go with the node.
+use std::{collections::BTreeMap, path::PathBuf, time::Duration};
+
+use anyhow::{Context as _, Result};
+use futures::future::BoxFuture;
+
+use crate::{
+    eks::{ClusterRuntime, ControlPlane, ControlPlaneSpec, Part},
+    kubernetes::{self, Kubernetes},
+    layout::Layout,
+    process::{ProcessSpec, Ready, Stop, Supervisor},
+};
+
+const STAND_INS: [&str; 2] = ["alb", "external-secrets"];
+const STOP: Duration = Duration::from_secs(10);
+
+/// The real cluster.
+pub struct Runtime {
+    pub layout: Layout,
+    pub supervisor: Supervisor,
+    pub kubernetes: Kubernetes,
+}
+
+impl Runtime {
+    async fn start_stand_ins(&self) -> Result<()> {
+        let own = std::env::current_exe().context("this program's own path")?;
+        for which in STAND_INS {
+            let mut spec = ProcessSpec::new(format!("stand-in-{which}"), &own, Ready::Immediately).args([
+                "--name",
+                &self.layout.name,
+                "stand-in",
+                which,
+            ]);
+            spec.env = vec![("SANDBOX_KUBECONFIG".into(), self.kubernetes.admin_kubeconfig().into_os_string())];
+            self.supervisor.start(spec).await?;
+        }
+        Ok(())
+    }
+
+    async fn stop_stand_ins(&self) -> Result<()> {
+        for which in STAND_INS {
+            self.supervisor.stop(&format!("stand-in-{which}"), Stop::Terminate, STOP).await?;
+        }
+        Ok(())
+    }
+}
+
+impl ClusterRuntime for Runtime {
+    fn start_control_plane(&self, spec: ControlPlaneSpec) -> BoxFuture<'_, Result<ControlPlane>> {
+        Box::pin(async move {
+            let ControlPlaneSpec { cluster_name, version, oidc_issuer } = spec;
+            let spec = kubernetes::ControlPlaneSpec { cluster_name, version, oidc_issuer };
+            let kubernetes::ControlPlane { endpoint, ca_pem } = self.kubernetes.start_control_plane(spec).await?;
+            Ok(ControlPlane { endpoint, ca_pem })
+        })
+    }
+
+    fn start(&self, part: Part, labels: BTreeMap<String, String>) -> BoxFuture<'_, Result<()>> {
+        Box::pin(async move {
+            match part {
+                Part::ControlPlane => self.kubernetes.resume().await,
+                Part::Node => {
+                    self.kubernetes.start_node(labels).await?;
+                    self.start_stand_ins().await
+                }
+                Part::Dns => self.kubernetes.start_dns().await,
+                Part::Proxy => self.kubernetes.start_proxy().await,
+            }
+        })
+    }
+
+    fn stop(&self, part: Part) -> BoxFuture<'_, Result<()>> {
+        Box::pin(async move {
+            match part {
+                Part::ControlPlane => {
+                    self.stop_stand_ins().await?;
+                    self.kubernetes.stop_control_plane().await
+                }
+                Part::Node => {
+                    self.stop_stand_ins().await?;
+                    self.kubernetes.stop_node().await
+                }
+                Part::Dns => self.kubernetes.stop_dns().await,
+                Part::Proxy => self.kubernetes.stop_proxy().await,
+            }
+        })
+    }
+
+    fn running(&self, part: Part) -> bool {
+        let process = match part {
+            Part::ControlPlane => "kube-apiserver",
+            Part::Node => "kubelet",
+            Part::Dns => "coredns",
+            Part::Proxy => "kube-proxy",
+        };
+        self.supervisor.running(process)
+    }
+
+    fn admin_kubeconfig(&self) -> PathBuf {
+        self.kubernetes.admin_kubeconfig()
+    }
+
+    fn service_account_public_key_pem(&self) -> Option<String> {
+        Some(self.kubernetes.service_account_public_key_pem().to_owned())
+    }
+}

@@ -1,0 +1,65 @@
+//! Gets what a sandbox needs onto the machine: Debian packages, and downloads and builds cached by content.
+mod cached;
+mod debian;
+mod kafka;
+mod kube_node;
+mod ministack;
+mod pause;
+mod provider;
+mod terraform;
+
+use std::{path::PathBuf, time::Duration};
+
+use anyhow::Result;
+
+use crate::layout::Layout;
+
+pub use cached::Cache;
+pub use pause::NAME as PAUSE_IMAGE;
+
+/// Where everything is that `install` got.
+#[derive(Clone, Debug, serde::Serialize, serde::Deserialize)]
+pub struct Installed {
+    /// Folder with kube-apiserver, kubelet, etcd, coredns and the rest.
+    pub kube_node: PathBuf,
+    /// Python of the virtual environment that has ministack.
+    pub python: PathBuf,
+    /// Folder with Kafka's jars.
+    pub kafka: PathBuf,
+    /// terraform 1.11.4.
+    pub terraform: PathBuf,
+    /// The offline provider as a filesystem mirror; none while the checkout has no provider.
+    pub provider: Option<PathBuf>,
+    /// The pause image, as a tarball that containerd imports.
+    pub pause: PathBuf,
+}
+
+/// Installs what is missing. Everything after the Debian packages goes side by side.
+pub async fn install(project: &std::path::Path, cache: &std::path::Path) -> Result<Installed> {
+    debian::install().await?;
+    let cache = Cache::open(cache)?;
+    let (kube_node, python, kafka, terraform, provider, pause) = tokio::try_join!(
+        kube_node::install(&cache),
+        ministack::install(&cache),
+        kafka::install(&cache),
+        terraform::install(&cache),
+        provider::install(&cache, project),
+        pause::install(&cache),
+    )?;
+    Ok(Installed { kube_node, python, kafka, terraform, provider, pause })
+}
+
+impl Installed {
+    /// What the last `install` of a sandbox got.
+    pub fn read(layout: &Layout) -> Result<Self> {
+        Ok(serde_json::from_slice(&std::fs::read(layout.file("installed.json"))?)?)
+    }
+
+    /// Keeps it for the daemon.
+    pub fn write(&self, layout: &Layout) -> Result<()> {
+        crate::claim::write_private(&layout.file("installed.json"), &serde_json::to_vec_pretty(self)?)
+    }
+}
+
+/// The longest that a download or a build may take on a slow machine.
+const BUILD: Duration = Duration::from_secs(30 * 60);

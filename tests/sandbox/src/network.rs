@@ -1,0 +1,73 @@
+//! The sandbox's network: a namespace, a veth pair to the host, and no way out.
+use anyhow::{Context as _, Result};
+
+use crate::{
+    layout::{Layout, SERVICE_CIDR},
+    tool::{self, SHORT},
+};
+
+/// Makes whatever is missing of it.
+pub async fn ensure(layout: &Layout) -> Result<()> {
+    let namespace = layout.namespace();
+    let (outside, inside, internal) = (layout.host_interface(), Layout::NODE_INTERFACE, Layout::INTERNAL_INTERFACE);
+    if !namespace_path(layout).exists() {
+        ip(&["netns", "add", &namespace]).await?;
+    }
+    if !std::path::Path::new("/sys/class/net").join(&outside).exists() {
+        ip(&["link", "add", &outside, "type", "veth", "peer", "name", inside, "netns", &namespace]).await?;
+    }
+    // `replace` is for addresses what `ensure` is for us: no error when it is there already.
+    ip(&["addr", "replace", &format!("{}/24", layout.host_address()), "dev", &outside]).await?;
+    ip(&["link", "set", &outside, "up"]).await?;
+    let n = namespace.as_str();
+    ip(&["-n", n, "link", "set", "lo", "up"]).await?;
+    ip(&["-n", n, "addr", "replace", &format!("{}/24", layout.node_address()), "dev", inside]).await?;
+    ip(&["-n", n, "link", "set", inside, "up"]).await?;
+    if ip(&["-n", n, "link", "show", internal]).await.is_err() {
+        // A bridge without ports is what a dummy interface is; this kind of machine has no dummies.
+        ip(&["-n", n, "link", "add", internal, "type", "bridge"]).await?;
+    }
+    ip(&["-n", n, "link", "set", internal, "up"]).await?;
+    // Services are translated only after a route was found, and nothing else may find one: there is no way out.
+    ip(&["-n", n, "route", "replace", SERVICE_CIDR, "dev", internal, "src", &layout.node_address().to_string()]).await?;
+    ip(&["-n", n, "route", "replace", "unreachable", "default"]).await?;
+    refuse_the_host(layout).await
+}
+
+/// Internal load balancers and databases answer pods only: what comes in from the host for them is refused.
+async fn refuse_the_host(layout: &Layout) -> Result<()> {
+    let private = format!("198.18.{}.128/25", layout.slot);
+    let rule = ["INPUT", "-i", Layout::NODE_INTERFACE, "-d", &private, "-j", "REJECT"];
+    if inside(layout, "iptables", [&["-w", "-C"][..], &rule].concat()).await.is_err() {
+        inside(layout, "iptables", [&["-w", "-I"][..], &rule].concat()).await?;
+    }
+    Ok(())
+}
+
+/// Removes it; what is gone already is fine.
+pub async fn remove(layout: &Layout) -> Result<()> {
+    if std::path::Path::new("/sys/class/net").join(layout.host_interface()).exists() {
+        ip(&["link", "del", &layout.host_interface()]).await?;
+    }
+    if namespace_path(layout).exists() {
+        ip(&["netns", "del", &layout.namespace()]).await?;
+    }
+    Ok(())
+}
+
+/// Where the kernel's handle of the namespace is.
+pub fn namespace_path(layout: &Layout) -> std::path::PathBuf {
+    std::path::Path::new("/run/netns").join(layout.namespace())
+}
+
+/// Runs a program in the namespace. `ip netns exec` would also remount /sys and hide the cgroups, so it is not used.
+pub async fn inside(layout: &Layout, program: &str, args: Vec<&str>) -> Result<String> {
+    let enter = format!("--net={}", namespace_path(layout).display());
+    let mut all = vec![enter.as_str(), "--", program];
+    all.extend(args);
+    tool::output("nsenter", all, SHORT).await
+}
+
+async fn ip(args: &[&str]) -> Result<String> {
+    tool::output("ip", args, SHORT).await.context("setting up the sandbox's network")
+}

@@ -1,0 +1,159 @@
+//! One load balancer's listener: HTTP/1.1 on its address, requests passed to targets with the headers that an ALB adds.
+use std::{
+    collections::{BTreeSet, HashMap},
+    net::SocketAddr,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
+
+use anyhow::{Context, Result};
+use axum::{
+    Router,
+    body::Body,
+    extract::{ConnectInfo, Request, State},
+    response::{IntoResponse, Response},
+    routing::any,
+};
+use http::{HeaderValue, StatusCode, Uri, header};
+use hyper_util::{
+    client::legacy::{Client, connect::HttpConnector},
+    rt::TokioExecutor,
+};
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+
+use super::{
+    rules::{Backend, Rules},
+    targets::{Health, HealthCheck},
+};
+
+/// An ALB's idle timeout.
+const IDLE: Duration = Duration::from_secs(60);
+
+/// What a listener routes by; replaced as a whole when anything changes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Routing {
+    pub rules: Rules,
+    pub check: HealthCheck,
+    pub targets: HashMap<Backend, BTreeSet<SocketAddr>>,
+}
+
+struct Balancer {
+    routing: watch::Receiver<Arc<Routing>>,
+    health: Health,
+    client: Client<HttpConnector, Body>,
+    turn: AtomicUsize,
+    port: u16,
+}
+
+/// A listener that runs until it is dropped.
+pub struct Listener {
+    pub routing: watch::Sender<Arc<Routing>>,
+    stop: CancellationToken,
+}
+
+impl Drop for Listener {
+    fn drop(&mut self) {
+        self.stop.cancel();
+    }
+}
+
+/// Listens on `address` and checks its targets' health.
+pub async fn start(address: SocketAddr, routing: Routing) -> Result<Listener> {
+    let listener = tokio::net::TcpListener::bind(address).await.with_context(|| format!("the load balancer cannot listen on {address}"))?;
+    let (sender, receiver) = watch::channel(Arc::new(routing));
+    let mut connector = HttpConnector::new();
+    connector.set_connect_timeout(Some(Duration::from_secs(5)));
+    connector.set_nodelay(true);
+    let client = Client::builder(TokioExecutor::new()).pool_idle_timeout(IDLE).build(connector);
+    let (health, stop) = (Health::default(), CancellationToken::new());
+    let balancer =
+        Arc::new(Balancer { routing: receiver.clone(), health: health.clone(), client, turn: AtomicUsize::new(0), port: address.port() });
+    let service = Router::new().fallback(any(pass)).with_state(balancer).into_make_service_with_connect_info::<SocketAddr>();
+    let ended = stop.clone();
+    tokio::spawn(async move {
+        let served = axum::serve(listener, service).with_graceful_shutdown(async move { ended.cancelled().await }).await;
+        if let Err(error) = served {
+            tracing::error!("the load balancer on {address}: {error}");
+        }
+    });
+    tokio::spawn(check_health(receiver, health, stop.clone()));
+    Ok(Listener { routing: sender, stop })
+}
+
+async fn pass(State(balancer): State<Arc<Balancer>>, ConnectInfo(peer): ConnectInfo<SocketAddr>, request: Request) -> Response {
+    let routing = Arc::clone(&balancer.routing.borrow());
+    let host = request.headers().get(header::HOST).and_then(|host| host.to_str().ok()).unwrap_or_default();
+    let Some(backend) = routing.rules.find(host, request.uri().path()) else { return StatusCode::NOT_FOUND.into_response() };
+    let none = BTreeSet::new();
+    let targets = balancer.health.well(routing.targets.get(backend).unwrap_or(&none));
+    if targets.is_empty() {
+        return StatusCode::SERVICE_UNAVAILABLE.into_response();
+    }
+    let target = targets[balancer.turn.fetch_add(1, Ordering::Relaxed) % targets.len()];
+    let Some(request) = forwarded(request, target, peer, balancer.port) else { return StatusCode::BAD_REQUEST.into_response() };
+    match tokio::time::timeout(IDLE, balancer.client.request(request)).await {
+        Ok(Ok(mut response)) => {
+            response.headers_mut().remove(header::CONNECTION);
+            response.map(Body::new).into_response()
+        }
+        Ok(Err(error)) => {
+            tracing::warn!("target {target}: {error}");
+            StatusCode::BAD_GATEWAY.into_response()
+        }
+        Err(_) => StatusCode::GATEWAY_TIMEOUT.into_response(),
+    }
+}
+
+fn forwarded(mut request: Request, target: SocketAddr, peer: SocketAddr, port: u16) -> Option<Request> {
+    let path = request.uri().path_and_query().map_or("/", |path| path.as_str());
+    *request.uri_mut() = format!("http://{target}{path}").parse::<Uri>().ok()?;
+    let headers = request.headers_mut();
+    let chain = match headers.get("x-forwarded-for").and_then(|chain| chain.to_str().ok()) {
+        Some(chain) => format!("{chain}, {}", peer.ip()),
+        None => peer.ip().to_string(),
+    };
+    headers.insert("x-forwarded-for", chain.parse().ok()?);
+    headers.insert("x-forwarded-proto", HeaderValue::from_static("http"));
+    headers.insert("x-forwarded-port", HeaderValue::from(port));
+    if !headers.contains_key("x-amzn-trace-id") {
+        let id = uuid::Uuid::new_v4().simple().to_string();
+        headers.insert("x-amzn-trace-id", format!("Root=1-{:08x}-{}", jiff::Timestamp::now().as_second(), &id[..24]).parse().ok()?);
+    }
+    for name in [header::CONNECTION, header::EXPECT, header::UPGRADE] {
+        headers.remove(name);
+    }
+    Some(request)
+}
+
+/// Asks each target in turn, at once when the targets change and then at the interval.
+async fn check_health(mut routing: watch::Receiver<Arc<Routing>>, health: Health, stop: CancellationToken) {
+    let client = match reqwest::Client::builder().no_proxy().redirect(reqwest::redirect::Policy::none()).build() {
+        Ok(client) => client,
+        Err(error) => return tracing::error!("no health checks: {error}"),
+    };
+    loop {
+        let now = Arc::clone(&routing.borrow_and_update());
+        let all: BTreeSet<SocketAddr> = now.targets.values().flatten().copied().collect();
+        health.keep(&all);
+        let checks = all.iter().map(|target| {
+            let request = client
+                .get(format!("http://{target}{}", now.check.path))
+                .timeout(now.check.timeout)
+                .header("user-agent", "ELB-HealthChecker/2.0");
+            let check = &now.check;
+            async move { (*target, request.send().await.is_ok_and(|answer| check.accepts(answer.status().as_u16()))) }
+        });
+        for (target, passed) in futures::future::join_all(checks).await {
+            health.count(&now.check, target, passed);
+        }
+        tokio::select! {
+            () = stop.cancelled() => return,
+            changed = routing.changed() => if changed.is_err() { return },
+            () = tokio::time::sleep(now.check.interval) => {}
+        }
+    }
+}
