@@ -13,9 +13,12 @@ use crate::{
 
 mod apply;
 mod destroy;
+pub mod doctor;
 mod history;
+mod permissions;
 mod plan;
 mod schema;
+pub mod secret;
 mod session;
 mod smoke;
 mod status;
