@@ -10,5 +10,6 @@ pub mod ids;
 pub mod image;
 pub mod manifests;
 pub mod plan;
+pub mod redact;
 pub mod steps;
 pub mod tools;

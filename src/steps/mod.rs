@@ -2,10 +2,12 @@
 pub mod chart;
 pub mod image;
 pub mod manifests;
+pub mod registry;
 pub mod release;
 pub mod service;
 pub mod smoke;
 pub mod state_backend;
+pub mod terraform;
 
 use std::{collections::BTreeMap, path::PathBuf, sync::Arc, time::Duration};
 

@@ -150,6 +150,35 @@ def _web_identity_refusal(params):
     return None
 
 
+# AWS' policies for a node's pulls; ministack knows neither.
+_PULL = ["ecr:BatchGetImage", "ecr:GetAuthorizationToken", "ecr:GetDownloadUrlForLayer"]
+_MANAGED = {
+    "AmazonEC2ContainerRegistryPullOnly": [*_PULL, "ecr:BatchImportUpstreamImage"],
+    "AmazonEC2ContainerRegistryReadOnly": [
+        *_PULL, "ecr:BatchCheckLayerAvailability", "ecr:GetRepositoryPolicy", "ecr:DescribeRepositories", "ecr:ListImages",
+        "ecr:DescribeImages", "ecr:GetLifecyclePolicy", "ecr:GetLifecyclePolicyPreview", "ecr:ListTagsForResource",
+        "ecr:DescribeImageScanFindings"],
+}
+
+
+def _add_managed_policies():
+    from ministack.services import iam
+
+    for name, actions in _MANAGED.items():
+        statement = {"Effect": "Allow", "Action": actions, "Resource": "*"}
+        iam._aws_managed_policies.setdefault(f"arn:aws:iam::aws:policy/{name}", iam._make_aws_managed_record(
+            name, json.dumps({"Version": "2012-10-17", "Statement": [statement]}), description=name))
+
+
+def _single_audience(original):
+    def principal(token, provider_id, role_arn):
+        # Kubernetes writes the audience as a list; a list of one is a single value to a trust policy's StringEquals.
+        provider, keys = original(token, provider_id, role_arn)
+        return provider, {k: v[0] if isinstance(v, list) and len(v) == 1 else v for k, v in keys.items()}
+
+    return principal
+
+
 def _checked_sts(original):
     async def handle(method, path, headers, body, query_params):
         parameters = _form(body, query_params)
@@ -175,6 +204,7 @@ def _checked_sts(original):
 def install():
     """Puts the exact resources and actions in the places where ministack looks them up."""
     import ministack.app as emulator
+    from ministack.services import sts
 
     action_of, resource_of, denied_response = (
         iam_actions.extract_iam_action, iam_actions.extract_resource_arn, iam_actions.access_denied_response)
@@ -217,4 +247,6 @@ def install():
     iam_actions.extract_iam_action = extract_iam_action
     iam_actions.extract_resource_arn = extract_resource_arn
     iam_actions.access_denied_response = access_denied_response
+    sts._web_identity_principal = _single_audience(sts._web_identity_principal)
+    _add_managed_policies()
     emulator.SERVICE_HANDLERS["sts"] = _checked_sts(emulator.SERVICE_HANDLERS["sts"])

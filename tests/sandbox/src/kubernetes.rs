@@ -187,13 +187,9 @@ impl Kubernetes {
         &self.inner.pki.service_account_public_pem
     }
 
-    /// Certificate and key (PEM) of the webhooks, signed by the authority that the API server trusts them by.
-    pub fn webhooks_certificate(&self) -> Result<(String, String)> {
-        let read = |name: &str| {
-            let file = self.inner.pki.file(name);
-            fs::read_to_string(&file).with_context(|| format!("reading {}", file.display()))
-        };
-        Ok((read("webhooks.crt")?, read("webhooks.key")?))
+    /// Certificate and key (PEM) for the webhooks that the API server calls at 127.0.0.1; it trusts their authority, its own.
+    pub fn webhook_certificate(&self) -> Result<(String, String)> {
+        self.inner.pki.pair("webhooks")
     }
 
     /// A client with the administrator's rights.

@@ -100,7 +100,8 @@ async fn the_node_pulls_with_its_role_and_cannot_push() {
     std::fs::write(stack.folder.path().join("eks/state.json"), state).unwrap();
     assert_eq!(answer(client().get(&url)).await.status, 403, "a role that may nothing");
     let trust = "%7B%22Version%22%3A%222012-10-17%22%2C%22Statement%22%3A%5B%5D%7D";
-    let iam = |form: String| async { Call::query("iam", &form).send(stack.door, &stack.person).await };
+    let (door, person) = (stack.door, stack.person.clone());
+    let iam = async |form: String| Call::query("iam", &form).send(door, &person).await;
     let made = iam(format!("Action=CreateRole&Version=2010-05-08&RoleName=node&AssumeRolePolicyDocument={trust}")).await;
     assert_eq!(element(&made.text, "RoleName"), "node");
     let attached =

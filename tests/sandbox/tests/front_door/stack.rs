@@ -67,7 +67,6 @@ pub struct Stack {
     pub emulator: SocketAddr,
     pub person: Key,
     pub switches: Arc<Switches>,
-    pub eks: Arc<Eks>,
     backends: SocketAddr,
     process: Child,
     stop: CancellationToken,
@@ -121,7 +120,7 @@ impl Stack {
         tokio::spawn(door::serve(front, stop.clone()));
         wait_for(door).await;
         let person = Key { id: key.access_key_id, secret: key.secret_access_key, token: None };
-        Some(Self { folder, door, emulator, person, switches, eks, backends, process, stop })
+        Some(Self { folder, door, emulator, person, switches, backends, process, stop })
     }
 
     /// kill -9 and a new start on the same state.
