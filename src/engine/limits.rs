@@ -24,7 +24,8 @@ pub fn beyond_bound<'a>(bound: &[String], now: &'a [Change]) -> Vec<&'a Change> 
             let plain = matches!(change.action, Action::Create | Action::Run) && bound.contains(&change.resource);
             let spelled = bound.iter().any(|entry| *entry == format!("{} {}", change.action, change.resource));
             // A module that has not been fetched yet is bounded as a whole: it may create, inside itself.
-            let inside = |entry: &String| entry.strip_prefix("any in module ").is_some_and(|m| change.name.starts_with(&format!("module.{m}")));
+            let inside =
+                |entry: &String| entry.strip_prefix("any in module ").is_some_and(|m| change.name.starts_with(&format!("module.{m}")));
             let of_module = change.action == Action::Create && bound.iter().any(inside);
             !plain && !spelled && !of_module
         })
