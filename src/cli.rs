@@ -4,7 +4,8 @@ use std::{num::NonZeroUsize, path::PathBuf};
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::{
-    ids::{EnvironmentName, RunId, ServiceName, StepId},
+    agent::AgentCommand,
+    ids::{EnvironmentName, RunId, SecretName, ServiceName, StepId},
     plan::selection::Selection,
     ui::Output,
 };
@@ -35,6 +36,10 @@ fn run(text: &str) -> Result<RunId, String> {
 
 fn service(text: &str) -> Result<ServiceName, String> {
     ServiceName::parse(text).map_err(|error| error.to_string())
+}
+
+fn secret(text: &str) -> Result<SecretName, String> {
+    SecretName::parse(text).map_err(|error| error.to_string())
 }
 
 /// Flags that every command understands.
@@ -80,6 +85,16 @@ pub enum Command {
     Status(StatusArgs),
     /// List the runs of an environment
     History(HistoryArgs),
+    /// Render the manifests of a step, or of all steps, as YAML
+    Render(RenderArgs),
+    /// Build or push the images of services
+    #[command(subcommand)]
+    Image(ImageCommand),
+    /// Set secrets; values never appear in arguments, logs or state
+    #[command(subcommand)]
+    Secret(SecretCommand),
+    /// Check that everything is there that an apply needs
+    Doctor,
     /// Send a marked file through everything that is deployed and report every hop
     Smoke,
     /// Take everything away that apply has made, in reverse order
@@ -94,6 +109,9 @@ pub enum Command {
     Man,
     /// Print the version
     Version,
+    /// Work inside the cluster, as a Job
+    #[command(subcommand, hide = true)]
+    Agent(AgentCommand),
 }
 
 /// Which part of the plan file.
@@ -219,10 +237,10 @@ pub enum ImageCommand {
     /// Build images and print their digests
     Build(ImageArgs),
     /// Build images and push what the registry lacks
-    Push(ImageArgs),
+    Push,
 }
 
-/// Arguments of `image build` and `image push`.
+/// Arguments of `image build`.
 #[derive(Debug, Args)]
 pub struct ImageArgs {
     /// Services [default: all]
@@ -252,10 +270,14 @@ pub enum SecretCommand {
 #[derive(Debug, Args)]
 pub struct SecretSetArgs {
     /// Name in the environment, as in `kafka`
-    pub name: String,
+    #[arg(value_parser = secret)]
+    pub name: SecretName,
     /// Read the value from FILE [default: standard input]
     #[arg(long, value_name = "FILE")]
-    pub file: Option<PathBuf>,
+    pub from_file: Option<PathBuf>,
+    /// Leave a secret that has a value as it is
+    #[arg(long)]
+    pub keep_existing: bool,
 }
 
 #[cfg(test)]

@@ -4,7 +4,7 @@ use std::ffi::OsString;
 use clap::{CommandFactory, Parser, error::ErrorKind};
 
 use crate::{
-    cli::{Cli, Command, Globals},
+    cli::{Cli, Command, Globals, SecretCommand},
     failure::{Failure, FailureKind, exit},
     plan::render::Colour,
     redact,
@@ -15,8 +15,10 @@ mod apply;
 mod destroy;
 pub mod doctor;
 mod history;
+mod image;
 mod permissions;
 mod plan;
+mod render;
 mod schema;
 pub mod secret;
 mod session;
@@ -95,6 +97,11 @@ fn dispatch(command: Command, globals: &Globals, ui: &Ui) -> Result<u8, Failure>
         match run {
             Command::Plan(args) => plan::run(args, globals, ui).await,
             Command::Apply(args) => apply::run(args, globals, ui).await,
+            Command::Render(args) => render::run(args, globals, ui).await,
+            Command::Image(command) => image::run(command, globals, ui).await,
+            Command::Secret(SecretCommand::Set(args)) => secret::run(args, globals, ui).await,
+            Command::Doctor => doctor::show(globals, ui).await,
+            Command::Agent(command) => crate::agent::run(&command).await.map(|()| exit::DONE),
             Command::Smoke => smoke::run(globals, ui).await,
             Command::Destroy(args) => destroy::run(args, globals, ui).await,
             // Handled above, without a runtime.
