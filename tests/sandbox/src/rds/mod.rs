@@ -34,6 +34,7 @@ mod tags;
 mod xml;
 
 pub use addresses::{Addresses, Interface};
+pub use emulator::Emulator;
 pub use ids::Region;
 pub use model::Subnet;
 pub use platform::Platform;
