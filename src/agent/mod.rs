@@ -2,4 +2,62 @@
 pub mod bootstrap_database;
 pub mod database;
 pub mod migrate;
+pub mod prometheus;
+pub mod smoke;
 pub mod topics;
+
+use std::io::Write;
+
+use clap::Subcommand;
+use serde_json::{Value, json};
+
+use crate::failure::Failure;
+
+/// The agent's commands. What they print is JSON, one object a line; the last is `{"result": …}`.
+#[derive(Subcommand, Clone, Debug)]
+pub enum AgentCommand {
+    /// Make the database roles and their passwords
+    BootstrapDatabase(bootstrap_database::BootstrapArgs),
+    /// Run pending migrations
+    Migrate(migrate::MigrateArgs),
+    /// Say which migrations are pending
+    Schema(migrate::MigrateArgs),
+    /// Compare or make Kafka topics
+    Topics(topics::TopicsArgs),
+    /// Send a marked file through the system and follow it
+    Smoke(smoke::SmokeArgs),
+    /// Look for targets, rules and a firing alert in Prometheus
+    Prometheus(prometheus::PrometheusArgs),
+}
+
+/// Runs a command and prints its result, or its failure in the same form.
+pub async fn run(command: &AgentCommand) -> Result<(), Failure> {
+    let done = match command {
+        AgentCommand::BootstrapDatabase(args) => bootstrap_database::run(args).await,
+        AgentCommand::Migrate(args) => migrate::run(args).await,
+        AgentCommand::Schema(args) => migrate::schema(args).await,
+        AgentCommand::Topics(args) => topics::run(args).await,
+        AgentCommand::Smoke(args) => smoke::run(args).await,
+        AgentCommand::Prometheus(args) => prometheus::run(args).await,
+    };
+    match done {
+        Ok(result) => say(&json!({ "result": result })),
+        Err(failure) => {
+            say(&json!({ "failed": failure.chain(), "evidence": failure.evidence }))?;
+            Err(failure)
+        }
+    }
+}
+
+/// One line for whoever follows the Job's log.
+fn say(line: &Value) -> Result<(), Failure> {
+    let mut out = std::io::stdout().lock();
+    let written = writeln!(out, "{line}").and_then(|()| out.flush());
+    written.map_err(|e| Failure::step("the agent's output cannot be written").because(e))
+}
+
+/// A check that has passed, with its time.
+fn checked(what: &str, since: std::time::Instant) -> Result<(), Failure> {
+    let millis = u64::try_from(since.elapsed().as_millis()).unwrap_or(u64::MAX);
+    say(&json!({ "checked": what, "millis": millis }))
+}

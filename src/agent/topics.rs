@@ -63,7 +63,7 @@ pub struct TopicsArgs {
 
 /// Compares, and in `ensure` mode mends.
 pub async fn run(args: &TopicsArgs) -> Result<Value, Failure> {
-    let kafka = connect(args).await?;
+    let kafka = connect_to(&args.bootstrap, args.security, &args.credentials).await?;
     let admin = kafka.admin();
     let retention = (args.retention_hours * 3_600_000).to_string();
     let described = admin.describe_topics(&args.topics, Default::default()).await.map_err(failed)?;
@@ -123,23 +123,24 @@ pub async fn run(args: &TopicsArgs) -> Result<Value, Failure> {
     Ok(json!({ "topics": args.topics, "changes": changes, "drift": drift }))
 }
 
-async fn connect(args: &TopicsArgs) -> Result<Kafka, Failure> {
+/// Connects with the key and secret of a mounted folder.
+pub async fn connect_to(bootstrap: &str, security: Security, credentials: &std::path::Path) -> Result<Kafka, Failure> {
     let read = |name: &str| {
-        let path = args.credentials.join(name);
+        let path = credentials.join(name);
         let text =
             std::fs::read_to_string(&path).map_err(|error| Failure::step(format!("can't read {}", path.display())).because(error))?;
         Ok::<_, Failure>(text.trim_end_matches('\n').to_owned())
     };
     let auth = AuthConfig::sasl_plain(read("api_key")?, read("api_secret")?);
-    let auth = match args.security {
+    let auth = match security {
         Security::SaslSsl => auth.with_tls(TlsConfig::new()),
         Security::SaslPlaintext => auth,
     };
-    let connecting = Kafka::builder(args.bootstrap.clone()).client_id("deployctl").security(auth).connect();
+    let connecting = Kafka::builder(bootstrap).client_id("deployctl").security(auth).connect();
     let deadline = Duration::from_secs(30);
     tokio::time::timeout(deadline, connecting)
         .await
-        .map_err(|_late| Failure::timeout(format!("Kafka at {}", args.bootstrap), deadline))?
+        .map_err(|_late| Failure::timeout(format!("Kafka at {bootstrap}"), deadline))?
         .map_err(failed)
 }
 

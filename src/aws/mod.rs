@@ -17,9 +17,11 @@ mod error;
 
 pub mod bucket;
 pub mod dynamodb;
+pub mod ec2;
 pub mod ecr;
 pub mod eks;
 pub mod iam;
+mod object_version;
 pub mod rds;
 pub mod s3;
 mod secret_value;
@@ -106,6 +108,18 @@ impl Aws {
             return Err(wrong_account(account, &caller));
         }
         Ok(Self { region: region.clone(), account: account.clone(), principal: caller.arn, config, clients: Clients::default() })
+    }
+
+    /// An identity that was never checked and reaches nothing: for tests of the engine.
+    #[cfg(test)]
+    pub(crate) fn unconnected(environment: &crate::plan::environment::Environment) -> Self {
+        Self {
+            region: environment.aws.region.clone(),
+            account: environment.aws.account_id.clone(),
+            principal: "nobody".to_owned(),
+            config: SdkConfig::builder().build(),
+            clients: Clients::default(),
+        }
     }
 
     /// The same identity in another region.

@@ -56,7 +56,8 @@ impl Cluster {
         }
         let mut applied = Vec::with_capacity(objects.len());
         for members in waves.values() {
-            let results = stream::iter(members).map(|object| self.apply_one(object)).buffer_unordered(PARALLEL);
+            let sent: Vec<_> = members.iter().map(|object| self.apply_one(object)).collect();
+            let results = stream::iter(sent).buffer_unordered(PARALLEL);
             let mut results = std::pin::pin!(results);
             let mut failed: Option<Failure> = None;
             // A failure stops the next wave, not what is already in flight: that is waited for, so that we know what was left behind.
@@ -120,7 +121,8 @@ impl Cluster {
 
     /// Applies everything of `objects` without telling anybody; for a handful of objects that belong to no template.
     pub async fn apply_quietly(&self, objects: &[Object]) -> Result<(), Failure> {
-        stream::iter(objects.iter().map(Ok)).try_for_each_concurrent(PARALLEL, |o| async move { self.apply_one(o).await.map(drop) }).await
+        let sent: Vec<_> = objects.iter().map(|object| self.apply_one(object)).collect();
+        stream::iter(sent).buffer_unordered(PARALLEL).try_for_each(|_| async { Ok(()) }).await
     }
 }
 

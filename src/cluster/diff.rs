@@ -50,7 +50,8 @@ impl Diff {
 impl Cluster {
     /// Asks for every object what an apply would do to it.
     pub async fn diff(&self, objects: &[Object]) -> Result<Vec<Diff>, Failure> {
-        stream::iter(objects).map(|object| self.diff_one(object)).buffered(PARALLEL).try_collect().await
+        let asked: Vec<_> = objects.iter().map(|object| self.diff_one(object)).collect();
+        stream::iter(asked).buffered(PARALLEL).try_collect().await
     }
 
     async fn diff_one(&self, object: &Object) -> Result<Diff, Failure> {

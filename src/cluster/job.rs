@@ -13,13 +13,24 @@ use crate::{
     manifests::{Object, ObjectKey},
 };
 
-/// A finished Job's objects go after this many seconds.
+/// A finished Job that nobody needs to remember goes after this many seconds.
 const KEEP_SECONDS: u32 = 3600;
+
+/// How long a finished Job stays.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Keep {
+    /// For its log.
+    Hour,
+    /// Until its specification changes: that it is there and complete says that it need not run again.
+    UntilReplaced,
+}
 /// Between a Job's creation and its container's start: scheduling and the image pull.
 const START: Duration = Duration::from_secs(180);
 
 /// Where and as whom a Job's pod runs.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, schemars::JsonSchema)]
+#[serde(deny_unknown_fields)]
 pub struct PodSettings {
     /// Its namespace.
     pub namespace: String,
@@ -46,6 +57,8 @@ pub struct AgentJob {
     pub secrets: BTreeMap<String, String>,
     /// It is ended after this long.
     pub deadline: Duration,
+    /// How long it stays once it has ended.
+    pub keep: Keep,
     /// Makes the name different where the same command must run again: a run's id.
     pub nonce: String,
 }
@@ -89,20 +102,40 @@ impl AgentJob {
             }],
             "volumes": volumes,
         });
-        let value = json!({
+        let mut value = json!({
             "apiVersion": "batch/v1", "kind": "Job",
             "metadata": { "name": name, "namespace": self.pod.namespace, "labels": labels },
             "spec": {
-                "backoffLimit": 0, "completions": 1, "parallelism": 1,
-                "activeDeadlineSeconds": self.deadline.as_secs(), "ttlSecondsAfterFinished": KEEP_SECONDS,
+                "backoffLimit": 0, "completions": 1, "parallelism": 1, "activeDeadlineSeconds": self.deadline.as_secs(),
                 "template": { "metadata": { "labels": labels }, "spec": pod },
             },
         });
+        if self.keep == Keep::Hour {
+            value["spec"]["ttlSecondsAfterFinished"] = json!(KEEP_SECONDS);
+        }
         Object::new(value, "(job)".into(), 0)
     }
 }
 
 impl Cluster {
+    /// Whether a Job with exactly this specification has ended well.
+    pub async fn has_run(&self, job: &AgentJob) -> Result<bool, Failure> {
+        let found = self.get(&job.object()?.key).await?;
+        Ok(found.is_some_and(|found| status_of(&found) == Status::Current))
+    }
+
+    /// Deletes the Jobs that earlier specifications of this one have left.
+    pub async fn forget_older(&self, job: &AgentJob) -> Result<(), Failure> {
+        let newest = job.full_name()?;
+        let labels = format!("app.kubernetes.io/name={},app.kubernetes.io/managed-by=deployctl", job.name);
+        for old in self.list("batch/v1", "Job", Some(&job.pod.namespace), &labels).await? {
+            if let Some(key) = ObjectKey::of(&old).filter(|key| key.name != newest) {
+                self.delete(&key).await?;
+            }
+        }
+        Ok(())
+    }
+
     /// Runs the Job to its end, whichever that is; `line` hears each line of its log. One that was already run with the same specification
     /// and has ended well is not run again: its result is read.
     pub async fn run_job(&self, job: &AgentJob, line: impl Fn(&str) + Sync) -> Result<JobResult, Failure> {

@@ -24,7 +24,7 @@ use tokio::sync::Mutex;
 
 pub use apply::Conflict;
 pub use diff::{Diff, Verdict};
-pub use job::{AgentJob, JobResult, PodSettings};
+pub use job::{AgentJob, JobResult, Keep, PodSettings};
 pub use prune::ApplySet;
 pub use status::{Status, status_of};
 

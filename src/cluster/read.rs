@@ -55,6 +55,23 @@ impl Cluster {
         }
     }
 
+    /// What the pods with these labels have logged in the last seconds, line by line.
+    pub async fn recent_log(&self, namespace: &str, labels: &str, seconds: i64) -> Result<Vec<String>, Failure> {
+        let pods: Api<k8s_openapi::api::core::v1::Pod> = Api::namespaced(self.client().await?, namespace);
+        let mut lines = Vec::new();
+        for pod in self.list("v1", "Pod", Some(namespace), labels).await? {
+            let Some(name) = pod.pointer("/metadata/name").and_then(Value::as_str) else { continue };
+            let params = kube::api::LogParams { since_seconds: Some(seconds), ..Default::default() };
+            match pods.logs(name, &params).await {
+                Ok(text) => lines.extend(text.lines().map(String::from)),
+                // A pod that is only being made, or is going, has no log; the others have.
+                Err(kube::Error::Api(status)) if status.code == 400 || status.code == 404 => {}
+                Err(e) => return Err(self.failed(format!("reading the log of {namespace}/{name}"), e)),
+            }
+        }
+        Ok(lines)
+    }
+
     /// Deletes an object and, in the background, what it owns. One that is not there is fine.
     pub async fn delete(&self, key: &ObjectKey) -> Result<(), Failure> {
         match self.api(key).await?.delete(&key.name, &DeleteParams::background()).await {

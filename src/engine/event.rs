@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 use tokio::sync::broadcast;
 
-use crate::ids::StepId;
+use crate::{ids::StepId, redact};
 
 /// The phases of a step; words of the design, §10.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -83,6 +83,15 @@ pub enum EventKind {
         /// How long it took, in milliseconds.
         millis: u64,
     },
+    /// A step has been observed and planned.
+    StepPlanned {
+        /// Which step.
+        step: StepId,
+        /// How many changes; nothing if it is deferred.
+        changes: Option<usize>,
+        /// How long it took, in milliseconds.
+        millis: u64,
+    },
     /// A step ended well.
     StepFinished {
         /// Which step.
@@ -104,6 +113,13 @@ pub enum EventKind {
         /// How long it took, in milliseconds.
         millis: u64,
     },
+    /// The first Ctrl-C or SIGTERM: what runs comes to an end, nothing new starts.
+    Interrupted {
+        /// Which of the two.
+        signal: String,
+        /// The steps that are being waited for.
+        running: Vec<StepId>,
+    },
     /// The run ended.
     RunFinished {
         /// Whether every step ended well.
@@ -111,6 +127,24 @@ pub enum EventKind {
         /// How long it took, in milliseconds.
         millis: u64,
     },
+}
+
+impl EventKind {
+    /// Masks secrets in every text that a step has put in.
+    fn mask(&mut self) {
+        match self {
+            Self::Progress { message: text, .. } | Self::Waiting { what: text, .. } | Self::Checked { what: text, .. } => {
+                *text = redact::mask(text)
+            }
+            Self::StepFinished { outputs, .. } => outputs.values_mut().for_each(redact::mask_json),
+            Self::StepFailed { chain, .. } => chain.iter_mut().for_each(|line| *line = redact::mask(line)),
+            Self::RunStarted { .. }
+            | Self::StepStarted { .. }
+            | Self::StepPlanned { .. }
+            | Self::Interrupted { .. }
+            | Self::RunFinished { .. } => {}
+        }
+    }
 }
 
 /// An event with its number and time.
@@ -140,7 +174,8 @@ impl Default for Events {
 
 impl Events {
     /// Emits one event.
-    pub fn emit(&self, kind: EventKind) {
+    pub fn emit(&self, mut kind: EventKind) {
+        kind.mask();
         let index = self.next.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
         // Nobody listening is fine: events are told, not kept. What must be kept goes to the journal.
         drop(self.sender.send(Event { index, at: crate::clock::now(), kind }));

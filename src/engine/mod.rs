@@ -1,2 +1,16 @@
 //! Runs steps: order, journal, lease, events, cancellation.
+pub mod apply;
+pub mod cancel;
+pub mod consider;
+pub mod dag;
+pub mod destroy;
 pub mod event;
+#[cfg(test)]
+pub mod fake;
+pub mod history;
+pub mod journal;
+pub mod lease;
+pub mod limits;
+pub mod run_step;
+pub mod status;
+pub mod workplace;

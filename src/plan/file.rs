@@ -19,6 +19,9 @@ pub struct PlanFile {
     /// What is deployed. Repositories, roles, policies and queues are made for each of these.
     #[serde(default)]
     pub services: Services,
+    /// Service accounts that no service runs as, by a name of your choice: the agent, the cluster's own controllers.
+    #[serde(default)]
+    pub accounts: BTreeMap<String, Account>,
     /// What is done, in the order in which it is shown; `needs` decides what runs when.
     pub steps: Vec<StepDeclaration>,
 }
@@ -47,6 +50,21 @@ pub struct Service {
     /// Kafka topics that it writes.
     #[serde(default)]
     pub topics: Vec<String>,
+}
+
+/// A service account with a role of its own, which belongs to no service.
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Account {
+    /// Its Kubernetes namespace.
+    pub namespace: String,
+    /// Its Kubernetes service account, which is also its role's name.
+    pub service_account: String,
+    /// What its role may do.
+    pub permissions: Vec<Permission>,
+    /// Names of secrets that it reads.
+    #[serde(default)]
+    pub secrets: Vec<String>,
 }
 
 /// One statement of a role's policy. Wildcard actions are refused.

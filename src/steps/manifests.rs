@@ -1,1 +1,164 @@
-//! Kind `manifests`.
+//! Kind `manifests`: renders folders of templates, applies them, runs agent commands after them, checks the result.
+use std::{
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+};
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
+
+use super::{
+    Action, Applied, CHECK, Change, Kind, Outputs, StepContext, StepPlan,
+    release::{AgentCommand, Release, render_folders, template_values, text_list},
+};
+use crate::{
+    cluster::{ApplySet, Keep, PodSettings},
+    engine::event::Outcome,
+    failure::{Failure, FailureKind},
+    ids::ClusterName,
+};
+
+/// Kind `manifests`.
+pub struct ManifestsKind;
+
+/// `with` of kind `manifests`.
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Input {
+    /// The EKS cluster.
+    pub cluster: ClusterName,
+    /// A folder of templates, or several: `*.yaml.hbs` and plain `*.yaml`.
+    #[serde(deserialize_with = "text_list")]
+    pub templates: Vec<PathBuf>,
+    /// Where the parent of the step's ApplySet lives; the step may make it itself.
+    #[serde(default = "home")]
+    pub namespace: String,
+    /// Name of the ApplySet; the step's id if it is left out.
+    #[serde(default)]
+    pub applyset: Option<String>,
+    /// Values for the templates, beside `env`, `services`, `prefix`, `secrets_prefix` and `database_ca`.
+    #[serde(default)]
+    pub values: Map<String, Value>,
+    /// Files whose text templates see as `files.NAME`: rules and dashboards that other tools must be able to check.
+    #[serde(default)]
+    pub files: BTreeMap<String, PathBuf>,
+    /// Folders, by their last name, that are rendered and validated but not applied, each with the reason.
+    #[serde(default)]
+    pub skip: BTreeMap<String, String>,
+    /// Where agent commands run.
+    #[serde(default)]
+    pub agent: Option<PodSettings>,
+    /// Run after the objects are current; once for each specification.
+    #[serde(default)]
+    pub jobs: Vec<AgentCommand>,
+    /// Run at every apply, after everything else; they change nothing.
+    #[serde(default)]
+    pub checks: Vec<AgentCommand>,
+}
+
+fn home() -> String {
+    "deployctl".into()
+}
+
+/// What was found.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Observed {
+    /// The objects.
+    pub release: Release,
+    /// Names of the commands that have not run with their present specification.
+    pub pending: Vec<String>,
+}
+
+fn pod(input: &Input) -> Result<&PodSettings, Failure> {
+    input.agent.as_ref().ok_or_else(|| Failure::usage("kind manifests: `jobs` and `checks` need `agent`"))
+}
+
+impl Kind for ManifestsKind {
+    const NAME: &'static str = "manifests";
+    type Input = Input;
+    type Observed = Observed;
+
+    fn bound(with: &Value, _project: &Path) -> Vec<String> {
+        let mut bound: Vec<String> = super::service::WORKLOAD_KINDS.iter().map(|kind| (*kind).to_owned()).collect();
+        bound.extend(super::service::PLATFORM_KINDS.iter().map(|kind| (*kind).to_owned()));
+        bound.extend(["job", CHECK].map(String::from));
+        let shows = with["jobs"].as_array().into_iter().flatten().flat_map(|job| job["shows"].as_array().cloned().unwrap_or_default());
+        bound.extend(shows.filter_map(|shown| shown["resource"].as_str().map(String::from)));
+        bound
+    }
+
+    async fn observe(cx: &StepContext, input: &Input) -> Result<Observed, Failure> {
+        let mut values = template_values(cx, &input.values)?;
+        for (name, path) in &input.files {
+            let text = std::fs::read_to_string(cx.project.join(path));
+            values["files"][name] =
+                Value::String(text.map_err(|e| Failure::usage(format!("{} cannot be read", path.display())).because(e))?);
+        }
+        let (objects, skipped) = render_folders(cx, &input.templates, &values, &input.skip)?;
+        let cluster = cx.cluster(&input.cluster).await?;
+        let set = ApplySet::new(input.applyset.as_deref().unwrap_or(cx.step.as_str()), &input.namespace);
+        let release = Release::observe(&cluster, &set, objects, skipped).await?;
+        let mut pending = Vec::new();
+        for command in &input.jobs {
+            if !cluster.has_run(&command.job(pod(input)?, Keep::UntilReplaced, "")).await? {
+                pending.push(command.name.clone());
+            }
+        }
+        Ok(Observed { release, pending })
+    }
+
+    fn plan(input: &Input, observed: &Observed) -> Result<StepPlan, Failure> {
+        let mut changes = observed.release.changes.clone();
+        changes.extend(input.jobs.iter().filter(|job| observed.pending.contains(&job.name)).flat_map(AgentCommand::changes));
+        changes.extend(input.checks.iter().map(|check| Change {
+            action: Action::Run,
+            resource: CHECK.into(),
+            name: check.name.clone(),
+            details: Vec::new(),
+        }));
+        let payload =
+            serde_json::to_value(observed).map_err(|e| Failure::new(FailureKind::Internal, "the plan of kind manifests").because(e))?;
+        Ok(StepPlan { changes, payload })
+    }
+
+    fn known_outputs(_input: &Input, _observed: &Observed, plan: &StepPlan) -> Option<Outputs> {
+        plan.changes.iter().all(Change::is_check).then(Outputs::new)
+    }
+
+    async fn apply(cx: &StepContext, input: &Input, plan: &StepPlan) -> Result<Applied, Failure> {
+        let planned: Observed = serde_json::from_value(plan.payload.clone())
+            .map_err(|e| Failure::new(FailureKind::PlanStale, "the saved plan of kind manifests").because(e))?;
+        let cluster = cx.cluster(&input.cluster).await?;
+        let mut outcome = planned.release.apply(cx, &cluster).await?;
+        for command in input.jobs.iter().filter(|job| planned.pending.contains(&job.name)) {
+            command.run_once(cx, &cluster, pod(input)?).await?;
+            outcome = Outcome::Changed;
+        }
+        for (name, reason) in &planned.release.skipped {
+            cx.progress(format!("{name}: rendered and validated, not applied: {reason}"));
+        }
+        Ok(Applied { outcome, outputs: Outputs::new() })
+    }
+
+    async fn verify(cx: &StepContext, input: &Input, _applied: &Applied) -> Result<(), Failure> {
+        if input.checks.is_empty() {
+            return Ok(());
+        }
+        let cluster = cx.cluster(&input.cluster).await?;
+        for check in &input.checks {
+            let ran = check.run_now(cx, &cluster, pod(input)?).await;
+            ran.map_err(|mut failure| {
+                failure.kind = FailureKind::Verification;
+                failure
+            })?;
+        }
+        Ok(())
+    }
+
+    async fn undo(cx: &StepContext, input: &Input) -> Result<Vec<String>, Failure> {
+        let cluster = cx.cluster(&input.cluster).await?;
+        let set = ApplySet::new(input.applyset.as_deref().unwrap_or(cx.step.as_str()), &input.namespace);
+        Release::undo(&cluster, &set).await
+    }
+}

@@ -1,7 +1,13 @@
 //! The kinds of steps. One file a kind, always in the order Input, Observed, plan, apply, verify, undo.
+pub mod chart;
 pub mod image;
 pub mod manifests;
+pub mod registry;
+pub mod release;
+pub mod service;
+pub mod smoke;
 pub mod state_backend;
+pub mod terraform;
 
 use std::{collections::BTreeMap, path::PathBuf, sync::Arc, time::Duration};
 

@@ -44,15 +44,6 @@ pub enum Direction {
     Destroy,
 }
 
-/// Whether the state is locked while it is planned.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Lock {
-    /// Planning for a reader takes no lock.
-    None,
-    /// Planning for an apply that follows at once.
-    Taken,
-}
-
 /// terraform in one working directory.
 #[derive(Clone, Debug)]
 pub struct Terraform {
@@ -123,17 +114,12 @@ impl Terraform {
     pub async fn plan(
         &self,
         direction: Direction,
-        lock: Lock,
         variables: &Path,
         out: &Path,
         on_message: &mut (dyn FnMut(&Message) + Send),
     ) -> Result<(), Failure> {
-        let mut program = self.program(PLAN_DEADLINE).args(["plan", "-json", "-input=false"]).log(&self.log);
-        program = match lock {
-            Lock::None => program.arg("-lock=false"),
-            // Guarded, because it holds the lock, which a kill would leave behind.
-            Lock::Taken => program.arg("-lock-timeout=20s").care(Care::Guarded).record(&self.record),
-        };
+        // No lock: whoever applies this plan does so to the very state that it was made from, or is told that it is stale.
+        let mut program = self.program(PLAN_DEADLINE).args(["plan", "-json", "-input=false", "-lock=false"]).log(&self.log);
         if direction == Direction::Destroy {
             program = program.arg("-destroy");
         }
@@ -163,7 +149,7 @@ impl Terraform {
 
     /// Applies exactly this plan file. Told to stop once when cancelled, then waited for: it saves its state.
     pub async fn apply(&self, plan: &Path, on_message: &mut (dyn FnMut(&Message) + Send)) -> Result<Apply, Failure> {
-        let program = self.program(APPLY_DEADLINE).args(["apply", "-json", "-input=false", "-lock-timeout=20s"]).arg(plan);
+        let program = self.program(APPLY_DEADLINE).args(["apply", "-json", "-input=false", "-lock-timeout=5s"]).arg(plan);
         let program = program.log(&self.log).care(Care::Guarded).record(&self.record);
         let (ended, ui) = self.run(program, on_message).await?;
         let left = ui.apply.left_behind();

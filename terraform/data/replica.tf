@@ -124,6 +124,8 @@ resource "aws_s3_bucket_lifecycle_configuration" "replica" {
   depends_on = [aws_s3_bucket_versioning.replica]
 }
 
+# S3 says for no bucket that it asks when it takes this role to replicate (AWS documents its trust without conditions), so what the
+# role may do is what limits it.
 resource "aws_iam_role" "replication" {
   for_each = local.replicas
 
@@ -136,10 +138,6 @@ resource "aws_iam_role" "replication" {
       Effect    = "Allow"
       Action    = "sts:AssumeRole"
       Principal = { Service = "s3.amazonaws.com" }
-      Condition = {
-        StringEquals = { "aws:SourceAccount" = var.account_id }
-        ArnEquals    = { "aws:SourceArn" = aws_s3_bucket.uploads.arn }
-      }
     }]
   })
 }

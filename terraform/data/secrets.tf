@@ -13,7 +13,7 @@ locals {
   # Where the database is; nothing in it is secret. The other region has one of its own, since a replica cannot be written.
   endpoint = jsonencode({
     host   = aws_db_instance.database.address
-    port   = tostring(aws_db_instance.database.port)
+    port   = aws_db_instance.database.port
     dbname = local.database_name
   })
 }

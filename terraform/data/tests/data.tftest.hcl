@@ -146,8 +146,8 @@ run "replica" {
     error_message = "S3 may do what replication takes"
   }
   assert {
-    condition     = jsondecode(aws_iam_role.replication["replica"].assume_role_policy).Statement[0].Condition.StringEquals["aws:SourceAccount"] == "111122223333"
-    error_message = "S3 takes the role for this account only"
+    condition     = jsondecode(aws_iam_role.replication["replica"].assume_role_policy).Statement[0].Principal == { Service = "s3.amazonaws.com" }
+    error_message = "S3 and nobody else takes the role"
   }
 }
 
@@ -310,7 +310,7 @@ run "secrets" {
     error_message = "the endpoint's secret has no replica, because a replica cannot be written"
   }
   assert {
-    condition     = jsondecode(nonsensitive(aws_secretsmanager_secret_version.database["database"].secret_string)) == { host = "deployctl-staging.abc.us-east-1.rds.amazonaws.com", port = "5432", dbname = "deployctl" }
+    condition     = jsondecode(nonsensitive(aws_secretsmanager_secret_version.database["database"].secret_string)) == { host = "deployctl-staging.abc.us-east-1.rds.amazonaws.com", port = 5432, dbname = "deployctl" }
     error_message = "the endpoint's secret says where the database is"
   }
   assert {

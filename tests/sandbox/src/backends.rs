@@ -99,7 +99,7 @@ async fn serve_backends(parts: &Parts, eks: &Arc<Eks>, databases: &Rds) -> Resul
 }
 
 fn serve_webhooks(parts: &Parts, eks: &Arc<Eks>) -> Result<()> {
-    let (certificate, key) = parts.kubernetes.webhooks_certificate()?;
+    let (certificate, key) = parts.kubernetes.webhook_certificate()?;
     let webhooks = Webhooks { listen: Layout::WEBHOOKS.parse().context("the webhooks' address")?, certificate, key };
     spawn(parts, "the webhooks", eks::serve_webhooks(Arc::clone(eks), webhooks, parts.stop.clone()));
     Ok(())

@@ -3,6 +3,7 @@ mod bootstrap;
 mod control_plane;
 mod dns;
 mod node;
+mod person;
 mod pki;
 mod proxy;
 
@@ -113,6 +114,7 @@ impl Kubernetes {
     pub async fn start_control_plane(&self, spec: ControlPlaneSpec) -> Result<ControlPlane> {
         let began = Instant::now();
         control_plane::start(&self.inner, &spec).await?;
+        person::write(&self.inner, &spec.cluster_name)?;
         let ready = ControlPlane { endpoint: self.inner.layout.api_server_url(), ca_pem: self.inner.pki.ca_pem.clone() };
         self.keep(|wanted| wanted.control_plane = Some(spec)).await?;
         tracing::info!(seconds = began.elapsed().as_secs_f32(), "control plane ready");
@@ -187,13 +189,9 @@ impl Kubernetes {
         &self.inner.pki.service_account_public_pem
     }
 
-    /// Certificate and key (PEM) of the webhooks, signed by the authority that the API server trusts them by.
-    pub fn webhooks_certificate(&self) -> Result<(String, String)> {
-        let read = |name: &str| {
-            let file = self.inner.pki.file(name);
-            fs::read_to_string(&file).with_context(|| format!("reading {}", file.display()))
-        };
-        Ok((read("webhooks.crt")?, read("webhooks.key")?))
+    /// Certificate and key (PEM) for the webhooks that the API server calls at 127.0.0.1; it trusts their authority, its own.
+    pub fn webhook_certificate(&self) -> Result<(String, String)> {
+        self.inner.pki.pair("webhooks")
     }
 
     /// A client with the administrator's rights.

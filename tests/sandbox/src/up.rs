@@ -84,6 +84,8 @@ async fn replace_daemon(layout: &Layout) -> Result<()> {
         .arg("--")
         .arg(own)
         .args(["run", "--name", &layout.name])
+        .env_clear()
+        .envs(std::env::vars_os().filter(|(name, _)| name.to_str().is_some_and(is_passed_on)))
         .current_dir(&layout.state)
         .stdin(Stdio::null())
         .stdout(output.try_clone()?)
@@ -91,6 +93,11 @@ async fn replace_daemon(layout: &Layout) -> Result<()> {
         .spawn()
         .context("starting the daemon")?;
     Ok(())
+}
+
+/// What the daemon may see of the caller's environment. Not AWS_*: the emulator takes the access key it finds there for the account's root.
+fn is_passed_on(variable: &str) -> bool {
+    ["PATH", "HOME", "LANG", "TZ", "TMPDIR", "RUST_LOG", "JAVA_HOME"].contains(&variable) || variable.starts_with("XDG_")
 }
 
 async fn wait_until_up(layout: &Layout) -> Result<()> {
@@ -120,10 +127,10 @@ async fn wait_until_up(layout: &Layout) -> Result<()> {
                     _ => {}
                 }
             }
-            // A daemon that was there or never came within ten seconds is dead.
+            // A new daemon first ends what the old one left behind; after that long it is dead.
             Err(error) => {
                 let since = *silent_since.get_or_insert_with(Instant::now);
-                if since.elapsed() > Duration::from_secs(10) {
+                if since.elapsed() > Duration::from_secs(30) {
                     return Err(error)
                         .with_context(|| format!("the daemon does not answer; its log is {}", layout.log("daemon").display()));
                 }
@@ -166,4 +173,16 @@ fn terraform_rc(layout: &Layout, installed: &Installed) -> String {
         layout.endpoint_url()
     ));
     text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::is_passed_on;
+
+    #[test]
+    fn a_persons_keys_do_not_reach_the_emulator() {
+        assert!(!is_passed_on("AWS_ACCESS_KEY_ID"));
+        assert!(!is_passed_on("KUBECONFIG"));
+        assert!(is_passed_on("XDG_STATE_HOME"));
+    }
 }

@@ -156,8 +156,14 @@ func createAddon(c *engine.Call) error {
 		if o.S("status") == "CREATE_FAILED" {
 			return false, errors.New("add-on " + c.ID() + " failed: " + issues(o))
 		}
-		return o.S("status") == "ACTIVE", err
+		return o.S("status") == "ACTIVE" || skippedInSandbox(o), err
 	})
+}
+
+// skippedInSandbox: nothing runs for some add-ons in a sandbox, which its EKS says in a health issue. The real provider would wait
+// for ACTIVE until its deadline; here it will never come, so the add-on counts as installed.
+func skippedInSandbox(o cloud.Object) bool {
+	return o.S("status") == "DEGRADED" && strings.Contains(issues(o), "Skipped in the sandbox")
 }
 
 func readAddon(c *engine.Call) error {

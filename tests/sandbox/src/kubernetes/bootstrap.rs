@@ -22,7 +22,6 @@ pub const COREDNS: &str = "system:coredns";
 /// Writes them; what is there already is left as it is.
 pub async fn apply(kubernetes: &Inner) -> Result<()> {
     let client = kubernetes.client().await?;
-    let trusted = std::fs::read_to_string(kubernetes.pki.file("ca.crt")).context("reading the cluster's authority")?;
     let role = json!({ "rules": [
         { "apiGroups": [""], "resources": ["services", "namespaces", "pods", "endpoints"], "verbs": ["list", "watch"] },
         { "apiGroups": ["discovery.k8s.io"], "resources": ["endpointslices"], "verbs": ["list", "watch"] },
@@ -30,7 +29,7 @@ pub async fn apply(kubernetes: &Inner) -> Result<()> {
     put::<ClusterRole>(&client, COREDNS, role).await?;
     put::<ClusterRoleBinding>(&client, COREDNS, binding(COREDNS, COREDNS)).await?;
     put::<ClusterRoleBinding>(&client, KUBELET_CLIENT, binding("system:kubelet-api-admin", KUBELET_CLIENT)).await?;
-    put::<MutatingWebhookConfiguration>(&client, "pod-identity-webhook", pod_identity(&trusted)).await
+    put::<MutatingWebhookConfiguration>(&client, "pod-identity-webhook", pod_identity(&kubernetes.pki.ca_pem)).await
 }
 
 fn binding(role: &str, user: &str) -> Value {
@@ -41,11 +40,11 @@ fn binding(role: &str, user: &str) -> Value {
 }
 
 /// As EKS has it, with one thing to know: where the webhook does not answer, a pod starts without its role.
-fn pod_identity(trusted: &str) -> Value {
+fn pod_identity(ca_pem: &str) -> Value {
     json!({ "webhooks": [{
         "name": "pod-identity-webhook.amazonaws.com",
         "admissionReviewVersions": ["v1"],
-        "clientConfig": { "url": format!("https://{}/pod-identity", Layout::WEBHOOKS), "caBundle": BASE64_STANDARD.encode(trusted) },
+        "clientConfig": { "url": format!("https://{}/pod-identity", Layout::WEBHOOKS), "caBundle": BASE64_STANDARD.encode(ca_pem) },
         "failurePolicy": "Ignore",
         "sideEffects": "None",
         "timeoutSeconds": 5,

@@ -42,6 +42,7 @@ impl Pki {
         let ca_pem = read(&folder.join("ca.crt"))?;
         let node = super::node_name(layout);
         let address = |a: Ipv4Addr| SanType::IpAddress(a.into());
+        let loopback = [address(Ipv4Addr::LOCALHOST), dns("localhost")?];
         let api_server = [
             address(Ipv4Addr::LOCALHOST),
             address(layout.node_address()),
@@ -53,11 +54,10 @@ impl Pki {
             dns("kubernetes.default.svc.cluster.local")?,
         ];
         let kubelet = [address(layout.node_address()), dns(&node)?];
-        let webhooks = [address(Ipv4Addr::LOCALHOST)];
         let node_user = format!("system:node:{node}");
         let leaves = [
             ("apiserver", "kube-apiserver", Purpose::Server(&api_server)),
-            ("webhooks", "sandbox-webhooks", Purpose::Server(&webhooks)),
+            ("webhooks", "deployctl-sandbox", Purpose::Server(&loopback)),
             ("kubelet-serving", node_user.as_str(), Purpose::Server(&kubelet)),
             ("kubelet-client", super::bootstrap::KUBELET_CLIENT, Purpose::Client { group: None }),
             ("admin", "sandbox-admin", Purpose::Client { group: Some("system:masters") }),
@@ -86,6 +86,11 @@ impl Pki {
     /// The kubeconfig of one of its users.
     pub fn kubeconfig(&self, user: &str) -> PathBuf {
         self.folder.join(format!("{user}.kubeconfig"))
+    }
+
+    /// Certificate and key, PEM.
+    pub fn pair(&self, name: &str) -> Result<(String, String)> {
+        Ok((read(&self.file(&format!("{name}.crt")))?, read(&self.file(&format!("{name}.key")))?))
     }
 }
 

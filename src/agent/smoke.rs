@@ -1,0 +1,293 @@
+//! Sends a marked file through the load balancer and a pre-signed URL, and follows it: queue, parser's log, rows, event. Takes it away again.
+use std::{
+    collections::BTreeMap,
+    path::PathBuf,
+    time::{Duration, Instant},
+};
+
+use clap::Args;
+use secrecy::{ExposeSecret, SecretString};
+use serde::Deserialize;
+use serde_json::{Value, json};
+use sha2::{Digest, Sha256};
+use uuid::Uuid;
+
+use super::{checked, database::DatabaseArgs, say, topics};
+use crate::{
+    aws::Aws,
+    cluster::Cluster,
+    failure::{Failure, LeftBehind},
+    ids::{BucketName, ClusterName, QueueUrl},
+};
+
+/// Between two looks at what cannot be watched.
+const LOOK: Duration = Duration::from_millis(250);
+/// Rows of the marked file.
+const ROWS: i64 = 3;
+
+/// `deployctl agent smoke`; `--credentials-secret` is the tables' owner's.
+#[derive(Args, Clone, Debug)]
+pub struct SmokeArgs {
+    #[command(flatten)]
+    database: DatabaseArgs,
+    /// The uploader's address
+    #[arg(long)]
+    address: String,
+    /// The secret with the bearer token of the caller `smoke`
+    #[arg(long)]
+    token_secret: String,
+    /// The bucket for uploads
+    #[arg(long)]
+    bucket: String,
+    /// The parser's queue
+    #[arg(long)]
+    queue_url: String,
+    /// The parser's namespace
+    #[arg(long)]
+    parser_namespace: String,
+    /// Labels of the parser's pods
+    #[arg(long)]
+    parser_labels: String,
+    /// Kafka's host:port
+    #[arg(long)]
+    kafka_bootstrap: String,
+    /// TLS or not
+    #[arg(long)]
+    kafka_security: topics::Security,
+    /// A mounted secret: files api_key and api_secret
+    #[arg(long)]
+    kafka_credentials: PathBuf,
+    /// The parser's topic
+    #[arg(long)]
+    kafka_topic: String,
+    /// The cluster's name, for messages
+    #[arg(long)]
+    cluster: String,
+    /// Longest time of all hops together
+    #[arg(long, default_value_t = 180)]
+    deadline_seconds: u64,
+}
+
+/// What the uploader answers.
+#[derive(Deserialize)]
+struct Begun {
+    id: Uuid,
+    key: String,
+    put: Signed,
+}
+
+/// A pre-signed request.
+#[derive(Deserialize)]
+struct Signed {
+    method: String,
+    url: String,
+    headers: BTreeMap<String, String>,
+}
+
+/// What has been uploaded, so that it can be found and removed.
+struct Marked {
+    id: Uuid,
+    key: String,
+    version: Option<String>,
+}
+
+/// Follows one file through every hop; a failure names the hop.
+pub async fn run(args: &SmokeArgs) -> Result<Value, Failure> {
+    let started = Instant::now();
+    let end = started + Duration::from_secs(args.deadline_seconds);
+    let aws = args.database.aws().await?;
+    let token = aws.secret_value(&args.token_secret).await?.ok_or_else(|| {
+        Failure::step(format!("the secret {} has no value", args.token_secret))
+            .next("deployctl secret set smoke-token, and its SHA-256 as caller `smoke` in uploader-tokens")
+    })?;
+    // Near the end of the topic, so that it reads one event and not a week of them; before anything is sent, for a wrong key to be known first.
+    let consumer = hop("kafka", "subscribing", listen(args)).await?;
+    let marked = hop("upload", "through the load balancer and the pre-signed URL", upload(args, &token)).await?;
+    let followed = follow(args, &aws, &consumer, &marked, end).await;
+    let removed = remove(args, &aws, &marked).await;
+    if let Err(failure) = consumer.close().await {
+        say(&json!({ "progress": format!("the consumer did not close: {failure}") }))?;
+    }
+    followed.map_err(|failure| failure.left(LeftBehind::Partial(vec![format!("s3://{}/{}", args.bucket, marked.key)])))?;
+    removed?;
+    Ok(json!({ "file_id": marked.id, "millis": u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX) }))
+}
+
+/// Runs one hop, prints its time, and names it in a failure.
+async fn hop<T>(name: &str, what: &str, work: impl Future<Output = Result<T, Failure>>) -> Result<T, Failure> {
+    let started = Instant::now();
+    match work.await {
+        Ok(value) => {
+            checked(&format!("{name}: {what}"), started)?;
+            Ok(value)
+        }
+        Err(mut failure) => {
+            failure.message = format!("hop {name} ({what}): {}", failure.message);
+            Err(failure)
+        }
+    }
+}
+
+async fn upload(args: &SmokeArgs, token: &SecretString) -> Result<Marked, Failure> {
+    let body = format!("id,mark\n1,smoke\n2,{}\n3,smoke\n", Uuid::new_v4());
+    let http =
+        reqwest::Client::builder().timeout(Duration::from_secs(30)).build().map_err(|e| Failure::step("no HTTP client").because(e))?;
+    let asked = json!({
+        "filename": "smoke.csv", "content_type": "text/csv", "size_bytes": body.len(), "sha256": hex::encode(Sha256::digest(&body)),
+    });
+    let base = if args.address.contains("://") { args.address.clone() } else { format!("http://{}", args.address) };
+    let url = format!("{}/v1/uploads", base.trim_end_matches('/'));
+    let response = http.post(&url).bearer_auth(token.expose_secret()).json(&asked).send().await;
+    let response = response.map_err(|e| Failure::step(format!("{url} does not answer")).because(e.without_url()))?;
+    let begun: Begun = json_of(response, &url).await?;
+    let method = reqwest::Method::from_bytes(begun.put.method.as_bytes()).map_err(|e| Failure::step("the uploader's answer").because(e))?;
+    let mut request = http.request(method, &begun.put.url).body(body);
+    // Its length is what reqwest sends of itself; a second one would make the request invalid.
+    for (name, value) in
+        begun.put.headers.iter().filter(|(name, _)| !name.eq_ignore_ascii_case("content-length") && !name.eq_ignore_ascii_case("host"))
+    {
+        request = request.header(name, value);
+    }
+    let response = request.send().await.map_err(|e| Failure::step("the pre-signed URL does not answer").because(e.without_url()))?;
+    let status = response.status();
+    let version = response.headers().get("x-amz-version-id").and_then(|v| v.to_str().ok()).map(String::from);
+    if !status.is_success() {
+        let text = response.text().await.unwrap_or_default();
+        return Err(
+            Failure::step(format!("S3 answered the pre-signed PUT with {status}")).evidence(text.chars().take(600).collect::<String>())
+        );
+    }
+    Ok(Marked { id: begun.id, key: begun.key, version })
+}
+
+async fn json_of<T: serde::de::DeserializeOwned>(response: reqwest::Response, url: &str) -> Result<T, Failure> {
+    let status = response.status();
+    let text = response.text().await.map_err(|e| Failure::step(format!("{url} broke off")).because(e.without_url()))?;
+    if !status.is_success() {
+        return Err(Failure::step(format!("{url} answered {status}")).evidence(text.chars().take(600).collect::<String>()));
+    }
+    // The answer holds a pre-signed URL: it is never part of a failure.
+    serde_json::from_str(&text).map_err(|_shows_the_answer| Failure::step(format!("{url} answered something unexpected")))
+}
+
+async fn follow(args: &SmokeArgs, aws: &Aws, consumer: &krafka::consumer::Consumer, marked: &Marked, end: Instant) -> Result<(), Failure> {
+    hop("parser", "SQS has told the parser, its log says `parsed`", parsed(args, marked, end)).await?;
+    hop("postgres", "the file and its rows are in the database", rows(args, marked, end)).await?;
+    hop("kafka", "the event is in the topic, marked smoke", event(args, consumer, marked, end)).await?;
+    hop("sqs", "the message is gone from the queue", drained(args, aws, end)).await
+}
+
+async fn until<T, F: Future<Output = Result<Option<T>, Failure>>>(
+    what: &str,
+    end: Instant,
+    mut look: impl FnMut() -> F,
+) -> Result<T, Failure> {
+    let started = Instant::now();
+    loop {
+        if let Some(found) = look().await? {
+            return Ok(found);
+        }
+        if Instant::now() >= end {
+            return Err(Failure::timeout(what, started.elapsed()));
+        }
+        tokio::time::sleep(LOOK).await;
+    }
+}
+
+async fn parsed(args: &SmokeArgs, marked: &Marked, end: Instant) -> Result<(), Failure> {
+    let name = ClusterName::parse(&args.cluster).map_err(|e| Failure::usage("--cluster").because(e))?;
+    let cluster = Cluster::in_cluster(&name)?;
+    let since = i64::try_from(args.deadline_seconds).unwrap_or(i64::MAX);
+    let last = std::sync::Mutex::new(Vec::new());
+    let found = until("the parser's log to name the file", end, || async {
+        let lines = cluster.recent_log(&args.parser_namespace, &args.parser_labels, since).await?;
+        let hit = lines.iter().any(|line| line.contains(&marked.key) && line.contains("parsed"));
+        if let Ok(mut last) = last.lock() {
+            *last = lines;
+        }
+        Ok(hit.then_some(()))
+    })
+    .await;
+    found.map_err(|mut failure| {
+        let lines = last.lock().map(|lines| lines.clone()).unwrap_or_default();
+        failure.evidence.extend(lines.into_iter().rev().take(50).rev().map(|line| format!("parser| {line}")));
+        failure
+    })
+}
+
+async fn rows(args: &SmokeArgs, marked: &Marked, end: Instant) -> Result<(), Failure> {
+    let client = args.database.connect().await?;
+    let failed = |e: tokio_postgres::Error| Failure::step("the database refused to be asked").because(e);
+    let client = &client;
+    let accepted: i64 = until("the file's row", end, || async move {
+        let row = client.query_opt("SELECT rows_accepted FROM files WHERE file_id = $1", &[&marked.id]).await.map_err(failed)?;
+        Ok(row.map(|row| row.get(0)))
+    })
+    .await?;
+    let counted = client.query_one("SELECT count(*) FROM records WHERE file_id = $1", &[&marked.id]).await.map_err(failed)?;
+    let counted: i64 = counted.get(0);
+    if (accepted, counted) != (ROWS, ROWS) {
+        return Err(Failure::verification(format!("{accepted} rows were accepted and {counted} are there, {ROWS} were sent")));
+    }
+    Ok(())
+}
+
+async fn listen(args: &SmokeArgs) -> Result<krafka::consumer::Consumer, Failure> {
+    let failed =
+        |e: krafka::error::KrafkaError| Failure::step("Kafka refused").because(e).next("check the API key: deployctl secret set kafka");
+    let kafka = topics::connect_to(&args.kafka_bootstrap, args.kafka_security, &args.kafka_credentials).await?;
+    let described = kafka.admin().describe_topics([&args.kafka_topic], Default::default()).await.map_err(failed)?;
+    let topic = described.into_values().next().transpose().map_err(failed)?;
+    let partitions = topic.map(|t| t.partitions.iter().map(|p| p.partition).collect::<Vec<_>>()).unwrap_or_default();
+    // No group: a smoke test leaves none behind in the broker.
+    let consumer = kafka.consumer_without_group().build().await.map_err(failed)?;
+    consumer.assign(&args.kafka_topic, partitions.clone()).await.map_err(failed)?;
+    for partition in partitions {
+        // A minute back, for clocks that differ; the file's id tells its event from all others.
+        let since = crate::clock::now().as_millisecond() - 60_000;
+        consumer.seek_to_timestamp(&args.kafka_topic, partition, since).await.map_err(failed)?;
+    }
+    Ok(consumer)
+}
+
+async fn event(args: &SmokeArgs, consumer: &krafka::consumer::Consumer, marked: &Marked, end: Instant) -> Result<(), Failure> {
+    let started = Instant::now();
+    let id = marked.id.to_string();
+    while Instant::now() < end {
+        let records = consumer.poll(Duration::from_secs(1)).await.map_err(|e| Failure::step("Kafka refused").because(e))?;
+        for record in &records {
+            let Some(event) = record.value_str().and_then(|text| serde_json::from_str::<Value>(text).ok()) else { continue };
+            if event["file_id"] == Value::String(id.clone()) {
+                if event["smoke"] != true {
+                    return Err(Failure::verification(format!("the event in {} is not marked smoke", args.kafka_topic))
+                        .next("call the caller of the smoke token `smoke` in uploader-tokens"));
+                }
+                return Ok(());
+            }
+        }
+    }
+    Err(Failure::timeout(format!("the event of file {id} in {}", args.kafka_topic), started.elapsed()))
+}
+
+async fn drained(args: &SmokeArgs, aws: &Aws, end: Instant) -> Result<(), Failure> {
+    let url = QueueUrl::parse(&args.queue_url).map_err(|e| Failure::usage("--queue-url").because(e))?;
+    let url = &url;
+    until("the queue to be empty", end, || async move {
+        let queue = aws.queue(url).await?.ok_or_else(|| Failure::step(format!("there is no queue {url}")))?;
+        // Others may be uploading meanwhile: what counts is that nothing waits.
+        Ok((queue.depth == 0).then_some(()))
+    })
+    .await
+}
+
+/// The rows and the object go; the event stays, marked smoke.
+async fn remove(args: &SmokeArgs, aws: &Aws, marked: &Marked) -> Result<(), Failure> {
+    let started = Instant::now();
+    let client = args.database.connect().await?;
+    let failed = |e: tokio_postgres::Error| Failure::step("the smoke test's rows cannot be removed").because(e);
+    client.execute("DELETE FROM files WHERE file_id = $1", &[&marked.id]).await.map_err(failed)?;
+    client.execute("DELETE FROM outbox WHERE key = $1 AND published_at IS NOT NULL", &[&marked.key]).await.map_err(failed)?;
+    let bucket = BucketName::parse(&args.bucket).map_err(|e| Failure::usage("--bucket").because(e))?;
+    aws.delete_object_version(&bucket, &marked.key, marked.version.as_deref()).await?;
+    checked("removed: rows and object; the event stays", started)
+}

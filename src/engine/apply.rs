@@ -1,0 +1,129 @@
+//! A run of apply: the journal is opened, the steps run, the journal is closed. What came of it is told by events and by the journal.
+use std::{
+    collections::BTreeMap,
+    path::PathBuf,
+    sync::{Arc, Mutex},
+    time::Instant,
+};
+
+use tokio_util::sync::CancellationToken;
+
+use super::{
+    consider, dag,
+    event::EventKind,
+    history::History,
+    journal::{Entry, Header, Journal},
+    lease::{self, Holder, Lease},
+    limits,
+    run_step::{Approve, Run},
+    workplace::{StateFolder, Workplace, millis},
+};
+use crate::{
+    failure::{Failure, FailureKind},
+    ids::{RunId, StepId},
+    plan::{Plan, digest},
+};
+
+/// How a run ended.
+#[derive(Debug)]
+pub struct Ended {
+    /// The run.
+    pub run: RunId,
+    /// Its journal.
+    pub journal: PathBuf,
+    /// Steps that were never started.
+    pub not_started: Vec<StepId>,
+    /// Why it failed, if it did.
+    pub failure: Option<Failure>,
+}
+
+/// A new run's id; sorts by time.
+pub fn new_run_id() -> Result<RunId, Failure> {
+    RunId::parse(uuid::Uuid::now_v7().to_string()).map_err(|error| Failure::new(FailureKind::Internal, "no run id").because(error))
+}
+
+/// The run that the same command goes on with: the newest one, unfinished, of the same plan file and environment.
+pub fn run_to_resume(history: &History, definition: &str) -> Option<RunId> {
+    history.unfinished().filter(|run| run.header.definition == definition).map(|run| run.header.run.clone())
+}
+
+/// Opens the journal of a new run, or of the one to go on with.
+pub fn open_journal(
+    state: &StateFolder,
+    work: &Workplace,
+    plan: &Plan,
+    history: &History,
+    run: &RunId,
+    holder: &Holder,
+) -> Result<Journal, Failure> {
+    let environment = &work.definition.environment.name;
+    let folder = state.run(environment, run);
+    let resumed = run_to_resume(history, &work.definition.digest).as_ref() == Some(run);
+    let journal = if resumed {
+        Journal::resume(&folder)?
+    } else {
+        Journal::create(&folder, Header::new(run.clone(), environment.clone(), work.definition.digest.clone()))?
+    };
+    journal.append(&Entry::Attempt { holder: holder.clone(), plan: digest::of(plan)?, selection: plan.selection.clone() })?;
+    if let Some(abandoned) = history.unfinished().filter(|_| !resumed) {
+        for (step, record) in &abandoned.steps {
+            for (key, value) in &record.intents {
+                journal.append(&Entry::Inherited { step: step.clone(), key: key.clone(), value: value.clone() })?;
+            }
+        }
+    }
+    Ok(journal)
+}
+
+/// Applies exactly `plan`.
+pub async fn apply(
+    work: &Workplace,
+    plan: &Plan,
+    history: &History,
+    journal: Journal,
+    lease: Arc<dyn Lease>,
+    approve: &dyn Approve,
+) -> Result<Ended, Failure> {
+    limits::check_guards(&work.definition.environment.guards, plan.changes())?;
+    let began = Instant::now();
+    let journal = Arc::new(journal);
+    let stop = CancellationToken::new();
+    let beat = tokio::spawn({
+        let (lease, stop, lost) = (lease.clone(), stop.clone(), work.cancel.clone());
+        async move { lease::keep(&*lease, stop, lost).await }
+    });
+    work.events.emit(EventKind::RunStarted { steps: work.definition.dag.order().to_vec() });
+    let run = Run { work, journal: journal.clone(), lease, history, approve, outputs: Mutex::default() };
+    let decisions: BTreeMap<_, _> = plan.steps.iter().map(|step| (&step.id, step)).collect();
+    let results = dag::run(&work.definition.dag, work.parallel, &work.cancel, |id| {
+        let (run, planned) = (&run, decisions.get(&id).copied());
+        async move {
+            let result = match planned {
+                Some(planned) => run.step(planned).await,
+                None => Err(Failure::new(FailureKind::Internal, "the plan does not say what to do about it").in_step(&id)),
+            };
+            (id, result)
+        }
+    })
+    .await;
+    stop.cancel();
+    let not_started: Vec<StepId> = work.definition.dag.order().iter().filter(|id| !results.contains_key(id)).cloned().collect();
+    let mut failures: Vec<Failure> = results.into_values().filter_map(Result::err).collect();
+    match beat.await {
+        Ok(Ok(())) => {}
+        Ok(Err(lost)) => failures.insert(0, lost),
+        Err(join) => failures.push(Failure::new(FailureKind::Internal, "the lease's heartbeat stopped").because(join)),
+    }
+    if failures.is_empty() && !not_started.is_empty() {
+        failures.push(Failure::new(FailureKind::Interrupted, "interrupted; what ran came to its end"));
+    }
+    let failure = consider::first(failures);
+    let succeeded = failure.is_none();
+    journal.append(&Entry::Finished { succeeded })?;
+    work.events.emit(EventKind::RunFinished { succeeded, millis: millis(began.elapsed()) });
+    Ok(Ended { run: journal.run(), journal: journal.path().to_owned(), not_started, failure })
+}
+
+#[cfg(test)]
+#[path = "apply_tests.rs"]
+mod tests;

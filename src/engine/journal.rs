@@ -1,0 +1,315 @@
+//! The intent log of a run: appended and synced before an effect and after it, one JSON object a line. The truth for resuming.
+use std::{
+    fs::{File, OpenOptions},
+    io::Write,
+    os::unix::fs::{DirBuilderExt, OpenOptionsExt},
+    path::{Path, PathBuf},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
+
+use futures::{FutureExt, future::BoxFuture};
+use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use super::status::{Status, StepEvent, StepRecords};
+use crate::{
+    clock,
+    failure::{Failure, FailureKind, LeftBehind},
+    ids::{EnvironmentName, RunId, StepId},
+    plan::selection::Selection,
+    redact,
+    steps::Intents,
+};
+
+const FORMAT: &str = "deployctl-journal";
+const VERSION: u32 = 1;
+
+/// The first line.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Header {
+    /// Always `deployctl-journal`.
+    pub format: String,
+    /// Of the format; another is refused.
+    pub version: u32,
+    /// The run.
+    pub run: RunId,
+    /// Where it goes.
+    pub environment: EnvironmentName,
+    /// Digest of plan file and environment file: a resumed run has the same.
+    pub definition: String,
+}
+
+impl Header {
+    /// The header of a new run.
+    pub fn new(run: RunId, environment: EnvironmentName, definition: String) -> Self {
+        Self { format: FORMAT.to_owned(), version: VERSION, run, environment, definition }
+    }
+}
+
+/// Every other line.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", tag = "type")]
+pub enum Entry {
+    /// A process begins to work on the run: the first one, or one that resumes it.
+    Attempt {
+        /// Who.
+        holder: super::lease::Holder,
+        /// Digest of the plan that it follows.
+        plan: String,
+        /// What part of the plan file it runs, and why.
+        selection: Selection,
+    },
+    /// Something happened to a step.
+    Step {
+        /// Which.
+        step: StepId,
+        /// What.
+        #[serde(flatten)]
+        event: StepEvent,
+    },
+    /// An abandoned run meant to use this value in a step that it did not finish: no client token is made twice.
+    Inherited {
+        /// Which step.
+        step: StepId,
+        /// The intent's name.
+        key: String,
+        /// Its value.
+        value: Value,
+    },
+    /// The attempt ended.
+    Finished {
+        /// Whether every step ended well.
+        succeeded: bool,
+    },
+}
+
+#[derive(Serialize, Deserialize)]
+struct Line {
+    at: Timestamp,
+    #[serde(flatten)]
+    entry: Entry,
+}
+
+/// What a journal says, folded.
+#[derive(Clone, Debug, Serialize)]
+pub struct RunRecord {
+    /// The first line.
+    pub header: Header,
+    /// When it began.
+    pub started: Option<Timestamp>,
+    /// When its last line was written.
+    pub ended: Option<Timestamp>,
+    /// Processes that have worked on it, the newest last.
+    pub attempts: Vec<super::lease::Holder>,
+    /// What part of the plan file the newest attempt ran.
+    pub selection: Selection,
+    /// How the newest attempt ended; nothing if it has not.
+    pub finished: Option<bool>,
+    /// Its steps.
+    pub steps: StepRecords,
+}
+
+impl RunRecord {
+    fn new(header: Header) -> Self {
+        Self {
+            header,
+            started: None,
+            ended: None,
+            attempts: Vec::new(),
+            selection: Selection::default(),
+            finished: None,
+            steps: StepRecords::new(),
+        }
+    }
+    /// Follows one line.
+    fn follow(&mut self, at: Timestamp, entry: &Entry) -> Result<(), String> {
+        match entry {
+            Entry::Attempt { holder, selection, .. } => {
+                self.steps.values_mut().for_each(super::status::StepRecord::begin_attempt);
+                self.attempts.push(holder.clone());
+                self.selection = selection.clone();
+                self.finished = None;
+            }
+            _ if self.attempts.is_empty() || self.finished.is_some() => return Err("no attempt is under way".to_owned()),
+            Entry::Step { step, event } => {
+                self.steps.entry(step.clone()).or_default().follow(event).map_err(|error| format!("step {step}: {error}"))?;
+            }
+            Entry::Inherited { step, key, value } => {
+                self.steps.entry(step.clone()).or_default().intents.insert(key.clone(), value.clone());
+            }
+            Entry::Finished { succeeded } => self.finished = Some(*succeeded),
+        }
+        self.started.get_or_insert(at);
+        self.ended = Some(at);
+        Ok(())
+    }
+    /// Whether the same command would go on with it.
+    pub fn is_unfinished(&self) -> bool {
+        self.finished != Some(true)
+    }
+    /// Steps that were in flight when the newest attempt stopped.
+    pub fn in_flight(&self) -> Vec<StepId> {
+        self.steps
+            .iter()
+            .filter(|(_, record)| matches!(record.status, Status::Started | Status::Applied))
+            .map(|(id, _)| id.clone())
+            .collect()
+    }
+}
+
+fn cannot(what: &str, path: &Path) -> Failure {
+    Failure::new(FailureKind::Internal, format!("the journal {} cannot be {what}", path.display()))
+        .next("free space or permissions there, then run the same command: it goes on from what the journal holds")
+}
+
+/// Reads a journal and the length of its whole lines. A torn last line is what a crash leaves, and is passed over; anything else is an error.
+pub fn read(path: &Path) -> Result<(RunRecord, u64), Failure> {
+    let text = std::fs::read(path).map_err(|error| cannot("read", path).because(error))?;
+    let broken = |line: usize, why: String| {
+        Failure::new(FailureKind::Internal, format!("the journal {} is damaged at line {line}: {why}", path.display()))
+            .next("move that file away if its run is of no use any more; the next apply observes everything again")
+    };
+    let mut record: Option<RunRecord> = None;
+    let mut whole = 0u64;
+    for (number, line) in text.split_inclusive(|byte| *byte == b'\n').enumerate() {
+        if line.last() != Some(&b'\n') {
+            break;
+        }
+        let number = number + 1;
+        match &mut record {
+            None => {
+                let header: Header = serde_json::from_slice(line).map_err(|error| broken(number, error.to_string()))?;
+                if header.format != FORMAT || header.version != VERSION {
+                    return Err(broken(
+                        number,
+                        format!("format {} {}, this deployctl reads {FORMAT} {VERSION}", header.format, header.version),
+                    ));
+                }
+                record = Some(RunRecord::new(header));
+            }
+            Some(record) => {
+                let line: Line = serde_json::from_slice(line).map_err(|error| broken(number, error.to_string()))?;
+                record.follow(line.at, &line.entry).map_err(|why| broken(number, why))?;
+            }
+        }
+        whole += u64::try_from(line.len()).unwrap_or_default();
+    }
+    Ok((record.ok_or_else(|| broken(1, "it has no first line".to_owned()))?, whole))
+}
+
+struct Open {
+    file: File,
+    record: RunRecord,
+}
+
+/// A journal that is being written.
+pub struct Journal {
+    path: PathBuf,
+    open: Mutex<Open>,
+}
+
+/// The journal's file in a run's folder.
+pub fn path_in(folder: &Path) -> PathBuf {
+    folder.join("journal.ndjson")
+}
+
+impl Journal {
+    /// Makes the journal of a new run; its folder too.
+    pub fn create(folder: &Path, header: Header) -> Result<Self, Failure> {
+        let path = path_in(folder);
+        let fail = |error: std::io::Error| cannot("written", &path).because(error);
+        std::fs::DirBuilder::new().recursive(true).mode(0o700).create(folder).map_err(fail)?;
+        let mut file = OpenOptions::new().append(true).create_new(true).mode(0o600).open(&path).map_err(fail)?;
+        let mut line = to_line(&header)?;
+        line.push('\n');
+        file.write_all(line.as_bytes()).and_then(|()| file.sync_all()).map_err(fail)?;
+        // The file's name must survive a power cut as well as its content.
+        for folder in folder.ancestors().take(2) {
+            File::open(folder).and_then(|folder| folder.sync_all()).map_err(fail)?;
+        }
+        Ok(Self { open: Mutex::new(Open { file, record: RunRecord::new(header) }), path })
+    }
+    /// Opens the journal of an unfinished run to go on with it; cuts off a torn last line.
+    pub fn resume(folder: &Path) -> Result<Self, Failure> {
+        let path = path_in(folder);
+        let (record, whole) = read(&path)?;
+        let fail = |error: std::io::Error| cannot("written", &path).because(error);
+        let file = OpenOptions::new().append(true).open(&path).map_err(fail)?;
+        file.set_len(whole).and_then(|()| file.sync_all()).map_err(fail)?;
+        Ok(Self { open: Mutex::new(Open { file, record }), path })
+    }
+    fn open(&self) -> MutexGuard<'_, Open> {
+        // A panic while the lock was held cannot leave a half-followed record: the record is replaced only after the write.
+        self.open.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+    /// Appends and syncs one line; on return it is on disk.
+    /// Synchronous on purpose: a line is a few hundred bytes, and nothing may happen before it is there.
+    pub fn append(&self, entry: &Entry) -> Result<(), Failure> {
+        let at = clock::now();
+        let mut open = self.open();
+        let mut next = open.record.clone();
+        next.follow(at, entry)
+            .map_err(|why| Failure::new(FailureKind::Internal, format!("refused to write to {}: {why}", self.path.display())))?;
+        let mut line = to_line(&Line { at, entry: entry.clone() })?;
+        line.push('\n');
+        let Open { file, record } = &mut *open;
+        file.write_all(line.as_bytes()).and_then(|()| file.sync_data()).map_err(|error| {
+            cannot("written", &self.path)
+                .because(error)
+                .left(LeftBehind::Unknown("whatever was in flight; nothing new was started".to_owned()))
+        })?;
+        *record = next;
+        Ok(())
+    }
+    /// Appends an event of a step.
+    pub fn step(&self, step: &StepId, event: StepEvent) -> Result<(), Failure> {
+        self.append(&Entry::Step { step: step.clone(), event })
+    }
+    /// What it says now.
+    pub fn record(&self) -> RunRecord {
+        self.open().record.clone()
+    }
+    /// The run.
+    pub fn run(&self) -> RunId {
+        self.open().record.header.run.clone()
+    }
+    /// Where it is.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+}
+
+fn to_line(value: &impl Serialize) -> Result<String, Failure> {
+    let line =
+        serde_json::to_string(value).map_err(|error| Failure::new(FailureKind::Internal, "a journal line is not JSON").because(error))?;
+    Ok(redact::mask(&line))
+}
+
+/// The journal as steps see it.
+#[derive(Clone)]
+pub struct JournalIntents(pub Arc<Journal>);
+
+impl Intents for JournalIntents {
+    fn once(&self, step: &StepId, key: &str, fresh: Value) -> BoxFuture<'_, Result<Value, Failure>> {
+        let known = self.0.open().record.steps.get(step).and_then(|record| record.intents.get(key)).cloned();
+        let result = match known {
+            Some(value) => Ok(value),
+            None => self.0.step(step, StepEvent::Intent { key: key.to_owned(), value: fresh.clone() }).map(|()| fresh),
+        };
+        futures::future::ready(result).boxed()
+    }
+}
+
+/// While planning nothing is called that would need one: the fresh value is as good as any.
+pub struct NoIntents;
+
+impl Intents for NoIntents {
+    fn once(&self, _step: &StepId, _key: &str, fresh: Value) -> BoxFuture<'_, Result<Value, Failure>> {
+        futures::future::ready(Ok(fresh)).boxed()
+    }
+}
+
+#[cfg(test)]
+#[path = "journal_tests.rs"]
+mod tests;

@@ -1,0 +1,78 @@
+//! Plan file and environment file together: what somebody has asked for. Read and checked, nothing observed yet.
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde_json::{Value, json};
+
+use super::{
+    digest,
+    environment::Environment,
+    file::{Permission, PlanFile, StepDeclaration},
+    reference::Known,
+};
+use crate::{
+    engine::dag::Dag,
+    failure::{Failure, FailureKind},
+    ids::StepId,
+    steps::Outputs,
+};
+
+/// What somebody has asked for.
+#[derive(Clone, Debug)]
+pub struct Definition {
+    /// The plan file.
+    pub file: PlanFile,
+    /// The environment file.
+    pub environment: Environment,
+    /// Its steps as a graph.
+    pub dag: Dag,
+    /// Over both files.
+    pub digest: String,
+    environment_value: Value,
+    services_value: Value,
+    all_value: Value,
+}
+
+impl Definition {
+    /// Puts both files together.
+    pub fn new(file: PlanFile, environment: Environment) -> Result<Self, Failure> {
+        let dag =
+            Dag::new(file.steps.iter().map(|step| (&step.id, step.needs.as_slice()))).map_err(|cycle| Failure::usage(cycle.to_string()))?;
+        let not_json = |error| Failure::new(FailureKind::Internal, "the plan file is not JSON").because(error);
+        let environment_value = serde_json::to_value(&environment).map_err(not_json)?;
+        let services_value = serde_json::to_value(&file.services).map_err(not_json)?;
+        let digest = digest::of(&json!([serde_json::to_value(&file).map_err(not_json)?, environment_value]))?;
+        let all_value = all(&file);
+        Ok(Self { file, environment, dag, digest, environment_value, services_value, all_value })
+    }
+    /// What references can reach, given these outputs.
+    pub fn known<'a>(&'a self, outputs: &'a BTreeMap<StepId, Outputs>) -> Known<'a> {
+        Known { environment: &self.environment_value, services: &self.services_value, all: &self.all_value, outputs }
+    }
+    /// The step as it is written.
+    pub fn step(&self, id: &StepId) -> Result<&StepDeclaration, Failure> {
+        self.file.steps.iter().find(|step| step.id == *id).ok_or_else(|| Failure::usage(format!("the plan file has no step `{id}`")))
+    }
+}
+
+/// What the services and accounts of a plan file add up to; `${all.…}` reads it by these keys:
+/// `service_accounts` (by NAMESPACE/ACCOUNT: namespace, service_account, statements), `queues` (by service), `secrets`, `topics`, `services` (names).
+pub fn all(file: &PlanFile) -> Value {
+    let account = |namespace: &str, name: &str, permissions: &[Permission]| {
+        (format!("{namespace}/{name}"), json!({ "namespace": namespace, "service_account": name, "statements": permissions }))
+    };
+    let service_accounts: serde_json::Map<String, Value> = file
+        .services
+        .values()
+        .map(|s| account(&s.namespace, &s.service_account, &s.permissions))
+        .chain(file.accounts.values().map(|a| account(&a.namespace, &a.service_account, &a.permissions)))
+        .collect();
+    let queues: BTreeMap<_, _> = file.services.iter().filter_map(|(name, service)| Some((name, service.queue.as_ref()?))).collect();
+    let unique = |of: fn(&super::file::Service) -> &Vec<String>| file.services.values().flat_map(of).collect::<BTreeSet<_>>();
+    json!({
+        "service_accounts": service_accounts,
+        "queues": queues,
+        "secrets": unique(|service| &service.secrets).into_iter().chain(file.accounts.values().flat_map(|account| &account.secrets)).collect::<BTreeSet<_>>(),
+        "topics": unique(|service| &service.topics),
+        "services": file.services.keys().collect::<Vec<_>>(),
+    })
+}

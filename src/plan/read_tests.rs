@@ -1,0 +1,120 @@
+//! Bad files: each class of error with what is shown for it.
+#![allow(clippy::unwrap_used, reason = "a test may panic")]
+use super::*;
+use crate::engine::fake::FakeKind;
+
+fn registry() -> Registry {
+    Registry::default().with_erased(FakeKind::in_a_world_of_its_own())
+}
+
+fn shown(failure: &Failure) -> String {
+    format!("{}\n{}", failure.message, failure.evidence.join("\n"))
+}
+
+fn wrong(text: &str) -> String {
+    let folder = tempfile::tempdir().unwrap();
+    shown(&plan_file_from(Path::new("plans/deploy.yaml"), text, folder.path(), &registry(), None).unwrap_err())
+}
+
+#[test]
+fn unknown_key() {
+    insta::assert_snapshot!(wrong("version: 1\nsteps:\n  - id: a\n    kind: fake\n    neds: []\n"));
+}
+
+#[test]
+fn wrong_type() {
+    insta::assert_snapshot!(wrong("version: 1\nsteps:\n  - id: a\n    kind: fake\n    needs: yes\n"));
+}
+
+#[test]
+fn duplicate_key() {
+    insta::assert_snapshot!(wrong("version: 1\nversion: 1\nsteps: []\n"));
+}
+
+#[test]
+fn everything_that_is_wrong_with_steps_at_once() {
+    insta::assert_snapshot!(wrong(
+        r#"version: 2
+steps:
+  - id: network
+    kind: fake
+    with: { makes: [vpc] }
+    outputs: { vpc_id: string, subnets: list(string), bad: strng }
+  - id: network
+    kind: fakee
+    needs: [netwrok]
+  - id: cluster
+    kind: fake
+    needs: [network]
+    with: { maks: [], gives: { vpc: "${steps.network.outputs.vpc_ids}", x: "${env.network" } }
+    outputs: { name: string }
+  - id: data
+    kind: fake
+    with:
+      gives:
+        far: "${steps.cluster.outputs.name}"
+        what: "${secret.x}"
+  - id: late
+    kind: fake
+    needs: [cluster]
+    with:
+      makes: "${steps.network.outputs.vpc_id}"
+      gives:
+        list: "in ${steps.network.outputs.subnets}"
+        deep: "${steps.network.outputs.vpc_id.x}"
+        gone: "${steps.netwrok.outputs.vpc_id}"
+"#
+    ));
+}
+
+#[test]
+fn a_circle_shows_its_way() {
+    insta::assert_snapshot!(wrong(
+        "version: 1\nsteps:\n  - { id: a, kind: fake, needs: [b] }\n  - { id: b, kind: fake, needs: [c] }\n  - { id: c, kind: fake, needs: [a] }\n"
+    ));
+}
+
+#[test]
+fn services_with_wildcards_and_no_folders() {
+    insta::assert_snapshot!(wrong(
+        r#"version: 1
+services:
+  parser:
+    source: services/parser
+    templates: templates/parser
+    namespace: apps
+    service_account: parser
+    permissions:
+      - { actions: ["s3:*"], resources: ["*"] }
+steps: []
+"#
+    ));
+}
+
+const ENVIRONMENT: &str = include_str!("../../plans/environments/sandbox.yaml");
+
+fn wrong_environment(from: &str, to: &str) -> String {
+    assert!(ENVIRONMENT.contains(from));
+    shown(&environment_from(Path::new("plans/environments/sandbox.yaml"), &ENVIRONMENT.replacen(from, to, 1)).unwrap_err())
+}
+
+#[test]
+fn the_sandbox_environment_is_fine() {
+    environment_from(Path::new("plans/environments/sandbox.yaml"), ENVIRONMENT).unwrap();
+}
+
+#[test]
+fn environments_that_nobody_should_apply() {
+    let all = [
+        ("198.18.0.0/15", "0.0.0.0/0"),
+        ("min: 1, desired: 1, max: 1", "min: 3, desired: 1, max: 2"),
+        ("backup_days: 7", "backup_days: 0"),
+        ("name: sandbox", "name: staging"),
+        ("nat_gateways: single", "nat_gateways: singel"),
+        ("kafka.deployctl.internal:9092", "broker.example.com:9092"),
+        ("cidr: 10.40.0.0/16", "cidr: 10.40.0.0"),
+        ("\"111122223333\"", "\"1111\""),
+        ("dr_region: eu-west-1", "dr_region: us-east-1"),
+    ];
+    insta::assert_snapshot!(all.map(|(from, to)| wrong_environment(from, to)).join("\n\n"));
+}

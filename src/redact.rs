@@ -1,0 +1,130 @@
+//! Masks secrets in everything that is shown or kept: each value that was ever read as a secret, in every encoding it may come out in.
+use std::sync::{PoisonError, RwLock};
+
+use base64::{
+    Engine,
+    engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD},
+};
+
+const MASK: &str = "[secret]";
+/// Shorter values would mask ordinary words.
+const SHORTEST: usize = 4;
+
+static NEEDLES: RwLock<Vec<String>> = RwLock::new(Vec::new());
+
+/// From now on `secret` is masked, raw, in base64 (alone or inside a longer encoded text), hex, URL and JSON escapes.
+pub fn register(secret: &str) {
+    let mut fresh = encodings(secret);
+    // The lines of a multi-line secret, such as a key, may be printed one by one.
+    if secret.lines().count() > 1 {
+        fresh.extend(secret.lines().map(str::trim).filter(|line| line.len() >= 16).flat_map(encodings));
+    }
+    let mut needles = NEEDLES.write().unwrap_or_else(PoisonError::into_inner);
+    for needle in fresh {
+        if !needles.contains(&needle) {
+            needles.push(needle);
+        }
+    }
+    // Longest first, so that a secret inside another does not leave the other's ends behind.
+    needles.sort_by_key(|needle| std::cmp::Reverse(needle.len()));
+}
+
+/// The text with every registered secret masked.
+pub fn mask(text: &str) -> String {
+    let needles = NEEDLES.read().unwrap_or_else(PoisonError::into_inner);
+    let mut masked = text.to_owned();
+    for needle in needles.iter() {
+        if masked.contains(needle.as_str()) {
+            masked = masked.replace(needle.as_str(), MASK);
+        }
+    }
+    masked
+}
+
+/// The same for every text inside a JSON value.
+pub fn mask_json(value: &mut serde_json::Value) {
+    match value {
+        serde_json::Value::String(text) => *text = mask(text),
+        serde_json::Value::Array(items) => items.iter_mut().for_each(mask_json),
+        serde_json::Value::Object(map) => map.values_mut().for_each(mask_json),
+        _ => {}
+    }
+}
+
+fn encodings(secret: &str) -> Vec<String> {
+    let secret = secret.trim_end_matches('\n');
+    if secret.len() < SHORTEST {
+        return Vec::new();
+    }
+    let bytes = secret.as_bytes();
+    let mut all = vec![secret.to_owned(), hex::encode(bytes), hex::encode_upper(bytes)];
+    all.push(url::form_urlencoded::byte_serialize(bytes).collect());
+    all.push(percent_encoded(bytes));
+    if let Ok(json) = serde_json::to_string(secret) {
+        all.push(json.trim_matches('"').to_owned());
+    }
+    all.push(STANDARD.encode(bytes));
+    all.push(URL_SAFE_NO_PAD.encode(bytes));
+    // Inside a longer text, base64 depends on where the secret starts modulo 3: the middle part is the same for each start.
+    for start in 0..3 {
+        let mut shifted = vec![0u8; start];
+        shifted.extend_from_slice(bytes);
+        let from = if start == 0 { 0 } else { start + 1 };
+        let whole = shifted.len() / 3 * 4;
+        for encoded in [STANDARD.encode(&shifted), URL_SAFE_NO_PAD.encode(&shifted)] {
+            if let Some(middle) = encoded.get(from..whole).filter(|middle| middle.len() >= 8) {
+                all.push(middle.to_owned());
+            }
+        }
+    }
+    all.sort();
+    all.dedup();
+    all.retain(|needle| needle.len() >= SHORTEST);
+    all
+}
+
+/// RFC 3986: everything but the unreserved characters, a space as `%20`.
+fn percent_encoded(bytes: &[u8]) -> String {
+    bytes
+        .iter()
+        .map(|byte| match byte {
+            b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' => char::from(*byte).to_string(),
+            other => format!("%{other:02X}"),
+        })
+        .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test may panic")]
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn nothing_of_it_is_left_in_any_encoding() {
+        let secret = "c4n/ry \"p&ss+wörd\"~42";
+        register(secret);
+        let json = serde_json::to_string(&serde_json::json!({ "password": secret })).unwrap();
+        let url = format!("https://user:{}@host/", percent_encoded(secret.as_bytes()));
+        let form: String = url::form_urlencoded::Serializer::new(String::new()).append_pair("p", secret).finish();
+        for text in [secret.to_owned(), json, url, form, hex::encode(secret), hex::encode_upper(secret), STANDARD.encode(secret)] {
+            let masked = mask(&text);
+            assert!(masked.contains(MASK), "{text} -> {masked}");
+        }
+        for before in ["", "u", "us", "user:"] {
+            let masked = mask(&STANDARD.encode(format!("{before}{secret}!")));
+            assert!(masked.contains(MASK), "{masked}");
+        }
+        assert_eq!(mask("nothing to see"), "nothing to see");
+    }
+
+    proptest! {
+        #[test]
+        fn masking_leaves_no_registered_value(secret in "[a-z0-9]{12,24}", before in "[A-Z]{0,5}", after in "[A-Z]{0,5}") {
+            register(&secret);
+            let text = format!("{before}{secret}{after}");
+            prop_assert!(!mask(&text).contains(&secret));
+        }
+    }
+}

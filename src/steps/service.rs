@@ -1,0 +1,265 @@
+//! Kind `service`: a snapshot and migrations where any are pending, then the rollout, then what the load balancer answers with.
+mod migration;
+mod snapshot;
+
+use std::path::{Path, PathBuf};
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value, json};
+
+use super::{
+    Action, Applied, CHECK, Change, Kind, Outputs, StepContext, StepPlan,
+    release::{AgentCommand, Release, render_folders, template_values, text_list},
+};
+use crate::{
+    cluster::{ApplySet, PodSettings},
+    engine::event::Outcome,
+    failure::{Failure, FailureKind, LeftBehind},
+    ids::{ClusterName, ServiceName},
+    plan::environment::Strategy,
+};
+
+pub use migration::{Migrations, Schema};
+pub use snapshot::Snapshot;
+
+/// Kinds that a service's templates may hold.
+pub const WORKLOAD_KINDS: [&str; 14] = [
+    "Deployment",
+    "StatefulSet",
+    "DaemonSet",
+    "Service",
+    "Ingress",
+    "HorizontalPodAutoscaler",
+    "PodDisruptionBudget",
+    "NetworkPolicy",
+    "ConfigMap",
+    "ExternalSecret",
+    "ServiceAccount",
+    "Role",
+    "RoleBinding",
+    "CronJob",
+];
+/// Kinds that only a platform's templates hold.
+pub const PLATFORM_KINDS: [&str; 10] = [
+    "Namespace",
+    "CustomResourceDefinition",
+    "ClusterRole",
+    "ClusterRoleBinding",
+    "IngressClass",
+    "SecretStore",
+    "ClusterSecretStore",
+    "PriorityClass",
+    "ResourceQuota",
+    "LimitRange",
+];
+
+/// Kind `service`.
+pub struct ServiceKind;
+
+/// `with` of kind `service`.
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Input {
+    /// The EKS cluster.
+    pub cluster: ClusterName,
+    /// The service, as the plan file declares it.
+    pub service: ServiceName,
+    /// Its image by digest.
+    pub image: String,
+    /// Its folder of templates, or several.
+    #[serde(deserialize_with = "text_list")]
+    pub templates: Vec<PathBuf>,
+    /// Values for the templates, beside `service`, `settings`, `image` and those of kind `manifests`.
+    #[serde(default)]
+    pub values: Map<String, Value>,
+    /// How a new version replaces the old one.
+    #[serde(default)]
+    pub strategy: Strategy,
+    /// Where agent commands run.
+    #[serde(default)]
+    pub agent: Option<PodSettings>,
+    /// Its migrations.
+    #[serde(default)]
+    pub migrations: Option<Migrations>,
+    /// The snapshot that is taken before migrations run.
+    #[serde(default)]
+    pub snapshot: Option<Snapshot>,
+    /// Run at every apply, after the rollout; they change nothing.
+    #[serde(default)]
+    pub checks: Vec<AgentCommand>,
+}
+
+/// What was found.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Observed {
+    /// The objects.
+    pub release: Release,
+    /// The schema and what is pending; none without migrations.
+    pub schema: Option<Schema>,
+    /// The address that a load balancer has given it already.
+    pub address: Option<String>,
+}
+
+impl Input {
+    fn set(&self) -> ApplySet {
+        ApplySet::new(self.service.as_str(), "deployctl")
+    }
+    fn agent(&self) -> Result<&PodSettings, Failure> {
+        self.agent.as_ref().ok_or_else(|| Failure::usage("kind service: `migrations` and `checks` need `agent`"))
+    }
+    fn outputs(&self, address: Option<String>) -> Outputs {
+        let mut outputs = Outputs::from([("image".to_owned(), json!(self.image))]);
+        outputs.extend(address.map(|address| ("address".to_owned(), json!(address))));
+        outputs
+    }
+}
+
+impl Kind for ServiceKind {
+    const NAME: &'static str = "service";
+    type Input = Input;
+    type Observed = Observed;
+
+    fn bound(with: &Value, _project: &Path) -> Vec<String> {
+        let mut bound: Vec<String> = WORKLOAD_KINDS.iter().map(|kind| (*kind).to_owned()).collect();
+        bound.push(CHECK.to_owned());
+        if !with["migrations"].is_null() {
+            bound.extend(["migration", "snapshot"].map(String::from));
+        }
+        bound
+    }
+
+    async fn observe(cx: &StepContext, input: &Input) -> Result<Observed, Failure> {
+        if input.strategy != Strategy::Rolling {
+            return Err(Failure::usage(format!(
+                "services.{}.strategy: only `rolling` is there yet; blue-green and canary need Argo Rollouts",
+                input.service
+            )));
+        }
+        let mut values = template_values(cx, &input.values)?;
+        let service = cx
+            .services
+            .get(&input.service)
+            .ok_or_else(|| Failure::usage(format!("the plan file declares no service {}", input.service)))?;
+        let settings = cx
+            .environment
+            .services
+            .get(&input.service)
+            .ok_or_else(|| Failure::usage(format!("the environment {} has no services.{}", cx.environment.name, input.service)))?;
+        let internal = |e: serde_json::Error| Failure::new(FailureKind::Internal, "values for templates").because(e);
+        values["name"] = json!(input.service);
+        values["image"] = json!(input.image);
+        values["service"] = serde_json::to_value(service).map_err(internal)?;
+        values["settings"] = serde_json::to_value(settings).map_err(internal)?;
+        let (objects, skipped) = render_folders(cx, &input.templates, &values, &std::collections::BTreeMap::new())?;
+        let cluster = cx.cluster(&input.cluster).await?;
+        let set = input.set();
+        let release = Release::observe(&cluster, &set, objects, skipped);
+        let schema = async {
+            match &input.migrations {
+                Some(migrations) => migration::observe(cx, &cluster, input.agent()?, &input.service, migrations).await.map(Some),
+                None => Ok(None),
+            }
+        };
+        let (release, schema) = tokio::try_join!(release, schema)?;
+        let address = release.address(&cluster).await?;
+        Ok(Observed { release, schema, address })
+    }
+
+    fn plan(input: &Input, observed: &Observed) -> Result<StepPlan, Failure> {
+        let mut changes = Vec::new();
+        if let Some(schema) = &observed.schema {
+            if let Some(problem) = schema.problems.first() {
+                let mut failure = Failure::new(
+                    FailureKind::Preflight,
+                    format!("the schema of {} and its migrations do not fit: {problem}", input.service),
+                );
+                failure.evidence.clone_from(&schema.problems);
+                return Err(failure.next("bring the files back as they were applied, and put every change into a new, higher version"));
+            }
+            if let (false, Some(snapshot)) = (schema.is_settled(), &input.snapshot) {
+                changes.push(Change {
+                    action: Action::Create,
+                    resource: "snapshot".into(),
+                    name: snapshot.instance.to_string(),
+                    details: vec!["before the migrations; copied to the DR region".into()],
+                });
+            }
+            changes.extend(schema.changes());
+        }
+        changes.extend(observed.release.changes.clone());
+        changes.extend(input.checks.iter().map(|check| Change {
+            action: Action::Run,
+            resource: CHECK.into(),
+            name: check.name.clone(),
+            details: Vec::new(),
+        }));
+        let payload =
+            serde_json::to_value(observed).map_err(|e| Failure::new(FailureKind::Internal, "the plan of kind service").because(e))?;
+        Ok(StepPlan { changes, payload })
+    }
+
+    fn known_outputs(input: &Input, observed: &Observed, _plan: &StepPlan) -> Option<Outputs> {
+        let expects_address = observed.release.objects.iter().any(|o| o.key.kind == "Ingress");
+        (observed.address.is_some() || !expects_address).then(|| input.outputs(observed.address.clone()))
+    }
+
+    async fn apply(cx: &StepContext, input: &Input, plan: &StepPlan) -> Result<Applied, Failure> {
+        let planned: Observed = serde_json::from_value(plan.payload.clone())
+            .map_err(|e| Failure::new(FailureKind::PlanStale, "the saved plan of kind service").because(e))?;
+        let cluster = cx.cluster(&input.cluster).await?;
+        let mut left = Vec::new();
+        let (mut migrated, mut copy) = (Outcome::Unchanged, None);
+        if let (Some(schema), Some(migrations)) = (planned.schema.as_ref().filter(|s| !s.is_settled()), &input.migrations) {
+            if let Some(snapshot) = &input.snapshot {
+                let taken = snapshot::take(cx, snapshot, &input.service, schema).await?;
+                left.push(format!("snapshot {}", taken.id));
+                // The copy takes as long as it takes; migrations and rollout need not wait for it, the step's end does.
+                copy = Some((snapshot, taken));
+            }
+            migration::run(cx, &cluster, input.agent()?, &input.service, migrations, schema)
+                .await
+                .map_err(|failure| with_left(failure, &left))?;
+            left.push(format!("migrations of {}", input.service));
+            migrated = Outcome::Changed;
+        }
+        let rolled_out = planned.release.apply(cx, &cluster).await.map_err(|failure| with_left(failure, &left))?;
+        if let Some((snapshot, taken)) = copy {
+            snapshot::wait_for_copy(cx, snapshot, &taken).await.map_err(|failure| with_left(failure, &left))?;
+        }
+        let outputs = input.outputs(planned.release.address(&cluster).await?);
+        let outcome = if migrated == Outcome::Changed { migrated } else { rolled_out };
+        Ok(Applied { outcome, outputs })
+    }
+
+    async fn verify(cx: &StepContext, input: &Input, _applied: &Applied) -> Result<(), Failure> {
+        if input.checks.is_empty() {
+            return Ok(());
+        }
+        let cluster = cx.cluster(&input.cluster).await?;
+        for check in &input.checks {
+            check.run_now(cx, &cluster, input.agent()?).await.map_err(|mut failure| {
+                failure.kind = FailureKind::Verification;
+                failure
+            })?;
+        }
+        Ok(())
+    }
+
+    async fn undo(cx: &StepContext, input: &Input) -> Result<Vec<String>, Failure> {
+        let mut stays = Release::undo(&cx.cluster(&input.cluster).await?, &input.set()).await?;
+        stays.extend(input.migrations.is_some().then(|| format!("the tables of {}: they go with the database", input.service)));
+        Ok(stays)
+    }
+}
+
+fn with_left(failure: Failure, more: &[String]) -> Failure {
+    let mut all = more.to_vec();
+    match &failure.left_behind {
+        LeftBehind::Nothing if all.is_empty() => return failure,
+        LeftBehind::Nothing => {}
+        LeftBehind::Partial(own) => all.extend(own.iter().cloned()),
+        LeftBehind::Unknown(_) => return failure,
+    }
+    failure.left(LeftBehind::Partial(all))
+}

@@ -1,0 +1,83 @@
+//! The RDS snapshot before a migration, and its copy in the region that this one is restored in when it is lost.
+use std::{collections::BTreeMap, time::Duration};
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use serde_json::json;
+
+use super::migration::Schema;
+use crate::{
+    aws::rds::DbSnapshot,
+    failure::{Failure, LeftBehind},
+    ids::{DbInstanceId, KmsKeyId, ServiceName, SnapshotId},
+    steps::StepContext,
+};
+
+/// What is snapshotted.
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Snapshot {
+    /// The RDS instance.
+    pub instance: DbInstanceId,
+    /// The key, of the DR region, that its copy is encrypted with.
+    #[serde(default = "rds_key")]
+    pub dr_key: KmsKeyId,
+    /// Longest time that a snapshot, and then its copy, may take.
+    #[serde(default = "two_hours")]
+    pub deadline_seconds: u64,
+}
+
+fn rds_key() -> KmsKeyId {
+    KmsKeyId::parse("alias/aws/rds").unwrap_or_else(|e| unreachable!("{e}"))
+}
+
+fn two_hours() -> u64 {
+    7200
+}
+
+fn tags(cx: &StepContext, service: &ServiceName, schema: &Schema) -> BTreeMap<String, String> {
+    let mut tags = cx.environment.tags.clone();
+    let run = cx.run.as_ref().map_or_else(|| "none".to_owned(), ToString::to_string);
+    let version = schema.version.clone().unwrap_or_else(|| "none".into());
+    for (key, value) in
+        [("environment", cx.environment.name.to_string()), ("service", service.to_string()), ("schema", version), ("run", run)]
+    {
+        tags.insert(format!("deployctl:{key}"), value);
+    }
+    tags
+}
+
+/// Takes the snapshot and starts its copy. The name follows from environment, schema and run, so that a resumed run finds what it has made.
+pub async fn take(cx: &StepContext, snapshot: &Snapshot, service: &ServiceName, schema: &Schema) -> Result<DbSnapshot, Failure> {
+    let version = schema.version.as_deref().unwrap_or("0").replace('.', "-");
+    let run = cx.run.as_ref().map(|run| run.as_str().replace('-', "")).unwrap_or_default();
+    let tail = run.get(run.len().saturating_sub(12)..).unwrap_or_default();
+    let name = format!("deployctl-{}-{service}-v{version}-{tail}", cx.environment.name);
+    let recorded = cx.intents.once(&cx.step, "snapshot", json!(name)).await?;
+    let name = recorded.as_str().unwrap_or(&name).trim_end_matches('-').to_owned();
+    let id = SnapshotId::parse(name).map_err(|e| Failure::step("a name for the snapshot").because(e))?;
+    let tags = tags(cx, service, schema);
+    cx.aws.start_db_snapshot(&snapshot.instance, &id, &tags).await?;
+    let deadline = Duration::from_secs(snapshot.deadline_seconds);
+    let progress = |found: &DbSnapshot| cx.progress(format!("snapshot {}: {} {} %", found.id, found.status, found.percent));
+    let waiting = cx.aws.wait_until_db_snapshot_available(&id, deadline, progress);
+    let left = |failure: Failure| failure.left(LeftBehind::Partial(vec![format!("snapshot {id}")]));
+    let taken = cx.wait_until(&format!("snapshot {id}"), deadline + Duration::from_secs(30), waiting).await.map_err(left)?;
+    let there = cx.aws.in_region(&cx.environment.aws.dr_region);
+    there.start_db_snapshot_copy(&taken.arn, &id, &snapshot.dr_key, &tags).await.map_err(left)?;
+    Ok(taken)
+}
+
+/// Waits until the copy in the DR region can be restored.
+pub async fn wait_for_copy(cx: &StepContext, snapshot: &Snapshot, taken: &DbSnapshot) -> Result<(), Failure> {
+    let there = cx.aws.in_region(&cx.environment.aws.dr_region);
+    let deadline = Duration::from_secs(snapshot.deadline_seconds);
+    let progress =
+        |found: &DbSnapshot| cx.progress(format!("copy of {} in {}: {} {} %", found.id, there.region(), found.status, found.percent));
+    let waiting = there.wait_until_db_snapshot_available(&taken.id, deadline, progress);
+    let started = tokio::time::Instant::now();
+    let what = format!("the copy of snapshot {} in {}", taken.id, there.region());
+    cx.wait_until(&what, deadline + Duration::from_secs(30), waiting).await?;
+    cx.checked(what, started.elapsed());
+    Ok(())
+}

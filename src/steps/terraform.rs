@@ -1,0 +1,295 @@
+//! Kind `terraform`: one stack, planned once, shown, and applied exactly as shown.
+use std::{
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+};
+
+use base64::{Engine, engine::general_purpose::STANDARD};
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+use sha2::{Digest, Sha256};
+
+use self::{
+    changes::Since,
+    verify::Check,
+    workspace::{Backend, Workspace},
+};
+use super::{Applied, Change, Kind, StepContext, StepPlan, state_backend::Names};
+use crate::{
+    engine::event::{EventKind, Outcome},
+    failure::{Failure, FailureKind},
+    ids::SecretName,
+    plan::environment::Guards,
+    tools::terraform::{
+        Direction,
+        diagnostics::wants_init,
+        messages::{Hook, Message},
+        plan_json::PlanJson,
+    },
+};
+
+mod bound;
+mod changes;
+mod cluster_ready;
+mod guards;
+mod orphans;
+mod verify;
+mod workspace;
+
+pub use bound::ANY_IN_MODULE;
+
+/// The step's kind.
+pub struct Terraform;
+
+/// `with`.
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Input {
+    /// The stack's folder, from the project's root. Its last part is also the state's key.
+    pub stack: PathBuf,
+    /// Values of its variables; name_prefix, environment, account_id, region, dr_region and tags are given by themselves.
+    #[serde(default)]
+    pub variables: BTreeMap<String, Value>,
+    /// Secrets that exist already and are taken over instead of made.
+    #[serde(default)]
+    pub adopt: Option<Adopt>,
+    /// What is read back after an apply.
+    #[serde(default)]
+    pub checks: Vec<Check>,
+}
+
+/// Secrets that exist already: `deployctl secret set` makes them before the stack does.
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Adopt {
+    /// The variable that takes a map from name to ARN, for the stack's import blocks.
+    pub variable: String,
+    /// Names, as in `deployctl secret set`.
+    pub secrets: Vec<SecretName>,
+}
+
+/// What was found: terraform's plan, which is both observation and decision.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Observed {
+    found: Found,
+    guards: Guards,
+}
+
+/// A plan file and what it says.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+struct Found {
+    backend: Backend,
+    changes: Vec<Change>,
+    /// terraform's plan file in base64; none when there is nothing to apply, or no state to apply it to yet.
+    plan: Option<String>,
+    /// Of the plan file.
+    sha256: Option<String>,
+    /// Outputs that are known.
+    outputs: BTreeMap<String, Value>,
+}
+
+impl Kind for Terraform {
+    const NAME: &'static str = "terraform";
+    type Input = Input;
+    type Observed = Observed;
+
+    fn bound(with: &Value, project: &Path) -> Vec<String> {
+        bound::of(with, project)
+    }
+
+    async fn observe(cx: &StepContext, input: &Input) -> Result<Observed, Failure> {
+        let bucket = Names::of(&cx.environment)?.bucket;
+        let backend = if cx.aws.bucket_exists(&bucket).await? { Backend::Bucket } else { Backend::NotYet };
+        let (_, found) = planned(cx, input, backend, Direction::Forward).await?;
+        Ok(Observed { found, guards: cx.environment.guards.clone() })
+    }
+
+    fn plan(_input: &Input, observed: &Observed) -> Result<StepPlan, Failure> {
+        guards::check(&observed.guards, &observed.found.changes)?;
+        let payload = serde_json::to_value(&observed.found).map_err(|e| Failure::step("the plan cannot be kept").because(e))?;
+        Ok(StepPlan { changes: observed.found.changes.clone(), payload })
+    }
+
+    async fn apply(cx: &StepContext, input: &Input, plan: &StepPlan) -> Result<Applied, Failure> {
+        let shown: Found = serde_json::from_value(plan.payload.clone())
+            .map_err(|e| Failure::new(FailureKind::PlanStale, "the plan cannot be read").because(e))?;
+        if shown.backend == Backend::Bucket && shown.changes.is_empty() {
+            return Ok(Applied { outcome: Outcome::Unchanged, outputs: shown.outputs });
+        }
+        // The first attempt of this run leaves its mark; a later one knows by it that part of the plan may be done.
+        let attempt = json!(uuid::Uuid::now_v7());
+        let resumed = cx.intents.once(&cx.step, "terraform-apply", attempt.clone()).await? != attempt;
+        if shown.backend == Backend::NotYet || resumed {
+            let since = if resumed { Since::Begun } else { Since::Shown };
+            return apply_what_is_left(cx, input, &shown, since).await;
+        }
+        let workspace = prepare(cx, input, Backend::Bucket).await?;
+        let file = write_plan(cx, &shown)?;
+        match apply_file(cx, &workspace, &file, shown.changes.len()).await {
+            Err(failure) if failure.kind == FailureKind::PlanStale => Err(say_what_moved(cx, input, &shown, failure).await),
+            applied => applied,
+        }
+    }
+
+    async fn verify(cx: &StepContext, input: &Input, applied: &Applied) -> Result<(), Failure> {
+        for check in &input.checks {
+            let started = tokio::time::Instant::now();
+            let what = verify::run(*check, cx, input, &applied.outputs).await?;
+            cx.checked(what, started.elapsed());
+        }
+        Ok(())
+    }
+
+    async fn undo(cx: &StepContext, input: &Input) -> Result<Vec<String>, Failure> {
+        let bucket = Names::of(&cx.environment)?.bucket;
+        if !cx.aws.bucket_exists(&bucket).await? {
+            orphans::refuse(cx, input).await?;
+            return Ok(Vec::new());
+        }
+        let (workspace, found) = planned(cx, input, Backend::Bucket, Direction::Destroy).await?;
+        if found.plan.is_none() {
+            orphans::refuse(cx, input).await?;
+            return Ok(Vec::new());
+        }
+        guards::check(&cx.environment.guards, &found.changes)?;
+        let file = write_plan(cx, &found)?;
+        apply_file(cx, &workspace, &file, found.changes.len()).await?;
+        Ok(Vec::new())
+    }
+}
+
+async fn prepare(cx: &StepContext, input: &Input, backend: Backend) -> Result<Workspace, Failure> {
+    let mut variables = input.variables.clone();
+    if let Some(adopt) = &input.adopt {
+        let (store, environment) = (cx.environment.secrets.store, &cx.environment.name);
+        let mut existing = BTreeMap::new();
+        for name in &adopt.secrets {
+            if let Some(secret) = cx.aws.find_secret(store, environment, name).await? {
+                existing.insert(name.to_string(), secret.arn);
+            }
+        }
+        variables.insert(adopt.variable.clone(), json!(existing));
+    }
+    Workspace::prepare(cx, &input.stack, backend, &variables).await
+}
+
+/// Plans the stack; once more with a fresh directory when the prepared one turns out to be unfit.
+async fn planned(cx: &StepContext, input: &Input, backend: Backend, direction: Direction) -> Result<(Workspace, Found), Failure> {
+    let workspace = prepare(cx, input, backend).await?;
+    let file = cx.scratch.join("plan.tfplan");
+    let attempt = workspace.terraform.plan(direction, &workspace.variables, &file, &mut |_| {}).await;
+    match attempt {
+        Err(failure) if wants_init(&failure) => {
+            workspace.initialise(cx).await?;
+            workspace.terraform.plan(direction, &workspace.variables, &file, &mut |_| {}).await?;
+        }
+        other => other?,
+    }
+    let plan = workspace.terraform.show_plan(&file).await?;
+    let found = read(&plan, backend, &file)?;
+    Ok((workspace, found))
+}
+
+fn read(plan: &PlanJson, backend: Backend, file: &Path) -> Result<Found, Failure> {
+    let changes = changes::of(plan);
+    let outputs = plan.known_outputs();
+    if backend == Backend::NotYet || !plan.applyable {
+        return Ok(Found { backend, changes, plan: None, sha256: None, outputs });
+    }
+    let bytes = std::fs::read(file).map_err(|e| Failure::step(format!("could not read {}", file.display())).because(e))?;
+    let sha256 = hex::encode(Sha256::digest(&bytes));
+    Ok(Found { backend, changes, plan: Some(STANDARD.encode(bytes)), sha256: Some(sha256), outputs })
+}
+
+fn write_plan(cx: &StepContext, found: &Found) -> Result<PathBuf, Failure> {
+    let damaged = || {
+        Failure::new(FailureKind::PlanStale, "the saved plan is damaged: terraform's part does not match its digest").next("deployctl plan")
+    };
+    let bytes = STANDARD.decode(found.plan.as_deref().unwrap_or_default()).map_err(|_| damaged())?;
+    if Some(hex::encode(Sha256::digest(&bytes))) != found.sha256 {
+        return Err(damaged());
+    }
+    workspace::make_dir(&cx.scratch)?;
+    let file = cx.scratch.join("plan.tfplan");
+    workspace::write_own(&file, &bytes)?;
+    Ok(file)
+}
+
+/// Applies a plan file; initialises and tries again when terraform says so, which it does before it changes anything.
+async fn apply_file(cx: &StepContext, workspace: &Workspace, file: &Path, total: usize) -> Result<Applied, Failure> {
+    let mut progress = Progress { cx, done: 0, total: u64::try_from(total).unwrap_or(0) };
+    let applied = match workspace.terraform.apply(file, &mut |message| progress.take(message)).await {
+        Err(failure) if wants_init(&failure) && failure.left_behind == crate::failure::LeftBehind::Nothing => {
+            workspace.initialise(cx).await?;
+            workspace.terraform.apply(file, &mut |message| progress.take(message)).await?
+        }
+        other => other?,
+    };
+    Ok(Applied { outcome: Outcome::Changed, outputs: applied.outputs })
+}
+
+/// Plans again and does what is left of what was shown: after a crash, or when there was no state to plan against.
+async fn apply_what_is_left(cx: &StepContext, input: &Input, shown: &Found, since: Since) -> Result<Applied, Failure> {
+    let (workspace, fresh) = planned(cx, input, Backend::Bucket, Direction::Forward).await?;
+    let beyond = changes::beyond(&shown.changes, &fresh.changes, since);
+    if !beyond.is_empty() {
+        return Err(Failure::new(FailureKind::PlanStale, format!("{} would now do more than was shown", input.stack.display()))
+            .evidence(beyond.join("\n"))
+            .next("deployctl plan, and read it again"));
+    }
+    // What did not exist when the plan was shown is nothing that a guard protects.
+    let guarded: Vec<Change> = fresh.changes.iter().filter(|change| !changes::makes_again(&shown.changes, change)).cloned().collect();
+    guards::check(&cx.environment.guards, &guarded)?;
+    if fresh.plan.is_none() {
+        return Ok(Applied { outcome: Outcome::Unchanged, outputs: fresh.outputs });
+    }
+    let file = write_plan(cx, &fresh)?;
+    apply_file(cx, &workspace, &file, fresh.changes.len()).await
+}
+
+async fn say_what_moved(cx: &StepContext, input: &Input, shown: &Found, failure: Failure) -> Failure {
+    let Ok((_, fresh)) = planned(cx, input, Backend::Bucket, Direction::Forward).await else { return failure };
+    let mut moved: Vec<String> =
+        changes::beyond(&shown.changes, &fresh.changes, Since::Shown).iter().map(|line| format!("now also: {line}")).collect();
+    let gone = shown.changes.iter().filter(|change| !fresh.changes.iter().any(|f| f.name == change.name));
+    moved.extend(gone.map(|change| format!("no longer needed: {}", change.name)));
+    if moved.is_empty() {
+        moved.push("the state was written in between; the changes would be the same".into());
+    }
+    failure.evidence(moved.join("\n"))
+}
+
+/// terraform's messages as events.
+struct Progress<'a> {
+    cx: &'a StepContext,
+    done: u64,
+    total: u64,
+}
+
+impl Progress<'_> {
+    fn take(&mut self, message: &Message) {
+        let said = match message {
+            Message::ApplyStart { hook } => format!("{}: {}", hook.resource.addr, doing(hook)),
+            Message::ApplyComplete { hook } => {
+                self.done += 1;
+                format!("{}: done in {} s", hook.resource.addr, hook.elapsed_seconds)
+            }
+            Message::ApplyErrored { hook } => format!("{}: failed", hook.resource.addr),
+            Message::ApplyProgress { hook } => format!("{}: {}, {} s", hook.resource.addr, doing(hook), hook.elapsed_seconds),
+            _ => return,
+        };
+        let of = (self.total > 0).then_some((self.done.min(self.total), self.total));
+        self.cx.events.emit(EventKind::Progress { step: self.cx.step.clone(), message: said, of });
+    }
+}
+
+fn doing(hook: &Hook) -> &str {
+    match hook.action.as_str() {
+        "create" => "creating",
+        "update" => "updating",
+        "delete" => "deleting",
+        "read" => "reading",
+        other => other,
+    }
+}

@@ -1,0 +1,17 @@
+//! AWS calls, terraform and their steps, for real: against ministack on loopback and the real terraform.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::print_stderr, reason = "tests")]
+
+#[path = "infra/emulator.rs"]
+mod emulator;
+#[path = "infra/fixture.rs"]
+mod fixture;
+#[path = "infra/identity.rs"]
+mod identity;
+#[path = "infra/stack.rs"]
+mod stack;
+#[path = "infra/state_backend.rs"]
+mod state_backend;
+#[path = "infra/terraform.rs"]
+mod terraform;
+#[path = "infra/terraform_killed.rs"]
+mod terraform_killed;

@@ -1,0 +1,93 @@
+//! Starts ministack for one test and runs the test again as a child process that has it in its environment.
+use std::{
+    net::TcpListener,
+    path::PathBuf,
+    process::{Child, Command, Stdio},
+    time::{Duration, Instant},
+};
+
+const INSIDE: &str = "DEPLOYCTL_TEST_INSIDE";
+
+/// ministack; dies with this value.
+struct Emulator {
+    child: Child,
+    port: u16,
+}
+
+impl Drop for Emulator {
+    fn drop(&mut self) {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
+    }
+}
+
+fn python() -> Option<PathBuf> {
+    if let Some(given) = std::env::var_os("DEPLOYCTL_MINISTACK_PYTHON") {
+        return Some(given.into());
+    }
+    let cache =
+        std::env::var_os("XDG_CACHE_HOME").map(PathBuf::from).or_else(|| Some(PathBuf::from(std::env::var_os("HOME")?).join(".cache")))?;
+    let mut versions: Vec<PathBuf> = std::fs::read_dir(cache.join("deployctl/ministack"))
+        .ok()?
+        .filter_map(|entry| Some(entry.ok()?.path().join("bin/python")))
+        .collect();
+    versions.sort();
+    versions.into_iter().rev().find(|path| path.exists())
+}
+
+fn start(python: PathBuf, dir: &std::path::Path) -> Emulator {
+    let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let log = std::fs::File::create(dir.join("ministack.log")).unwrap();
+    let child = Command::new(python)
+        .args(["-m", "ministack"])
+        .env("AUTH", "true")
+        .env("BIND_HOST", "127.0.0.1")
+        .env("GATEWAY_PORT", port.to_string())
+        .env("MINISTACK_ACCOUNT_ID", "111122223333")
+        .env("PERSIST_STATE", "0")
+        .current_dir(dir)
+        .stdin(Stdio::null())
+        .stdout(log.try_clone().unwrap())
+        .stderr(log)
+        .spawn()
+        .unwrap();
+    let emulator = Emulator { child, port };
+    let started = Instant::now();
+    while std::net::TcpStream::connect(("127.0.0.1", port)).is_err() {
+        assert!(started.elapsed() < Duration::from_secs(60), "waited 60 s for ministack to listen: {}", dir.display());
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    emulator
+}
+
+/// Runs `body` in a child of its own whose environment leads to a fresh ministack; says why when it cannot.
+pub fn with_aws<F: Future<Output = ()>>(test: &str, body: impl FnOnce() -> F) {
+    if std::env::var_os(INSIDE).is_some() {
+        tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap().block_on(body());
+        return;
+    }
+    let Some(python) = python() else {
+        eprintln!("skipped {test}: no ministack in the cache (make demo installs it); DEPLOYCTL_MINISTACK_PYTHON names another");
+        return;
+    };
+    let dir = tempfile::tempdir().unwrap();
+    let emulator = start(python, dir.path());
+    let status = Command::new(std::env::current_exe().unwrap())
+        .args(["--exact", test, "--nocapture", "--include-ignored"])
+        .env(INSIDE, "1")
+        .env("AWS_ENDPOINT_URL", format!("http://127.0.0.1:{}", emulator.port))
+        .env("AWS_ACCESS_KEY_ID", "test")
+        .env("AWS_SECRET_ACCESS_KEY", "test")
+        .env("XDG_CACHE_HOME", dir.path().join("cache"))
+        .env("DEPLOYCTL_TEST_DIR", dir.path())
+        .env_remove("AWS_PROFILE")
+        .env_remove("AWS_SESSION_TOKEN")
+        .status()
+        .unwrap();
+    if !status.success() {
+        let log = std::fs::read_to_string(dir.path().join("ministack.log")).unwrap_or_default();
+        let lines: Vec<&str> = log.lines().rev().take(25).collect();
+        eprintln!("ministack's last words, newest first:\n{}", lines.join("\n"));
+    }
+    assert!(status.success(), "{test} failed inside");
+}

@@ -1,0 +1,137 @@
+//! The terraform kind: what was shown is what is applied, and no more.
+use deployctl::{
+    engine::event::Outcome,
+    failure::{FailureKind, LeftBehind},
+    ids::RunId,
+    steps::{Action, Kind, StepContext, terraform::Terraform},
+};
+use serde_json::json;
+
+use super::{emulator::with_aws, fixture, stack};
+
+/// Another run: no intents of earlier ones.
+fn another_run(cx: &StepContext) -> StepContext {
+    let run = RunId::parse(uuid::Uuid::now_v7().to_string()).unwrap();
+    StepContext {
+        run: Some(run),
+        intents: std::sync::Arc::new(fixture::MemoryIntents::default()),
+        cancel: Default::default(),
+        ..cx.clone()
+    }
+}
+
+#[test]
+fn applies_what_was_shown() {
+    with_aws("terraform::applies_what_was_shown", || async {
+        let project = stack::project("shown");
+        let cx = fixture::context("things", &project).await;
+
+        // Before there is a state bucket: everything is shown, and applied once the bucket is there.
+        let first = fixture::planned::<Terraform>(&cx, &stack::input(2)).await.unwrap();
+        let said: Vec<(Action, &str)> = first.changes.iter().map(|c| (c.action, c.name.as_str())).collect();
+        assert_eq!(
+            said,
+            [
+                (Action::Create, "terraform_data.first"),
+                (Action::Create, "terraform_data.last"),
+                (Action::Create, "terraform_data.thing[0]"),
+                (Action::Create, "terraform_data.thing[1]")
+            ]
+        );
+        stack::make_backend(&cx).await;
+        let applied = Terraform::apply(&cx, &stack::input(2), &first).await.unwrap();
+        assert_eq!(applied.outcome, Outcome::Changed);
+        assert_eq!(applied.outputs["names"], json!(["deployctl-sandbox-0", "deployctl-sandbox-1"]));
+        assert!(!applied.outputs.contains_key("hidden"), "a sensitive output is no output");
+        assert_eq!(stack::held(&cx).await, (false, false));
+
+        // Nothing to do: no terraform runs for the apply, and the outputs are there all the same.
+        let cx = another_run(&cx);
+        let started = std::time::Instant::now();
+        let (plan, applied) = fixture::run::<Terraform>(&cx, &stack::input(2)).await.unwrap();
+        eprintln!("unchanged: {} ms", started.elapsed().as_millis());
+        assert_eq!((plan.changes.len(), &applied.outcome), (0, &Outcome::Unchanged));
+        assert_eq!(applied.outputs["names"], json!(["deployctl-sandbox-0", "deployctl-sandbox-1"]));
+
+        // A saved plan goes stale when somebody else applies in between, and says so before it changes anything.
+        let stale = fixture::planned::<Terraform>(&cx, &stack::input(3)).await.unwrap();
+        assert_eq!(stale.changes.len(), 1, "{:?}", stale.changes);
+        let other = another_run(&cx);
+        fixture::run::<Terraform>(&other, &stack::input(1)).await.unwrap();
+        let cx = another_run(&cx);
+        let failure = Terraform::apply(&cx, &stack::input(3), &stale).await.unwrap_err();
+        assert_eq!((failure.kind, &failure.left_behind), (FailureKind::PlanStale, &LeftBehind::Nothing));
+        assert!(failure.evidence.iter().any(|line| line.contains("now also: create terraform_data.thing[1]")), "{:?}", failure.evidence);
+        assert_eq!(stack::made(&project).len(), 2);
+
+        // A damaged plan is not applied.
+        let mut damaged = fixture::planned::<Terraform>(&cx, &stack::input(3)).await.unwrap();
+        damaged.payload["sha256"] = json!("00");
+        let failure = Terraform::apply(&another_run(&cx), &stack::input(3), &damaged).await.unwrap_err();
+        assert!(failure.message.contains("damaged"), "{failure}");
+
+        // Guards judge the plan's JSON.
+        let mut guarded = cx.clone();
+        std::sync::Arc::make_mut(&mut guarded.environment).guards.protected = vec!["terraform_data".into()];
+        let failure = fixture::planned::<Terraform>(&guarded, &stack::input(0)).await.unwrap_err();
+        assert_eq!(failure.kind, FailureKind::Policy);
+        assert_eq!(Terraform::undo(&guarded, &stack::input(1)).await.unwrap_err().kind, FailureKind::Policy);
+        Terraform::undo(&cx, &stack::input(1)).await.unwrap();
+        assert_eq!(fixture::planned::<Terraform>(&cx, &stack::input(1)).await.unwrap().changes.len(), 3);
+
+        let bound = Terraform::bound(&json!({"stack": "terraform/things"}), &project);
+        assert_eq!(bound, ["update output", "terraform_data"]);
+        let misspelt = serde_json::from_value(json!({"stack": "terraform/things", "variables": {"sizes": 1}})).unwrap();
+        let failure = fixture::planned::<Terraform>(&cx, &misspelt);
+        assert_eq!(failure.await.unwrap_err().kind, FailureKind::Usage);
+    });
+}
+
+#[test]
+fn a_held_lock_names_its_holder() {
+    with_aws("terraform::a_held_lock_names_its_holder", || async {
+        let project = stack::project("locked");
+        let cx = fixture::context("things", &project).await;
+        stack::make_backend(&cx).await;
+        let stack::Locks { table, id, .. } = stack::locks(&cx);
+        let info = json!({"ID": "0f1c", "Operation": "OperationTypeApply", "Who": "ann@laptop", "Version": "1.11.4",
+                          "Created": "2026-11-22T20:00:00Z", "Path": id, "Info": ""});
+        let plan = fixture::planned::<Terraform>(&cx, &stack::input(1)).await.expect("planning takes no lock");
+        assert!(cx.aws.take_lock_item(&table, &id, &info.to_string()).await.unwrap());
+        fixture::planned::<Terraform>(&cx, &stack::input(1)).await.expect("planning takes no lock");
+        let failure = Terraform::apply(&cx, &stack::input(1), &plan).await.unwrap_err();
+        assert_eq!((failure.kind, &failure.left_behind), (FailureKind::Locked, &LeftBehind::Nothing));
+        assert!(failure.message.contains("ann@laptop") && failure.message.contains("0f1c"), "{failure}");
+        assert_eq!(stack::held(&cx).await, (true, false), "the other half of a double lock must be given back");
+    });
+}
+
+#[test]
+fn an_interrupted_apply_saves_its_state_and_goes_on() {
+    with_aws("terraform::an_interrupted_apply_saves_its_state_and_goes_on", || async {
+        let project = stack::project("interrupted");
+        stack::write(&project, 3);
+        let cx = fixture::context("things", &project).await;
+        stack::make_backend(&cx).await;
+        let plan = fixture::planned::<Terraform>(&cx, &stack::input(2)).await.unwrap();
+        let cancel = cx.cancel.clone();
+        let began = project.clone();
+        let killer = tokio::spawn(async move {
+            while stack::made(&began).len() < 2 {
+                tokio::time::sleep(std::time::Duration::from_millis(50)).await;
+            }
+            cancel.cancel();
+        });
+        let failure = Terraform::apply(&cx, &stack::input(2), &plan).await.unwrap_err();
+        killer.await.unwrap();
+        assert_eq!(failure.kind, FailureKind::Interrupted, "{failure:?}");
+        assert_eq!(stack::held(&cx).await, (false, false));
+
+        // The same run goes on with the same plan, in a new process: its mark is in the journal.
+        let cx = StepContext { cancel: Default::default(), ..cx };
+        stack::write(&project, 3);
+        let applied = Terraform::apply(&cx, &stack::input(2), &plan).await.unwrap();
+        assert_eq!(applied.outputs["names"], json!(["deployctl-sandbox-0", "deployctl-sandbox-1"]));
+        assert_eq!(fixture::planned::<Terraform>(&cx, &stack::input(2)).await.unwrap().changes, []);
+    });
+}
