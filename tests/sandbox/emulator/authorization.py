@@ -92,7 +92,10 @@ def rds_resources(body, query_params, region, account):
 
 def _passed_roles(service, method, path, body):
     """(role ARN, services it is handed to) for each role that a request hands on; AWS asks for iam:PassRole on each."""
-    if service != "eks" or method not in ("POST", "PUT") or not body:
+    if service == "rds":
+        role = _form(body, {}).get("MonitoringRoleArn")
+        return [(role, ["monitoring.rds.amazonaws.com"])] if role else []
+    if method not in ("POST", "PUT") or not body:
         return []
     try:
         document = json.loads(body)

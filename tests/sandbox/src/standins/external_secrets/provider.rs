@@ -43,11 +43,7 @@ impl Provider {
                     Some(stage) => request.version_stage(stage),
                     None => request.version_stage("AWSCURRENT"),
                 };
-                let answer = request
-                    .send()
-                    .await
-                    .map_err(super::reason)
-                    .with_context(|| format!("the secret {}", reference.key))?;
+                let answer = request.send().await.map_err(super::reason).with_context(|| format!("the secret {}", reference.key))?;
                 match (answer.secret_string, answer.secret_binary) {
                     (Some(text), _) => Ok(text.into_bytes()),
                     (None, Some(bytes)) => Ok(bytes.into_inner()),
