@@ -1,6 +1,7 @@
 //! deployctl, in reading order.
 pub mod agent;
 pub mod aws;
+pub mod cli;
 pub mod clock;
 pub mod cluster;
 pub mod commands;
@@ -14,3 +15,4 @@ pub mod plan;
 pub mod redact;
 pub mod steps;
 pub mod tools;
+pub mod ui;

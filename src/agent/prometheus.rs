@@ -59,6 +59,10 @@ async fn look(http: &reqwest::Client, base: &str, kind: &str, name: &str) -> Res
     };
     let url = format!("{}{path}", base.trim_end_matches('/'));
     let failed = |e: reqwest::Error| Failure::step(format!("{url} does not answer")).because(e);
+    if kind == "rule" {
+        // A changed ConfigMap reaches the pod within a minute; Prometheus reads it only when told to.
+        http.post(format!("{}/-/reload", base.trim_end_matches('/'))).send().await.map_err(failed)?;
+    }
     let answer: Value = http.get(&url).send().await.map_err(failed)?.json().await.map_err(failed)?;
     Ok(missing(&answer["data"], kind, name))
 }

@@ -3,13 +3,15 @@ use std::{ffi::OsStr, path::Path, time::Duration};
 
 use serde::{Deserialize, Serialize};
 
-use super::permissions;
+use super::{permissions, session};
 use crate::{
     aws::Aws,
-    failure::Failure,
-    plan::environment::Environment,
+    cli::Globals,
+    failure::{Failure, exit},
+    plan::{environment::Environment, read},
     steps::state_backend::Names,
     tools::{process, terraform},
+    ui::{Output, Ui},
 };
 
 /// How a check ended.
@@ -55,6 +57,29 @@ impl Check {
             None => check,
         }
     }
+}
+
+/// `doctor`: one line a check, with the fix; preflight fails if any check does.
+pub async fn show(globals: &Globals, ui: &Ui) -> Result<u8, Failure> {
+    let project = session::project(globals)?;
+    let environment = read::environment(&project, &session::environment(globals, &project)?)?;
+    let checks = run(&environment, &project).await;
+    match ui.output {
+        Output::Json => ui.json(&checks)?,
+        Output::Human => checks.iter().try_for_each(|check| ui.data(&line(check)))?,
+    }
+    Ok(if checks.iter().any(|check| check.status == Status::Failed) { exit::PREFLIGHT } else { exit::DONE })
+}
+
+fn line(check: &Check) -> String {
+    let mark = match check.status {
+        Status::Ok => "ok     ",
+        Status::Warning => "warning",
+        Status::Failed => "FAILED ",
+        Status::Unknown => "unknown",
+    };
+    let fix = check.fix.as_ref().map(|fix| format!("   fix: {fix}")).unwrap_or_default();
+    format!("{mark}  {}: {}{fix}\n", check.name, check.detail)
 }
 
 /// Looks at everything. What cannot be looked at is Unknown, never left out.

@@ -7,11 +7,17 @@ use std::{
 use secrecy::{ExposeSecret, SecretString, zeroize::Zeroizing};
 use serde_json::Value;
 
+use super::session;
 use crate::{
     aws::{Aws, secrets::StoredSecret},
-    failure::Failure,
+    cli::{Globals, SecretSetArgs},
+    failure::{Failure, exit},
     ids::SecretName,
-    plan::environment::{Environment, SecretStore},
+    plan::{
+        environment::{Environment, SecretStore},
+        read,
+    },
+    ui::{Output, Ui},
 };
 
 /// Where the value comes from. Never an argument and never a variable: both can be read by others.
@@ -36,6 +42,23 @@ pub enum Existing {
 const LARGEST: u64 = 64 * 1024;
 const LARGEST_SSM: usize = 4 * 1024;
 
+/// `secret set`: stores a value and shows its name and version, never the value.
+pub async fn run(args: SecretSetArgs, globals: &Globals, ui: &Ui) -> Result<u8, Failure> {
+    let project = session::project(globals)?;
+    let environment = read::environment(&project, &session::environment(globals, &project)?)?;
+    let aws = &environment.aws;
+    let aws = Aws::connect(&aws.region, aws.deployer_role_arn.as_ref(), &aws.account_id).await?;
+    let source = args.from_file.map_or(Source::Stdin, Source::File);
+    let existing = if args.keep_existing { Existing::Keep } else { Existing::Replace };
+    let stored = set(&aws, &environment, &args.name, source, existing).await?;
+    let version = stored.version.unwrap_or_else(|| "none".to_owned());
+    match ui.output {
+        Output::Json => ui.json(&serde_json::json!({ "name": stored.name, "arn": stored.arn, "version": version }))?,
+        Output::Human => ui.data(&format!("{} version {version}\n", stored.name))?,
+    }
+    Ok(exit::DONE)
+}
+
 /// Stores the value under `deployctl/ENV/NAME` in the environment's store.
 pub async fn set(
     aws: &Aws,
@@ -51,12 +74,13 @@ pub async fn set(
     {
         return Ok(found);
     }
-    let value = tokio::task::spawn_blocking(move || read(&source)).await.map_err(|e| Failure::step("reading the secret").because(e))??;
+    let value =
+        tokio::task::spawn_blocking(move || value_of(&source)).await.map_err(|e| Failure::step("reading the secret").because(e))??;
     check(name, &value, store)?;
     aws.put_secret(store, &environment.name, name, &value).await
 }
 
-fn read(source: &Source) -> Result<SecretString, Failure> {
+fn value_of(source: &Source) -> Result<SecretString, Failure> {
     let mut bytes = Zeroizing::new(Vec::with_capacity(usize::try_from(LARGEST).unwrap_or(0) + 1));
     let read = match source {
         Source::Stdin if std::io::stdin().is_terminal() => {
@@ -142,9 +166,9 @@ mod tests {
         let path = dir.path().join("value");
         for (written, stored) in [("a\n", "a"), ("a\r\n", "a"), ("a\n\n", "a\n"), ("a", "a")] {
             std::fs::write(&path, written).unwrap();
-            assert_eq!(read(&Source::File(path.clone())).unwrap().expose_secret(), stored);
+            assert_eq!(value_of(&Source::File(path.clone())).unwrap().expose_secret(), stored);
         }
         std::fs::write(&path, vec![b'a'; 70_000]).unwrap();
-        assert!(read(&Source::File(path)).unwrap_err().message.contains("64 KiB"));
+        assert!(value_of(&Source::File(path)).unwrap_err().message.contains("64 KiB"));
     }
 }

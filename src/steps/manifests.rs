@@ -40,6 +40,9 @@ pub struct Input {
     /// Values for the templates, beside `env`, `services`, `prefix`, `secrets_prefix` and `database_ca`.
     #[serde(default)]
     pub values: Map<String, Value>,
+    /// Files whose text templates see as `files.NAME`: rules and dashboards that other tools must be able to check.
+    #[serde(default)]
+    pub files: BTreeMap<String, PathBuf>,
     /// Folders, by their last name, that are rendered and validated but not applied, each with the reason.
     #[serde(default)]
     pub skip: BTreeMap<String, String>,
@@ -86,7 +89,12 @@ impl Kind for ManifestsKind {
     }
 
     async fn observe(cx: &StepContext, input: &Input) -> Result<Observed, Failure> {
-        let values = template_values(cx, &input.values)?;
+        let mut values = template_values(cx, &input.values)?;
+        for (name, path) in &input.files {
+            let text = std::fs::read_to_string(cx.project.join(path));
+            values["files"][name] =
+                Value::String(text.map_err(|e| Failure::usage(format!("{} cannot be read", path.display())).because(e))?);
+        }
         let (objects, skipped) = render_folders(cx, &input.templates, &values, &input.skip)?;
         let cluster = cx.cluster(&input.cluster).await?;
         let set = ApplySet::new(input.applyset.as_deref().unwrap_or(cx.step.as_str()), &input.namespace);

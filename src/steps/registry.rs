@@ -85,7 +85,14 @@ pub struct Registry {
 impl Registry {
     /// The kinds that deployctl knows. A new kind is one line here and one file beside this one.
     pub fn standard() -> Self {
-        Self::default().with::<super::image::ImageKind>().with::<super::state_backend::StateBackend>()
+        Self::default()
+            .with::<super::chart::ChartKind>()
+            .with::<super::image::ImageKind>()
+            .with::<super::manifests::ManifestsKind>()
+            .with::<super::service::ServiceKind>()
+            .with::<super::smoke::SmokeKind>()
+            .with::<super::state_backend::StateBackend>()
+            .with::<super::terraform::Terraform>()
     }
     /// Adds a kind.
     #[must_use]

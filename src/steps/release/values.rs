@@ -5,13 +5,14 @@ use serde_json::{Map, Value};
 
 use crate::{
     failure::{Failure, FailureKind},
+    plan::environment::SecretStore,
     steps::StepContext,
 };
 
 /// Overrides `database.ca_bundle` of the environment file.
 const CA_BUNDLE: &str = "DEPLOYCTL_DATABASE_CA_BUNDLE";
 
-/// `env`, `services`, `prefix`, `database_ca` and, at the top, every key of `own`.
+/// `env`, `services`, `prefix`, `secrets_prefix`, `secret_service` (as External Secrets calls it), `database_ca` and, at the top, every key of `own`.
 pub fn template_values(cx: &StepContext, own: &Map<String, Value>) -> Result<Value, Failure> {
     let internal = |e: serde_json::Error| Failure::new(FailureKind::Internal, "values for templates").because(e);
     let mut values = Map::new();
@@ -19,6 +20,11 @@ pub fn template_values(cx: &StepContext, own: &Map<String, Value>) -> Result<Val
     values.insert("services".into(), serde_json::to_value(&*cx.services).map_err(internal)?);
     values.insert("prefix".into(), Value::String(format!("deployctl-{}", cx.environment.name)));
     values.insert("secrets_prefix".into(), Value::String(format!("deployctl/{}", cx.environment.name)));
+    let store = match cx.environment.secrets.store {
+        SecretStore::SecretsManager => "SecretsManager",
+        SecretStore::Ssm => "ParameterStore",
+    };
+    values.insert("secret_service".into(), Value::String(store.into()));
     let bundle = std::env::var_os(CA_BUNDLE).map(PathBuf::from);
     let bundle = bundle.or_else(|| cx.environment.database.ca_bundle.as_ref().map(|path| cx.project.join(path)));
     // A template that asks for it where there is none fails by name; most steps never ask.

@@ -164,7 +164,7 @@ func readSecret(c *engine.Call) error {
 	for _, r := range o.List("ReplicationStatus") {
 		list = append(list, map[string]any{"region": r.S("Region"), "kms_key_id": r.S("KmsKeyId"), "status": r.S("Status"), "status_message": r.S("StatusMessage"), "last_accessed_date": r.S("LastAccessedDate")})
 	}
-	c.SetAll(map[string]any{"arn": o.S("ARN"), "name": o.S("Name"), "name_prefix": prefixOf(c), "description": o.S("Description"), "kms_key_id": o.S("KmsKeyId"),
+	c.SetAll(map[string]any{"arn": o.S("ARN"), "name": o.S("Name"), "name_prefix": prefixOf(c, o.S("Name")), "description": o.S("Description"), "kms_key_id": o.S("KmsKeyId"),
 		"replica": list, "type": o.S("Type")})
 	policy, err := c.JSON("secretsmanager", "GetResourcePolicy", map[string]any{"SecretId": c.ID()})
 	if err != nil {

@@ -49,9 +49,9 @@ impl Rds {
                 }
             } else if !down && lost.remove(&region) {
                 tracing::info!(%region, "the region is back: its database servers start");
-                for instance in instances.into_iter().filter(|one| !matches!(one.status, Status::Stopped | Status::Failed)) {
+                for instance in instances.into_iter() {
                     let rds = self.clone();
-                    tokio::spawn(async move { rds.reopen(instance).await });
+                    tokio::spawn(async move { rds.resume_instance(instance).await });
                 }
             }
         }

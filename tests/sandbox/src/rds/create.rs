@@ -167,7 +167,7 @@ impl Rds {
         self.first_backup(&instance, FirstBackup::Always).await?;
         let instance = self.update_instance(&instance.region, &instance.resource, |instance| instance.status = Status::Available)?;
         self.instance_event(&instance, "backup", "Finished DB Instance backup");
-        Ok(self.publish()?)
+        self.publish()
     }
 
     /// After a crash: a managed password can be made anew, a given one is gone.
