@@ -226,6 +226,8 @@ def install():
             arn = eks_resource(path, body, region, account)
         elif service == "rds":
             arn = rds_resources(body, query_params, region, account)[0]
+        elif service == "iam" and _form(body, query_params).get("Action") == "SimulatePrincipalPolicy":
+            arn = _form(body, query_params).get("PolicySourceArn", "*")
         else:
             arn = resource_of(service, method, path, headers, body, query_params, region, account)
         checked.set((checked.get()[0], arn))

@@ -85,7 +85,8 @@ async def app(scope, receive, send):
             message = {**message, "headers": [*message.get("headers", []), *named]}
         await send(message)
 
-    await emulator.app(scope, receive, naming)
+    # The front door stands where AWS has TLS: bucket policies that refuse plain text must see a secure request.
+    await emulator.app({**scope, "scheme": "https"}, receive, naming)
     durability.noticed(scope)
 
 
