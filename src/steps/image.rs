@@ -88,8 +88,11 @@ fn reference(host: &str, repository: &RepositoryName, digest: &ImageDigest) -> V
 }
 
 fn packages(input: &Input) -> Vec<Package> {
-    let mut packages: Vec<Package> =
-        input.services.iter().map(|(name, service)| Package { name: name.to_string(), from: Source::Cargo(service.source.clone()) }).collect();
+    let mut packages: Vec<Package> = input
+        .services
+        .iter()
+        .map(|(name, service)| Package { name: name.to_string(), from: Source::Cargo(service.source.clone()) })
+        .collect();
     if input.agent {
         packages.push(Package { name: AGENT.into(), from: Source::Cargo(".".into()) });
     }
