@@ -96,7 +96,7 @@ pub async fn build(
     }
     if !compiled.is_empty() {
         // One call for all of them: cargo compiles what they share once and keeps every core busy.
-        programs.extend(tools::cargo::build(project, &compiled, profile == Profile::Release, scratch, cancel, progress).await?);
+        programs.extend(tools::cargo::build(project, &compiled, profile, scratch, cancel, progress).await?);
     }
     for (name, program) in programs {
         let assembled = tokio::task::spawn_blocking({
