@@ -101,7 +101,7 @@ pub enum Command {
     Destroy(DestroyArgs),
     /// Run a whole deployment target on this machine (deployctl-sandbox)
     Sandbox(SandboxArgs),
-    /// Print the JSON schema of a file that people write
+    /// Print the JSON schema of a plan file, an environment file or the stream of events
     Schema(SchemaArgs),
     /// Print the completion script of a shell
     Completions(CompletionsArgs),
@@ -111,7 +111,7 @@ pub enum Command {
     Version,
     /// Work inside the cluster, as a Job
     #[command(subcommand, hide = true)]
-    Agent(AgentCommand),
+    Agent(Box<AgentCommand>),
 }
 
 /// Which part of the plan file.
@@ -206,13 +206,15 @@ pub struct SchemaArgs {
     pub of: SchemaOf,
 }
 
-/// Files that people write.
+/// Files and streams with a published schema.
 #[derive(Clone, Copy, Debug, ValueEnum)]
 pub enum SchemaOf {
     /// plans/deploy.yaml
     Plan,
     /// plans/environments/NAME.yaml
     Environment,
+    /// A line of --json-into, after the first
+    Event,
 }
 
 /// Arguments of `completions`.

@@ -11,8 +11,11 @@ use crate::{
     manifests::{Object, ObjectKey},
 };
 
-/// CRDs must be Established before their objects can be sent.
-const ESTABLISHED: Duration = Duration::from_secs(60);
+/// What the next wave stands on must be there before it is sent: a CRD before its objects, and a Secret before the pods that mount it, for
+/// kubelet tries a failed mount again only after a pause that grows to two minutes.
+const FIRST: [&str; 2] = ["CustomResourceDefinition", "ExternalSecret"];
+/// How long the next wave is held back for that.
+const FIRST_CURRENT: Duration = Duration::from_secs(120);
 
 /// A field that somebody else owns.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -77,8 +80,8 @@ impl Cluster {
                 let names = applied.iter().filter_map(ObjectKey::of).map(|key| format!("{} {key}", key.kind)).collect::<Vec<_>>();
                 return Err(if names.is_empty() { failure } else { failure.left(LeftBehind::Partial(names)) });
             }
-            let definitions: Vec<_> = members.iter().filter(|o| o.key.kind == "CustomResourceDefinition").map(|o| o.key.clone()).collect();
-            self.wait_until_current(&definitions, ESTABLISHED, |_| {}).await?;
+            let first: Vec<_> = members.iter().filter(|o| FIRST.contains(&o.key.kind.as_str())).map(|o| o.key.clone()).collect();
+            self.wait_until_current(&first, FIRST_CURRENT, |_| {}).await?;
         }
         Ok(applied)
     }

@@ -149,13 +149,17 @@ impl Cluster {
         }
         self.apply_quietly(std::slice::from_ref(&object)).await?;
         let followed = self.follow(&key, job.deadline, &line).await;
+        let left = || LeftBehind::Partial(vec![format!("Job {key}, for its log")]);
+        let logs = format!("kubectl logs -n {} job/{}", job.pod.namespace, key.name);
+        let followed = match followed {
+            Err(failure) if failure.is_timeout() => return Err(failure.left(left()).next(logs)),
+            other => other,
+        };
         let waited = self.wait_until_current(std::slice::from_ref(&key), job.deadline + START, |_| {}).await;
         if let Err(failure) = waited {
-            let mut failure = failure.left(LeftBehind::Partial(vec![format!("Job {key}, for its log")]));
-            if failure.next.is_empty() {
-                failure = failure.next(format!("kubectl logs -n {} job/{}", job.pod.namespace, key.name));
-            }
-            return Err(failure);
+            // The agent's own words say more than the Job's status does.
+            let failure = followed.ok().and_then(|text| own_words(&key, &text)).unwrap_or(failure);
+            return Err(failure.left(left()).next(logs));
         }
         let text = followed?;
         let result = text.lines().rev().find_map(|line| serde_json::from_str::<Value>(line).ok()?.get_mut("result").map(Value::take));
@@ -198,8 +202,12 @@ impl Cluster {
         loop {
             let event = tokio::select! {
                 event = events.next() => event,
-                // Ended, failed, or not started in time: the caller's own wait on the Job says which.
-                _ = &mut ended => break,
+                result = &mut ended => match result {
+                    // Not started in time: an image that cannot be pulled, a node that is full. Waiting on would not help.
+                    Err(failure) if failure.is_timeout() => return Err(failure),
+                    // Ended or failed: the caller's own wait on the Job says which.
+                    _ => break,
+                },
             };
             let Some(Ok(pod)) = event else { continue };
             let phase = pod.data.pointer("/status/phase").and_then(Value::as_str).unwrap_or_default();
@@ -209,5 +217,49 @@ impl Cluster {
         }
         let found = self.list("v1", "Pod", Some(namespace), selector).await?;
         Ok(found.first().and_then(|pod| pod.pointer("/metadata/name")?.as_str().map(String::from)))
+    }
+}
+
+/// What the agent printed as its failure: `{"failed": [outermost, …], "evidence": […]}`.
+fn own_words(job: &ObjectKey, log: &str) -> Option<Failure> {
+    let said = log.lines().rev().find_map(|line| serde_json::from_str::<Value>(line).ok().filter(|said| said.get("failed").is_some()))?;
+    let texts =
+        |key: &str| said[key].as_array().into_iter().flatten().filter_map(|text| text.as_str().map(String::from)).collect::<Vec<_>>();
+    let mut chain = texts("failed").into_iter();
+    let mut failure = Failure::step(format!("Job {job}: {}", chain.next()?));
+    failure.evidence = chain.chain(texts("evidence")).collect();
+    Some(failure)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_agents_own_words_become_the_failure() {
+        let key = ObjectKey { api_version: "batch/v1".into(), kind: "Job".into(), namespace: Some("d".into()), name: "smoke-1".into() };
+        let log = "starting\n{\"checked\":\"kafka\"}\n{\"failed\":[\"hop sqs: late\",\"cause\"],\"evidence\":[\"line\"]}\n";
+        assert!(own_words(&key, log).is_some_and(|f| f.message == "Job d/smoke-1: hop sqs: late" && f.evidence == ["cause", "line"]));
+        assert!(own_words(&key, "nothing\n").is_none());
+    }
+
+    #[test]
+    fn another_specification_is_another_job() {
+        let pod = PodSettings { namespace: "d".into(), service_account: "agent".into(), image: "i@sha256:1".into() };
+        let job = AgentJob {
+            name: "topics".into(),
+            pod,
+            args: vec!["agent".into()],
+            env: BTreeMap::new(),
+            config_maps: BTreeMap::new(),
+            secrets: BTreeMap::new(),
+            deadline: START,
+            keep: Keep::UntilReplaced,
+            nonce: String::new(),
+        };
+        let mut other = job.clone();
+        other.args.push("--retention-hours".into());
+        assert_eq!(job.full_name().ok(), job.clone().full_name().ok());
+        assert_ne!(job.full_name().ok(), other.full_name().ok());
     }
 }

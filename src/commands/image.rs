@@ -44,7 +44,7 @@ async fn build(definition: &Definition, steps: &[StepId], args: &ImageArgs, proj
             .services
             .iter()
             .filter(|(name, _)| wanted(name))
-            .map(|(name, service)| Package { name: name.to_string(), folder: service.source.clone() })
+            .map(|(name, service)| Package { name: name.to_string(), from: crate::image::Source::Cargo(service.source.clone()) })
             .collect();
         let scratch = tempfile::tempdir().map_err(|error| Failure::step("no folder to build in").because(error))?;
         // Ctrl-C ends the whole process here: nothing outside the scratch folder is touched.

@@ -45,12 +45,22 @@ pub enum Profile {
 }
 
 /// One thing to build.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Package {
     /// The cargo package, its program and the image's last name.
     pub name: String,
-    /// Its folder, from the project's root.
-    pub folder: PathBuf,
+    /// Where it comes from.
+    pub from: Source,
+}
+
+/// Where an image's program comes from.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Source {
+    /// A cargo package in this folder, from the project's root.
+    Cargo(PathBuf),
+    /// A program that this machine has already, such as Debian's Prometheus.
+    Program(PathBuf),
 }
 
 /// Builds the packages' images; `progress` hears the compiler.
@@ -63,39 +73,39 @@ pub async fn build(
     cancel: &CancellationToken,
     progress: &(dyn Fn(&str) + Send + Sync),
 ) -> Result<BTreeMap<String, Image>, Failure> {
-    match builder {
-        Builder::Native => {
-            // One call for all of them: cargo compiles what they share once and keeps both cores busy.
-            let names: Vec<&str> = packages.iter().map(|p| p.name.as_str()).collect();
-            let programs = tools::cargo::build(project, &names, profile == Profile::Release, scratch, cancel, progress).await?;
-            let mut images = BTreeMap::new();
-            for (name, program) in programs {
-                let image = tokio::task::spawn_blocking({
-                    let name = name.clone();
-                    move || assemble(&name, &program)
-                });
-                let image = image.await.map_err(|e| Failure::step(format!("packing {name}")).because(e))??;
-                images.insert(name, image);
-            }
-            Ok(images)
-        }
-        Builder::Buildah | Builder::Docker => {
-            let mut images = BTreeMap::new();
-            for package in packages {
-                let dockerfile = project.join(&package.folder).join("Dockerfile");
+    let mut images = BTreeMap::new();
+    let mut programs: BTreeMap<String, PathBuf> = BTreeMap::new();
+    let mut compiled: Vec<&str> = Vec::new();
+    for package in packages {
+        match (&package.from, builder) {
+            (Source::Program(path), _) => drop(programs.insert(package.name.clone(), path.clone())),
+            (Source::Cargo(_), Builder::Native) => compiled.push(&package.name),
+            (Source::Cargo(folder), Builder::Buildah | Builder::Docker) => {
+                let dockerfile = project.join(folder).join("Dockerfile");
                 if !dockerfile.exists() {
                     return Err(Failure::new(FailureKind::Preflight, format!("there is no {}", dockerfile.display()))
                         .next("write it, or use `builder: native` in the plan file"));
                 }
-                let folder = match builder {
+                let layout = match builder {
                     Builder::Docker => tools::container::docker(project, &dockerfile, &package.name, scratch, cancel, progress).await?,
                     _ => tools::container::buildah(project, &dockerfile, &package.name, scratch, cancel, progress).await?,
                 };
-                images.insert(package.name.clone(), layout::read(&folder)?);
+                images.insert(package.name.clone(), layout::read(&layout)?);
             }
-            Ok(images)
         }
     }
+    if !compiled.is_empty() {
+        // One call for all of them: cargo compiles what they share once and keeps every core busy.
+        programs.extend(tools::cargo::build(project, &compiled, profile, scratch, cancel, progress).await?);
+    }
+    for (name, program) in programs {
+        let assembled = tokio::task::spawn_blocking({
+            let name = name.clone();
+            move || assemble(&name, &program)
+        });
+        images.insert(name.clone(), assembled.await.map_err(|e| Failure::step(format!("packing {name}")).because(e))??);
+    }
+    Ok(images)
 }
 
 /// Puts the image of one program together.

@@ -10,7 +10,7 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
-pub use build::{Builder, Package, Profile, build};
+pub use build::{Builder, Package, Profile, Source, assemble, build};
 pub use registry::{Pushed, Registry};
 pub use source::source_hash;
 

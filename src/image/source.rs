@@ -3,8 +3,8 @@ use std::path::{Path, PathBuf};
 
 use sha2::{Digest, Sha256};
 
-use super::{Builder, Package, Profile};
-use crate::failure::Failure;
+use super::{Builder, Package, Profile, Source};
+use crate::failure::{Failure, FailureKind};
 
 /// Changes when the layout of images does, so that old ones are not taken for new ones.
 const LAYOUT: &str = "deployctl image layout 1";
@@ -15,14 +15,18 @@ const SKIPPED: [&str; 4] = ["target", ".git", "tests", "benches"];
 
 /// 24 hexadecimal digits over the package's folder, the workspace's manifests and lock, and how it is built.
 pub fn source_hash(project: &Path, package: &Package, builder: Builder, profile: Profile) -> Result<String, Failure> {
+    let folder = match &package.from {
+        Source::Cargo(folder) => folder,
+        Source::Program(path) => return program_hash(&package.name, path),
+    };
     let mut files: Vec<PathBuf> = SHARED.iter().map(PathBuf::from).filter(|path| project.join(path).is_file()).collect();
     // The project's own package is everything at its root but the other members' folders.
-    let root = package.folder.as_os_str().is_empty() || package.folder == Path::new(".");
+    let root = folder.as_os_str().is_empty() || folder == Path::new(".");
     if root {
         walk(project, Path::new("src"), &mut files)?;
         files.extend(["build.rs"].iter().map(PathBuf::from).filter(|path| project.join(path).is_file()));
     } else {
-        for folder in with_path_dependencies(project, &package.folder)? {
+        for folder in with_path_dependencies(project, folder)? {
             walk(project, &folder, &mut files)?;
         }
     }
@@ -40,6 +44,18 @@ pub fn source_hash(project: &Path, package: &Package, builder: Builder, profile:
         add(path.to_string_lossy().as_bytes());
         add(&bytes);
     }
+    Ok(hex::encode(hash.finalize())[..24].to_owned())
+}
+
+/// A program that is there already is its own source.
+fn program_hash(name: &str, path: &Path) -> Result<String, Failure> {
+    let bytes = std::fs::read(path).map_err(|e| {
+        let missing = format!("the program {} for image {name} cannot be read", path.display());
+        Failure::new(FailureKind::Preflight, missing).because(e)
+    })?;
+    let mut hash = Sha256::new();
+    hash.update(format!("{LAYOUT} {name} {}", std::env::consts::ARCH));
+    hash.update(&bytes);
     Ok(hex::encode(hash.finalize())[..24].to_owned())
 }
 
@@ -113,7 +129,7 @@ mod tests {
         write("Cargo.lock", "1");
         write("services/a/src/main.rs", "fn main() {}");
         write("services/b/src/main.rs", "fn main() {}");
-        let package = Package { name: "a".into(), folder: "services/a".into() };
+        let package = Package { name: "a".into(), from: Source::Cargo("services/a".into()) };
         let hash = || source_hash(project.path(), &package, Builder::Native, Profile::Release).unwrap();
         let first = hash();
         write("services/b/src/main.rs", "fn main() { }");

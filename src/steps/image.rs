@@ -11,7 +11,7 @@ use crate::{
     engine::event::Outcome,
     failure::{Failure, FailureKind, LeftBehind},
     ids::{EnvironmentName, ImageDigest, RepositoryName},
-    image::{Builder, Package, Profile, Registry, build, source_hash},
+    image::{Builder, Package, Profile, Registry, Source, build, source_hash},
     plan::file::Services,
 };
 
@@ -32,6 +32,9 @@ pub struct Input {
     /// Also builds `deployctl`, which in-cluster Jobs run.
     #[serde(default)]
     pub agent: bool,
+    /// Programs of this machine that become images as they are, by the image's name: `prometheus: /usr/bin/prometheus`.
+    #[serde(default)]
+    pub programs: BTreeMap<String, std::path::PathBuf>,
     /// Repositories are `PREFIX/NAME`.
     pub repositories: String,
     /// `native`, `buildah` or `docker`.
@@ -47,8 +50,8 @@ pub struct Input {
 pub struct Found {
     /// Its repository.
     pub repository: RepositoryName,
-    /// Its cargo package's folder.
-    pub folder: std::path::PathBuf,
+    /// Where its program comes from.
+    pub from: Source,
     /// The permanent tag that says from which sources it was built.
     pub build_tag: String,
     /// What that tag leads to.
@@ -85,11 +88,15 @@ fn reference(host: &str, repository: &RepositoryName, digest: &ImageDigest) -> V
 }
 
 fn packages(input: &Input) -> Vec<Package> {
-    let mut packages: Vec<Package> =
-        input.services.iter().map(|(name, service)| Package { name: name.to_string(), folder: service.source.clone() }).collect();
+    let mut packages: Vec<Package> = input
+        .services
+        .iter()
+        .map(|(name, service)| Package { name: name.to_string(), from: Source::Cargo(service.source.clone()) })
+        .collect();
     if input.agent {
-        packages.push(Package { name: AGENT.into(), folder: ".".into() });
+        packages.push(Package { name: AGENT.into(), from: Source::Cargo(".".into()) });
     }
+    packages.extend(input.programs.iter().map(|(name, path)| Package { name: name.clone(), from: Source::Program(path.clone()) }));
     packages
 }
 
@@ -101,7 +108,7 @@ async fn look_up(
     hash: &str,
 ) -> Result<Found, Failure> {
     let build_tag = format!("src-{hash}");
-    let folder = package.folder.clone();
+    let from = package.from.clone();
     let known = match aws.find_repository(&repository).await? {
         Some(_) => aws.image_by_tag(&repository, &build_tag).await?,
         None => None,
@@ -110,7 +117,7 @@ async fn look_up(
         Some(image) if image.tags.contains(&live_tag(environment, &image.digest)) => Live::Tagged,
         _ => Live::Untagged,
     };
-    Ok(Found { repository, folder, build_tag, digest: known.map(|image| image.digest), live })
+    Ok(Found { repository, from, build_tag, digest: known.map(|image| image.digest), live })
 }
 
 impl Kind for ImageKind {
@@ -207,7 +214,7 @@ async fn build_and_push(cx: &StepContext, input: &Input, planned: &Observed, reg
     let mut todo = Vec::new();
     let mut digests: BTreeMap<String, ImageDigest> = BTreeMap::new();
     for (name, found) in &planned.images {
-        let package = Package { name: name.clone(), folder: found.folder.clone() };
+        let package = Package { name: name.clone(), from: found.from.clone() };
         // The sources that were planned, and no others, are built.
         let hash = source_hash(&cx.project, &package, input.builder, input.profile)?;
         if found.build_tag != format!("src-{hash}") {
@@ -271,7 +278,7 @@ mod tests {
     fn observed(digest: Option<&str>, live: Live) -> Observed {
         let found = Found {
             repository: RepositoryName::parse("deployctl-x/parser").unwrap(),
-            folder: "services/parser".into(),
+            from: Source::Cargo("services/parser".into()),
             build_tag: "src-1".into(),
             digest: digest.map(|d| ImageDigest::parse(format!("sha256:{}", d.repeat(64))).unwrap()),
             live,

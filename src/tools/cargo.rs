@@ -9,7 +9,10 @@ use std::{
 use tokio_util::sync::CancellationToken;
 
 use super::process::{Program, Told};
-use crate::failure::{Failure, FailureKind};
+use crate::{
+    failure::{Failure, FailureKind},
+    image::Profile,
+};
 
 /// A cold build of everything on two busy cores takes a quarter of an hour.
 const DEADLINE: Duration = Duration::from_secs(3600);
@@ -18,7 +21,7 @@ const DEADLINE: Duration = Duration::from_secs(3600);
 pub async fn build(
     project: &Path,
     packages: &[&str],
-    release: bool,
+    profile: Profile,
     scratch: &Path,
     cancel: &CancellationToken,
     progress: &(dyn Fn(&str) + Send + Sync),
@@ -31,7 +34,7 @@ pub async fn build(
         .dir(project)
         .cancel(cancel)
         .log(&log);
-    if release {
+    if profile == Profile::Release {
         program = program.arg("--release");
     }
     for package in packages {
@@ -78,7 +81,7 @@ pub async fn build(
         let next = if full { format!("make room in {}", target.display()) } else { format!("all of it: {}", log.display()) };
         return Err(failure.next(next));
     }
-    let folder = target.join(if release { "release" } else { "debug" });
+    let folder = target.join(if profile == Profile::Release { "release" } else { "debug" });
     packages
         .iter()
         .map(|package| {

@@ -38,6 +38,7 @@ pub struct Sandbox {
     first: u8,
     layout: Layout,
     endpoint: SocketAddr,
+    rds: Rds,
     serving: JoinHandle<()>,
     pub supervisor: Arc<Supervisor>,
     pub account: Arc<Account>,
@@ -70,19 +71,23 @@ impl Sandbox {
         let endpoint = listener.local_addr().unwrap();
         let router = rds.router().layer(axum::middleware::from_fn(authenticate));
         let serving = tokio::spawn(async move { axum::serve(listener, router).await.unwrap() });
-        Self { folder, first, layout, endpoint, serving, supervisor, account }
+        Self { folder, first, layout, endpoint, rds, serving, supervisor, account }
     }
 
     /// What a daemon's crash and successor are to RDS: a new service on the same folder.
     pub async fn restart(self) -> Self {
         self.serving.abort();
+        self.rds.close().await.unwrap();
         self.supervisor.stop_all().await;
         Self::open(self.folder, self.first, self.account).await
     }
 
     pub async fn stop(self) {
         self.serving.abort();
+        self.rds.close().await.unwrap();
         self.supervisor.stop_all().await;
+        // A folder that cannot be removed means that something still writes into it.
+        self.folder.close().unwrap();
     }
 
     pub fn client(&self, region: &str) -> Client {
