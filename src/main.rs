@@ -6,5 +6,5 @@ fn main() -> ExitCode {
     if let Some(code) = deployctl::tools::watchdog::run_if_asked() {
         return code.into();
     }
-    ExitCode::SUCCESS
+    deployctl::commands::run(std::env::args_os()).into()
 }

@@ -5,6 +5,8 @@
 mod emulator;
 #[path = "infra/fixture.rs"]
 mod fixture;
+#[path = "infra/identity.rs"]
+mod identity;
 #[path = "infra/stack.rs"]
 mod stack;
 #[path = "infra/state_backend.rs"]

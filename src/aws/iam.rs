@@ -1,7 +1,7 @@
 //! IAM: who a role trusts, and what a principal may do.
 use std::collections::BTreeMap;
 
-use aws_sdk_iam::types::PolicyEvaluationDecisionType;
+use aws_sdk_iam::types::{ContextEntry, ContextKeyTypeEnum, PolicyEvaluationDecisionType};
 use serde_json::Value;
 
 use super::Aws;
@@ -14,6 +14,17 @@ pub enum Decision {
     Allowed,
     /// No statement allows it, or one denies it.
     Denied,
+}
+
+/// What to simulate.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Question {
+    /// As in `s3:GetObject`; no wildcards.
+    pub actions: Vec<String>,
+    /// An ARN, or `*`.
+    pub resource: String,
+    /// Values of condition keys.
+    pub context: Vec<(String, String)>,
 }
 
 impl Aws {
@@ -31,11 +42,19 @@ impl Aws {
         document.map(Some).map_err(|e| Failure::step(format!("iam:GetRole on {role}: its trust policy is not JSON")).because(e))
     }
 
-    /// Simulates actions on all resources for a role, a hundred at a time.
-    pub async fn simulate(&self, role: &RoleArn, actions: &[String]) -> Result<BTreeMap<String, Decision>, Failure> {
+    /// Simulates actions for a role, a hundred at a time; every page of the answers is read.
+    pub async fn simulate(&self, role: &RoleArn, question: &Question) -> Result<BTreeMap<String, Decision>, Failure> {
         let mut decisions = BTreeMap::new();
-        for batch in actions.chunks(100) {
-            let request = self.iam().simulate_principal_policy().policy_source_arn(role.as_str()).set_action_names(Some(batch.to_vec()));
+        for batch in question.actions.chunks(100) {
+            let mut request =
+                self.iam().simulate_principal_policy().policy_source_arn(role.as_str()).set_action_names(Some(batch.to_vec()));
+            request = request.resource_arns(&question.resource);
+            for (key, value) in &question.context {
+                let kind = ContextKeyTypeEnum::String;
+                request = request.context_entries(
+                    ContextEntry::builder().context_key_name(key).context_key_values(value).context_key_type(kind).build(),
+                );
+            }
             let results: Result<Vec<_>, _> = request.into_paginator().items().send().collect().await;
             for result in results.map_err(|e| self.failed("iam:SimulatePrincipalPolicy", role.as_str(), e))? {
                 let allowed = result.eval_decision == PolicyEvaluationDecisionType::Allowed;
@@ -43,14 +62,5 @@ impl Aws {
             }
         }
         Ok(decisions)
-    }
-
-    /// Simulates one action on one resource; policies that name resources cannot be judged on `*`.
-    pub async fn simulate_on(&self, role: &RoleArn, action: &str, resource: &str) -> Result<Decision, Failure> {
-        let request = self.iam().simulate_principal_policy().policy_source_arn(role.as_str()).action_names(action).resource_arns(resource);
-        let answer = request.send().await.map_err(|e| self.failed("iam:SimulatePrincipalPolicy", role.as_str(), e))?;
-        let allowed =
-            answer.evaluation_results.unwrap_or_default().iter().any(|r| r.eval_decision == PolicyEvaluationDecisionType::Allowed);
-        Ok(if allowed { Decision::Allowed } else { Decision::Denied })
     }
 }

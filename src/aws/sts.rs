@@ -65,6 +65,11 @@ pub(super) fn is_session_of(arn: &str, role: &RoleArn) -> bool {
 }
 
 impl Aws {
+    /// Whether the region's endpoint answers and takes our credentials: a region that must be opted into does not.
+    pub async fn answers(&self) -> Result<(), Failure> {
+        caller_identity(&self.config).await.map(drop)
+    }
+
     /// A bearer token for the cluster's API server: GetCallerIdentity, pre-signed for this cluster and one minute.
     pub async fn eks_token(&self, cluster: &ClusterName) -> Result<SecretString, Failure> {
         let provider = self.config.credentials_provider().ok_or_else(error::no_credentials)?;

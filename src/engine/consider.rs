@@ -172,7 +172,7 @@ impl Considering<'_> {
                 lock(&self.outputs).insert(id.clone(), outputs);
             }
         }
-        Ok(Found::Considered(input, considered))
+        Ok(Found::Considered(input, Box::new(considered)))
     }
 
     fn waits(&self, id: &StepId, because: Vec<String>) -> Found {

@@ -220,7 +220,7 @@ impl Journal {
         let path = path_in(folder);
         let fail = |error: std::io::Error| cannot("written", &path).because(error);
         std::fs::DirBuilder::new().recursive(true).mode(0o700).create(folder).map_err(fail)?;
-        let mut file = OpenOptions::new().write(true).append(true).create_new(true).mode(0o600).open(&path).map_err(fail)?;
+        let mut file = OpenOptions::new().append(true).create_new(true).mode(0o600).open(&path).map_err(fail)?;
         let mut line = to_line(&header)?;
         line.push('\n');
         file.write_all(line.as_bytes()).and_then(|()| file.sync_all()).map_err(fail)?;

@@ -23,7 +23,13 @@ pub fn beyond_bound<'a>(bound: &[String], now: &'a [Change]) -> Vec<&'a Change> 
         .filter(|change| {
             let plain = matches!(change.action, Action::Create | Action::Run) && bound.contains(&change.resource);
             let spelled = bound.iter().any(|entry| *entry == format!("{} {}", change.action, change.resource));
-            !plain && !spelled
+            // A module that has not been fetched yet is bounded as a whole: it may create, inside itself.
+            let inside = |entry: &String| {
+                let called = entry.strip_prefix("any in module ").and_then(|module| change.name.strip_prefix(&format!("module.{module}")));
+                called.is_some_and(|rest| rest.starts_with(['.', '[']))
+            };
+            let of_module = change.action == Action::Create && bound.iter().any(inside);
+            !plain && !spelled && !of_module
         })
         .collect()
 }
@@ -79,6 +85,10 @@ mod tests {
         assert!(beyond_bound(&bound, &[change(Action::Update, "aws_eks_addon", "x")]).is_empty());
         assert_eq!(beyond_bound(&bound, &[change(Action::Update, "aws_iam_role", "x")]).len(), 1);
         assert_eq!(beyond_bound(&bound, &[change(Action::Create, "aws_vpc", "x")]).len(), 1);
+        let module = ["any in module vpc".to_owned()];
+        assert!(beyond_bound(&module, &[change(Action::Create, "aws_vpc", "module.vpc.aws_vpc.this[0]")]).is_empty());
+        assert_eq!(beyond_bound(&module, &[change(Action::Create, "aws_vpc", "module.vpc2.aws_vpc.this[0]")]).len(), 1);
+        assert_eq!(beyond_bound(&module, &[change(Action::Replace, "aws_vpc", "module.vpc.aws_vpc.this[0]")]).len(), 1);
         assert_eq!(beyond_bound(&bound, &[change(Action::Create, "aws_eks_addon", "x")]).len(), 1);
     }
 

@@ -3,6 +3,7 @@ pub mod apply;
 pub mod cancel;
 pub mod consider;
 pub mod dag;
+pub mod destroy;
 pub mod event;
 #[cfg(test)]
 pub mod fake;

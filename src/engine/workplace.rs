@@ -97,6 +97,10 @@ impl StateFolder {
     pub fn run(&self, environment: &EnvironmentName, run: &RunId) -> PathBuf {
         self.runs(environment).join(run.as_str())
     }
+    /// Of what planning keeps while it runs.
+    pub fn plans(&self, environment: &EnvironmentName) -> PathBuf {
+        self.0.join("plans").join(environment.as_str())
+    }
     /// Of locks.
     pub fn locks(&self) -> PathBuf {
         self.0.join("locks")

@@ -95,7 +95,7 @@ impl Checker<'_> {
                 let spot = self.located.key(&at(&[&"services", &name]));
                 problems.push(
                     Problem::new(spot, format!("the environment file says nothing about service `{name}`"))
-                        .hint(format!("add it under `services` there")),
+                        .hint("add it under `services` there"),
                 );
             }
         }

@@ -71,7 +71,7 @@ pub fn all(file: &PlanFile) -> Value {
     json!({
         "service_accounts": service_accounts,
         "queues": queues,
-        "secrets": unique(|service| &service.secrets),
+        "secrets": unique(|service| &service.secrets).into_iter().chain(file.accounts.values().flat_map(|account| &account.secrets)).collect::<BTreeSet<_>>(),
         "topics": unique(|service| &service.topics),
         "services": file.services.keys().collect::<Vec<_>>(),
     })

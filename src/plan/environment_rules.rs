@@ -31,7 +31,7 @@ pub fn check(environment: &Environment, located: &Located, path: &Path) -> Vec<P
         let keys = ["cluster".into(), "public_access_cidrs".into(), at.into()];
         match cidr_prefix(cidr) {
             None => refuse(&keys, format!("`{cidr}` is no CIDR block"), "as in 203.0.113.0/24"),
-            Some(0) => refuse(
+            Some(0..8) => refuse(
                 &keys,
                 format!("`{cidr}` lets everybody reach the cluster's endpoint"),
                 "name the networks that need it, or leave the list empty",

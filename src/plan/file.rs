@@ -62,6 +62,9 @@ pub struct Account {
     pub service_account: String,
     /// What its role may do.
     pub permissions: Vec<Permission>,
+    /// Names of secrets that it reads.
+    #[serde(default)]
+    pub secrets: Vec<String>,
 }
 
 /// One statement of a role's policy. Wildcard actions are refused.

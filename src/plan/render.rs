@@ -79,6 +79,7 @@ fn render_step(text: &mut String, step: &PlannedStep, widest: usize, colour: Col
     let what = match &step.decision {
         Decision::Planned { plan, .. } if plan.changes.is_empty() => colour.paint("2", "no changes"),
         Decision::Planned { plan, .. } => counts(plan.changes.iter()).join(", "),
+        Decision::Deferred { because, .. } if because.is_empty() => format!("{}: not observed", colour.paint("36", "deferred")),
         Decision::Deferred { because, .. } => {
             format!("{}: planned again when {} is there", colour.paint("36", "deferred"), because.join(", "))
         }

@@ -25,7 +25,7 @@ use crate::{
 #[derive(Clone, Debug)]
 pub enum Found {
     /// It was observed and planned, with this input.
-    Considered(Value, Considered),
+    Considered(Value, Box<Considered>),
     /// These outputs are missing, or these steps must be applied before it can be observed.
     Waits(Vec<String>),
     /// It is not run.

@@ -92,6 +92,7 @@ impl Registry {
             .with::<super::service::ServiceKind>()
             .with::<super::smoke::SmokeKind>()
             .with::<super::state_backend::StateBackend>()
+            .with::<super::terraform::Terraform>()
     }
     /// Adds a kind.
     #[must_use]

@@ -4,5 +4,6 @@ pub mod container;
 pub mod helm;
 pub mod process;
 pub mod process_record;
+pub mod sandbox;
 pub mod terraform;
 pub mod watchdog;

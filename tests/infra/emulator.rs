@@ -8,7 +8,7 @@ use std::{
 
 const INSIDE: &str = "DEPLOYCTL_TEST_INSIDE";
 
-/// ministack; dies with this value.
+/// The sandbox's emulator; dies with this value.
 struct Emulator {
     child: Child,
     port: u16,
@@ -39,12 +39,10 @@ fn start(python: PathBuf, dir: &std::path::Path) -> Emulator {
     let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
     let log = std::fs::File::create(dir.join("ministack.log")).unwrap();
     let child = Command::new(python)
-        .args(["-m", "ministack"])
-        .env("AUTH", "true")
+        .arg(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/sandbox/emulator/launch.py"))
+        .env("STATE_DIR", dir.join("state"))
         .env("BIND_HOST", "127.0.0.1")
         .env("GATEWAY_PORT", port.to_string())
-        .env("MINISTACK_ACCOUNT_ID", "111122223333")
-        .env("PERSIST_STATE", "0")
         .current_dir(dir)
         .stdin(Stdio::null())
         .stdout(log.try_clone().unwrap())

@@ -80,7 +80,7 @@ fn applies_what_was_shown() {
         assert_eq!(fixture::planned::<Terraform>(&cx, &stack::input(1)).await.unwrap().changes.len(), 3);
 
         let bound = Terraform::bound(&json!({"stack": "terraform/things"}), &project);
-        assert_eq!(bound, ["terraform_data"]);
+        assert_eq!(bound, ["update output", "terraform_data"]);
         let misspelt = serde_json::from_value(json!({"stack": "terraform/things", "variables": {"sizes": 1}})).unwrap();
         let failure = fixture::planned::<Terraform>(&cx, &misspelt);
         assert_eq!(failure.await.unwrap_err().kind, FailureKind::Usage);

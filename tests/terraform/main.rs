@@ -3,6 +3,7 @@
 mod interfaces;
 mod plan;
 mod policy;
+mod promises;
 mod stacks;
 mod workspace;
 

@@ -77,9 +77,3 @@ pub fn at<'a>(value: &'a Value, path: &str) -> &'a Value {
         _ => &value[key],
     })
 }
-
-/// Fails unless the value at a path is what it should be.
-pub fn holds(value: &Value, path: &str, should: Value) -> Outcome {
-    let is = at(value, path);
-    ensure(*is == should, || format!("{path} is {is}, not {should}"))
-}

@@ -33,7 +33,14 @@ pub(super) fn of(with: &Value, project: &Path) -> Vec<String> {
             None => drop(types.insert(format!("{ANY_IN_MODULE}{module}"))),
         }
     }
-    types.into_iter().collect()
+    // Moved outputs and secrets that are taken over change nothing that exists but its entry in the state, and its tags.
+    let mut bound: Vec<String> = vec!["update output".into()];
+    if !with["adopt"].is_null() {
+        let adopted = types.iter().filter(|name| ["aws_secretsmanager_secret", "aws_ssm_parameter"].contains(&name.as_str()));
+        bound.extend(adopted.map(|name| format!("update {name}")));
+    }
+    bound.extend(types);
+    bound
 }
 
 /// First labels of the blocks of one kind: `resource "aws_vpc" "this" {` has `aws_vpc`.

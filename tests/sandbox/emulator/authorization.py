@@ -92,7 +92,10 @@ def rds_resources(body, query_params, region, account):
 
 def _passed_roles(service, method, path, body):
     """(role ARN, services it is handed to) for each role that a request hands on; AWS asks for iam:PassRole on each."""
-    if service != "eks" or method not in ("POST", "PUT") or not body:
+    if service == "rds":
+        role = _form(body, {}).get("MonitoringRoleArn")
+        return [(role, ["monitoring.rds.amazonaws.com"])] if role else []
+    if method not in ("POST", "PUT") or not body:
         return []
     try:
         document = json.loads(body)
@@ -223,6 +226,8 @@ def install():
             arn = eks_resource(path, body, region, account)
         elif service == "rds":
             arn = rds_resources(body, query_params, region, account)[0]
+        elif service == "iam" and _form(body, query_params).get("Action") == "SimulatePrincipalPolicy":
+            arn = _form(body, query_params).get("PolicySourceArn", "*")
         else:
             arn = resource_of(service, method, path, headers, body, query_params, region, account)
         checked.set((checked.get()[0], arn))

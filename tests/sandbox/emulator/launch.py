@@ -12,6 +12,9 @@ import signal
 STATE_DIR = os.environ["STATE_DIR"]
 ACCOUNT = os.environ.setdefault("MINISTACK_ACCOUNT_ID", "111122223333")
 os.makedirs(STATE_DIR, mode=0o700, exist_ok=True)
+# ministack takes the access key of its environment for the account's root: the caller's shell must not decide whose that is.
+for name in [name for name in os.environ if name.startswith(("AWS_", "LOCALSTACK_"))]:
+    del os.environ[name]
 # ministack reads all of these when it is imported.
 os.environ.update(
     AUTH="true",
@@ -82,7 +85,8 @@ async def app(scope, receive, send):
             message = {**message, "headers": [*message.get("headers", []), *named]}
         await send(message)
 
-    await emulator.app(scope, receive, naming)
+    # The front door stands where AWS has TLS: bucket policies that refuse plain text must see a secure request.
+    await emulator.app({**scope, "scheme": "https"}, receive, naming)
     durability.noticed(scope)
 
 

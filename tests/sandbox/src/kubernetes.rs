@@ -3,6 +3,7 @@ mod bootstrap;
 mod control_plane;
 mod dns;
 mod node;
+mod person;
 mod pki;
 mod proxy;
 
@@ -113,6 +114,7 @@ impl Kubernetes {
     pub async fn start_control_plane(&self, spec: ControlPlaneSpec) -> Result<ControlPlane> {
         let began = Instant::now();
         control_plane::start(&self.inner, &spec).await?;
+        person::write(&self.inner, &spec.cluster_name)?;
         let ready = ControlPlane { endpoint: self.inner.layout.api_server_url(), ca_pem: self.inner.pki.ca_pem.clone() };
         self.keep(|wanted| wanted.control_plane = Some(spec)).await?;
         tracing::info!(seconds = began.elapsed().as_secs_f32(), "control plane ready");

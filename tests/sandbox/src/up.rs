@@ -127,10 +127,10 @@ async fn wait_until_up(layout: &Layout) -> Result<()> {
                     _ => {}
                 }
             }
-            // A daemon that was there or never came within ten seconds is dead.
+            // A new daemon first ends what the old one left behind; after that long it is dead.
             Err(error) => {
                 let since = *silent_since.get_or_insert_with(Instant::now);
-                if since.elapsed() > Duration::from_secs(10) {
+                if since.elapsed() > Duration::from_secs(30) {
                     return Err(error)
                         .with_context(|| format!("the daemon does not answer; its log is {}", layout.log("daemon").display()));
                 }

@@ -37,7 +37,7 @@ variable "addons" {
   }
 
   validation {
-    condition     = alltrue([for addon in values(var.addons) : can(addon.addon_version)])
+    condition     = alltrue([for addon in values(var.addons) : contains(keys(addon), "addon_version")])
     error_message = "The sandbox's eks module chooses no version for an add-on: every one needs addon_version."
   }
 }

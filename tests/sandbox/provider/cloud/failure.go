@@ -65,7 +65,10 @@ func newError(service, action string, resp *http.Response, body []byte) *Error {
 	if e.Code == "" {
 		e.Code = strings.ReplaceAll(http.StatusText(resp.StatusCode), " ", "")
 	}
-	if e.Message == "" {
+	if e.Message == "" && len(body) == 0 {
+		// A HEAD request gets no reason, on AWS neither.
+		e.Message = "no reason is given; " + service + ":" + action + " may be missing from the caller's policy, or denied by the resource's"
+	} else if e.Message == "" {
 		e.Message = string(body[:min(len(body), 300)])
 	}
 	return e

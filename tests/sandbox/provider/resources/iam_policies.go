@@ -58,7 +58,7 @@ func iamPolicies() table {
 					return engine.Absent(err, "NoSuchEntity")
 				}
 				policy, err := url.QueryUnescape(n.S("PolicyDocument"))
-				c.SetAll(map[string]any{"policy": policy, "role": role, "name": name, "name_prefix": prefixOf(c)})
+				c.SetAll(map[string]any{"policy": policy, "role": role, "name": name, "name_prefix": prefixOf(c, name)})
 				return err
 			},
 			Update: func(c *engine.Call) error { return putRolePolicy(c, c.S("name")) },
@@ -122,7 +122,7 @@ func readPolicy(c *engine.Call) error {
 	if err != nil {
 		return err
 	}
-	c.SetAll(map[string]any{"arn": c.ID(), "name": n.S("Policy/PolicyName"), "name_prefix": prefixOf(c), "path": n.S("Policy/Path"), "policy": policy,
+	c.SetAll(map[string]any{"arn": c.ID(), "name": n.S("Policy/PolicyName"), "name_prefix": prefixOf(c, n.S("Policy/PolicyName")), "path": n.S("Policy/Path"), "policy": policy,
 		"description": n.S("Policy/Description"), "policy_id": n.S("Policy/PolicyId"), "attachment_count": n.Or("Policy/AttachmentCount")})
 	tags, err := c.Query("iam", "ListPolicyTags", cloud.P{"PolicyArn": c.ID()})
 	if err != nil {

@@ -144,7 +144,7 @@ func readRole(c *engine.Call) error {
 	if seconds == "" {
 		seconds = "3600"
 	}
-	c.SetAll(map[string]any{"arn": n.S("Role/Arn"), "name": c.ID(), "name_prefix": prefixOf(c), "assume_role_policy": policy, "path": n.S("Role/Path"),
+	c.SetAll(map[string]any{"arn": n.S("Role/Arn"), "name": c.ID(), "name_prefix": prefixOf(c, c.ID()), "assume_role_policy": policy, "path": n.S("Role/Path"),
 		"create_date": n.S("Role/CreateDate"), "unique_id": n.S("Role/RoleId"), "description": n.S("Role/Description"), "max_session_duration": seconds,
 		"permissions_boundary": n.S("Role/PermissionsBoundary/PermissionsBoundaryArn")})
 	tags, err := c.Query("iam", "ListRoleTags", cloud.P{"RoleName": c.ID()})

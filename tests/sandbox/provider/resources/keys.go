@@ -89,7 +89,7 @@ func keys() table {
 				}
 				arn := a.S("AliasArn")
 				target := a.S("TargetKeyId")
-				c.SetAll(map[string]any{"arn": arn, "name": c.ID(), "name_prefix": prefixOf(c), "target_key_id": target, "target_key_arn": c.ARN("kms", "key/"+target)})
+				c.SetAll(map[string]any{"arn": arn, "name": c.ID(), "name_prefix": prefixOf(c, c.ID()), "target_key_id": target, "target_key_arn": c.ARN("kms", "key/"+target)})
 				return nil
 			},
 			Update: func(c *engine.Call) error {

@@ -181,7 +181,7 @@ func readTemplate(c *engine.Call) error {
 	if err != nil {
 		return err
 	}
-	c.SetAll(map[string]any{"arn": c.ARN("ec2", "launch-template/"+c.ID()), "name": n.S("launchTemplateName"), "name_prefix": prefixOf(c),
+	c.SetAll(map[string]any{"arn": c.ARN("ec2", "launch-template/"+c.ID()), "name": n.S("launchTemplateName"), "name_prefix": prefixOf(c, n.S("launchTemplateName")),
 		"latest_version": latest, "default_version": n.S("defaultVersionNumber"), "description": v.S("versionDescription")})
 	data := v.At("launchTemplateData")
 	c.SetAll(gotFields(templateFields, data, c.State))

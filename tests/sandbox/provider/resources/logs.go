@@ -92,7 +92,7 @@ func readLogGroup(c *engine.Call) error {
 	if days == nil {
 		days = 0.0
 	}
-	c.SetAll(map[string]any{"arn": arn, "name": c.ID(), "name_prefix": prefixOf(c), "log_group_class": class, "retention_in_days": days,
+	c.SetAll(map[string]any{"arn": arn, "name": c.ID(), "name_prefix": prefixOf(c, c.ID()), "log_group_class": class, "retention_in_days": days,
 		"kms_key_id": group.S("kmsKeyId"), "deletion_protection_enabled": group.At("deletionProtectionEnabled") == true})
 	tags, err := c.JSON("logs", "ListTagsForResource", map[string]any{"resourceArn": arn})
 	if err != nil {

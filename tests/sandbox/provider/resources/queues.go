@@ -117,7 +117,7 @@ func readQueue(c *engine.Call) error {
 			c.Set(arg, emptyQueue[arg])
 		}
 	}
-	c.SetAll(map[string]any{"arn": o.S("Attributes.QueueArn"), "url": c.ID(), "name": lastPart(c.ID()), "name_prefix": prefixOf(c),
+	c.SetAll(map[string]any{"arn": o.S("Attributes.QueueArn"), "url": c.ID(), "name": lastPart(c.ID()), "name_prefix": prefixOf(c, lastPart(c.ID())),
 		"fifo_queue": o.S("Attributes.FifoQueue") == "true"})
 	tags, err := c.JSON("sqs", "ListQueueTags", map[string]any{"QueueUrl": c.ID()})
 	if err != nil {

@@ -37,7 +37,7 @@ func dbGroups() table {
 				for _, s := range g.All("Subnets/Subnet") {
 					subnets = append(subnets, s.S("SubnetIdentifier"))
 				}
-				c.SetAll(map[string]any{"arn": g.S("DBSubnetGroupArn"), "name": g.S("DBSubnetGroupName"), "name_prefix": prefixOf(c), "vpc_id": g.S("VpcId"),
+				c.SetAll(map[string]any{"arn": g.S("DBSubnetGroupArn"), "name": g.S("DBSubnetGroupName"), "name_prefix": prefixOf(c, c.ID()), "vpc_id": g.S("VpcId"),
 					"description": g.S("DBSubnetGroupDescription"), "subnet_ids": subnets, "supported_network_types": g.Texts("SupportedNetworkTypes/member")})
 				return rdsTags(c, g.S("DBSubnetGroupArn"))
 			},
@@ -192,7 +192,7 @@ func readParameterGroup(c *engine.Call) error {
 			break
 		}
 	}
-	c.SetAll(map[string]any{"arn": g.S("DBParameterGroupArn"), "name": c.ID(), "name_prefix": prefixOf(c), "family": g.S("DBParameterGroupFamily"),
+	c.SetAll(map[string]any{"arn": g.S("DBParameterGroupArn"), "name": c.ID(), "name_prefix": prefixOf(c, c.ID()), "family": g.S("DBParameterGroupFamily"),
 		"description": g.S("Description"), "parameter": list})
 	return rdsTags(c, g.S("DBParameterGroupArn"))
 }

@@ -20,6 +20,13 @@ func secrets() table {
 				if c.N("recovery_window_in_days") == 0 {
 					p = map[string]any{"SecretId": c.ID(), "ForceDeleteWithoutRecovery": true}
 				}
+				// A secret with replicas cannot be deleted.
+				if regions := replicaRegions(c.At("replica")); len(regions) > 0 {
+					gone := map[string]any{"SecretId": c.ID(), "RemoveReplicaRegions": regions}
+					if _, err := c.JSON("secretsmanager", "RemoveRegionsFromReplication", gone); err != nil {
+						return engine.Absent(err, "ResourceNotFoundException")
+					}
+				}
 				_, err := c.JSON("secretsmanager", "DeleteSecret", p)
 				return engine.Absent(err, "ResourceNotFoundException")
 			},
@@ -128,12 +135,21 @@ func replicas(set any) []any {
 	return out
 }
 
+func replicaRegions(set any) []any {
+	out := []any{}
+	for _, r := range replicas(set) {
+		out = append(out, text(value.Map(r), "Region"))
+	}
+	return out
+}
+
 func createSecret(c *engine.Call) error {
 	p := map[string]any{"Name": named(c), "Description": c.Given("description"), "KmsKeyId": c.Given("kms_key_id"), "Type": c.Given("type"),
 		"Tags": plainPairs(c.Tags(), "Key", "Value"), "ForceOverwriteReplicaSecret": c.B("force_overwrite_replica_secret")}
 	if r := replicas(c.At("replica")); len(r) > 0 {
 		p["AddReplicaRegions"] = r
 	}
+	replicated := false
 	// A secret of this name may just be deleted.
 	err := c.Wait("a deleted secret of the same name to be gone", briefly, func() (bool, error) {
 		o, err := c.JSON("secretsmanager", "CreateSecret", p)
@@ -143,10 +159,20 @@ func createSecret(c *engine.Call) error {
 		if err == nil {
 			c.Set("id", o.S("ARN"))
 		}
+		replicated = len(o.List("ReplicationStatus")) > 0
 		return err == nil, err
 	})
-	if err != nil || !c.Has("policy") {
+	if err != nil {
 		return err
+	}
+	// The emulator forgets the replicas of a creation; AWS answers with them.
+	if asked := replicas(c.At("replica")); len(asked) > 0 && !replicated {
+		if err := replicate(c, asked); err != nil {
+			return err
+		}
+	}
+	if !c.Has("policy") {
+		return nil
 	}
 	_, err = c.JSON("secretsmanager", "PutResourcePolicy", map[string]any{"SecretId": c.ID(), "ResourcePolicy": c.S("policy")})
 	return err
@@ -164,7 +190,7 @@ func readSecret(c *engine.Call) error {
 	for _, r := range o.List("ReplicationStatus") {
 		list = append(list, map[string]any{"region": r.S("Region"), "kms_key_id": r.S("KmsKeyId"), "status": r.S("Status"), "status_message": r.S("StatusMessage"), "last_accessed_date": r.S("LastAccessedDate")})
 	}
-	c.SetAll(map[string]any{"arn": o.S("ARN"), "name": o.S("Name"), "name_prefix": prefixOf(c), "description": o.S("Description"), "kms_key_id": o.S("KmsKeyId"),
+	c.SetAll(map[string]any{"arn": o.S("ARN"), "name": o.S("Name"), "name_prefix": prefixOf(c, o.S("Name")), "description": o.S("Description"), "kms_key_id": o.S("KmsKeyId"),
 		"replica": list, "type": o.S("Type")})
 	policy, err := c.JSON("secretsmanager", "GetResourcePolicy", map[string]any{"SecretId": c.ID()})
 	if err != nil {
@@ -216,7 +242,11 @@ func updateSecret(c *engine.Call) error {
 	if len(added) == 0 {
 		return nil
 	}
-	_, err := c.JSON("secretsmanager", "ReplicateSecretToRegions", map[string]any{"SecretId": c.ID(), "AddReplicaRegions": added,
+	return replicate(c, added)
+}
+
+func replicate(c *engine.Call, regions []any) error {
+	_, err := c.JSON("secretsmanager", "ReplicateSecretToRegions", map[string]any{"SecretId": c.ID(), "AddReplicaRegions": regions,
 		"ForceOverwriteReplicaSecret": c.B("force_overwrite_replica_secret")})
 	return err
 }

@@ -76,7 +76,7 @@ func readGroup(c *engine.Call) error {
 		return err
 	}
 	c.SetAll(map[string]any{"arn": c.ARN("ec2", "security-group/"+c.ID()), "name": n.S("groupName"), "description": n.S("groupDescription"),
-		"owner_id": owner(c, n), "vpc_id": n.S("vpcId"), "name_prefix": prefixOf(c)})
+		"owner_id": owner(c, n), "vpc_id": n.S("vpcId"), "name_prefix": prefixOf(c, n.S("groupName"))})
 	for way, names := range ways {
 		c.Set(way, matched(c.At(way), rulesOf(n.All(names[1]+"/item"), c.ID())))
 	}

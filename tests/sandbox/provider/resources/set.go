@@ -3,6 +3,7 @@ package resources
 
 import (
 	"maps"
+	"regexp"
 	"strconv"
 	"strings"
 	"time"
@@ -51,10 +52,16 @@ func unique(prefix string) string {
 	return prefix + stamp + strings.Repeat("0", 4) + strconv.FormatInt(1<<16+int64(now.Nanosecond()%65536), 16)[1:]
 }
 
-// prefixOf is the name_prefix that an imported or read name belongs to.
-func prefixOf(c *engine.Call) any {
+// generated is a name that unique made, or the real provider.
+var generated = regexp.MustCompile(`^(.+)[0-9a-f]{26}$`)
+
+// prefixOf is the name_prefix that a name was made from, as far as its form tells.
+func prefixOf(c *engine.Call, name string) any {
 	if p := c.Given("name_prefix"); p != nil {
 		return p
+	}
+	if m := generated.FindStringSubmatch(name); m != nil && c.Importing {
+		return m[1]
 	}
 	return ""
 }

@@ -26,6 +26,8 @@ use crate::layout::Layout;
 
 const FIRST_PAUSE: Duration = Duration::from_millis(200);
 const LONGEST_PAUSE: Duration = Duration::from_secs(10);
+/// Enough for a database; the API server would wait a minute for its watchers.
+const LEFTOVER: Duration = Duration::from_secs(4);
 const POLL: Duration = Duration::from_millis(25);
 
 /// Starts, watches, restarts and stops the sandbox's processes.
@@ -49,12 +51,13 @@ impl Supervisor {
     /// Ends what an earlier daemon left behind (its children outlive a kill -9), then starts with nothing.
     pub async fn new(layout: &Layout) -> Result<Self> {
         let run = layout.file("run");
-        for record in RunRecord::read_all(&run)? {
-            if record.process.alive() {
-                tracing::info!(process = record.name, pid = record.process.pid, "ending what the last daemon left running");
-                end(record.process, Signal::TERM, Duration::from_secs(10)).await?;
-            }
+        let mut ends = Vec::new();
+        for record in RunRecord::read_all(&run)?.into_iter().filter(|record| record.process.alive()) {
+            tracing::info!(process = record.name, pid = record.process.pid, "ending what the last daemon left running");
+            // SIGINT, because SIGTERM would let PostgreSQL wait for its clients to leave.
+            ends.push(end(record.process, Signal::INT, LEFTOVER));
         }
+        futures::future::try_join_all(ends).await?;
         for folder in [run, layout.file("log")] {
             fs::create_dir_all(&folder).with_context(|| format!("making {}", folder.display()))?;
             fs::set_permissions(&folder, fs::Permissions::from_mode(0o700))?;

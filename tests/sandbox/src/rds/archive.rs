@@ -1,5 +1,5 @@
 //! Keeps archives current: closes WAL segments while there is activity, ships them to replicas, follows regions that go down and come back.
-use std::{collections::HashSet, time::Duration};
+use std::{collections::HashSet, sync::PoisonError, time::Duration};
 
 use anyhow::{Context as _, Result};
 use jiff::Timestamp;
@@ -18,20 +18,20 @@ const ROUND: Duration = Duration::from_secs(2);
 const ANSWER: Duration = Duration::from_secs(20);
 
 impl Rds {
-    /// Starts the rounds; they end with the daemon.
+    /// Starts the rounds; `close` ends them.
     pub(super) fn keep_archives(&self) {
         let rds = self.clone();
-        tokio::spawn(async move {
+        let task = tokio::spawn(async move {
             let mut rounds = tokio::time::interval(ROUND);
             rounds.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
             let mut lost = HashSet::new();
-            loop {
-                rounds.tick().await;
+            while rds.0.closing.run_until_cancelled(rounds.tick()).await.is_some() {
                 rds.follow_regions(&mut lost).await;
                 rds.archive_all().await;
                 rds.replicate_all().await;
             }
         });
+        *self.0.rounds.lock().unwrap_or_else(PoisonError::into_inner) = Some(task);
     }
 
     /// A region that goes down takes its servers with it; one that comes back starts them.
@@ -49,9 +49,9 @@ impl Rds {
                 }
             } else if !down && lost.remove(&region) {
                 tracing::info!(%region, "the region is back: its database servers start");
-                for instance in instances.into_iter().filter(|one| !matches!(one.status, Status::Stopped | Status::Failed)) {
+                for instance in instances.into_iter() {
                     let rds = self.clone();
-                    tokio::spawn(async move { rds.reopen(instance).await });
+                    tokio::spawn(async move { rds.resume_instance(instance).await });
                 }
             }
         }

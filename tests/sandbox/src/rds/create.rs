@@ -121,15 +121,20 @@ impl Rds {
         Ok(MasterSecret { arn, kms_key: key })
     }
 
-    /// The ARN of the key that was asked for, or of the region's own RDS key.
+    /// The ARN of the key that was asked for, or of the region's own RDS key. Keys that AWS manages exist without anybody making them.
     pub(super) async fn key(&self, region: &Region, wanted: Option<&str>) -> Result<String, Fault> {
-        match wanted {
-            None | Some("alias/aws/rds") => {
-                let own = Uuid::new_v5(&Uuid::NAMESPACE_DNS, format!("{region}.rds.amazonaws.com").as_bytes());
-                Ok(format!("arn:aws:kms:{region}:{}:key/{own}", crate::layout::ACCOUNT))
-            }
-            Some(key) => self.0.platform.key_arn(region, key).await?.ok_or_else(|| Fault::key_not_accessible(key)),
+        let managed = |service: &str| {
+            let id = Uuid::new_v5(&Uuid::NAMESPACE_DNS, format!("{service}.{region}.amazonaws.com").as_bytes());
+            format!("arn:aws:kms:{region}:{}:key/{id}", crate::layout::ACCOUNT)
+        };
+        let key = wanted.unwrap_or("alias/aws/rds");
+        if let Some(service) = key.strip_prefix("alias/aws/") {
+            return Ok(managed(service));
         }
+        if ["rds", "secretsmanager"].iter().any(|service| managed(service) == key) {
+            return Ok(key.to_owned());
+        }
+        self.0.platform.key_arn(region, key).await?.ok_or_else(|| Fault::key_not_accessible(key))
     }
 
     /// Makes the data, starts the server, takes the first backup. May run again after a crash: it begins from nothing.
@@ -167,7 +172,7 @@ impl Rds {
         self.first_backup(&instance, FirstBackup::Always).await?;
         let instance = self.update_instance(&instance.region, &instance.resource, |instance| instance.status = Status::Available)?;
         self.instance_event(&instance, "backup", "Finished DB Instance backup");
-        Ok(self.publish()?)
+        self.publish()
     }
 
     /// After a crash: a managed password can be made anew, a given one is gone.

@@ -92,7 +92,7 @@ impl Rds {
         self.0.addresses.remove(instance.address).await?;
         self.instance_event(instance, "deletion", "DB instance deleted");
         self.records().remove::<Instance>(region, instance.id.as_str())?;
-        Ok(self.publish()?)
+        self.publish()
     }
 
     /// Replicas in other regions end with their source but stay until somebody deletes them.

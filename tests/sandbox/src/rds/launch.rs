@@ -72,7 +72,8 @@ impl Rds {
         Ok(())
     }
 
-    async fn resume_instance(&self, instance: Instance) {
+    /// Goes on where the record says that an instance is.
+    pub(super) async fn resume_instance(&self, instance: Instance) {
         match instance.status {
             Status::Creating => self.provision(instance, None).await,
             // Without its final snapshot the data must not go: the instance comes back, and the caller deletes it again.

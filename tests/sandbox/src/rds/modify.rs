@@ -139,7 +139,7 @@ impl Rds {
             self.instance_event(&done, "configuration change", format!("Renamed instance from {old} to {}", done.id));
         }
         self.instance_event(&done, "configuration change", "Finished applying modification to DB instance");
-        Ok(self.publish()?)
+        self.publish()
     }
 }
 

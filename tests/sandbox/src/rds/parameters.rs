@@ -92,7 +92,7 @@ impl Rds {
             let (apply, method) = if setting.apply == Apply::Static { ("static", "pending-reboot") } else { ("dynamic", "immediate") };
             Body::default()
                 .text("ParameterName", name)
-                .text("ParameterValue", value.unwrap_or(&setting.default))
+                .maybe("ParameterValue", *value)
                 .text("Description", &setting.description)
                 .text("Source", if value.is_some() { "user" } else { "engine-default" })
                 .text("ApplyType", apply)

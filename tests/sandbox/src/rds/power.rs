@@ -52,7 +52,7 @@ impl Rds {
                 instance.status = next;
                 instance.parameters_pending_reboot &= matches!(power, Power::Stop);
             })?;
-            Ok(self.publish()?)
+            self.publish()
         };
         let done: anyhow::Result<()> = done.await;
         if let Err(error) = done {

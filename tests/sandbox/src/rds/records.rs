@@ -120,9 +120,7 @@ impl Records {
     pub fn remove<R: Record>(&mut self, region: &Region, key: &str) -> Result<Option<R>> {
         let path = self.file::<R>(region, key);
         match fs::remove_file(&path) {
-            Err(error) if error.kind() != io::ErrorKind::NotFound => {
-                return Err(error).with_context(|| format!("removing {}", path.display()));
-            }
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(error).with_context(|| format!("removing {}", path.display())),
             _ => Ok(self.regions.get_mut(region).and_then(|records| R::table_mut(records).remove(key))),
         }
     }

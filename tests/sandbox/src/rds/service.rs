@@ -8,6 +8,8 @@ use std::{
 
 use anyhow::Result;
 use jiff::Timestamp;
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
 
 use super::{
     addresses::Addresses,
@@ -40,6 +42,10 @@ pub(super) struct Inner {
     records: Mutex<Records>,
     /// One lock an instance, held while its files or its server are worked on.
     work: Mutex<HashMap<ResourceId, Arc<tokio::sync::Mutex<()>>>>,
+    /// Ends the rounds of archiving and replication.
+    pub closing: CancellationToken,
+    /// Those rounds, once `resume` has started them.
+    pub rounds: Mutex<Option<JoinHandle<()>>>,
 }
 
 impl Rds {
@@ -57,8 +63,20 @@ impl Rds {
             platform,
             records: Mutex::new(records),
             work: Mutex::default(),
+            closing: CancellationToken::new(),
+            rounds: Mutex::default(),
         };
         Ok(Self(Arc::new(inner)))
+    }
+
+    /// Ends archiving and replication and returns when the round under way is over. The servers are the supervisor's to stop.
+    pub async fn close(&self) -> Result<()> {
+        self.0.closing.cancel();
+        let rounds = self.0.rounds.lock().unwrap_or_else(PoisonError::into_inner).take();
+        match rounds {
+            Some(rounds) => Ok(rounds.await?),
+            None => Ok(()),
+        }
     }
 
     /// The records, for as long as it takes to read or change a few of them; never across an await.

@@ -3,7 +3,7 @@ use deployctl_sandbox::iam;
 
 use crate::{
     aws::{Call, Key, answer, client, deployer},
-    stack::Stack,
+    stack::{SHELL_KEY, Stack},
 };
 
 #[tokio::test(flavor = "multi_thread")]
@@ -42,6 +42,9 @@ async fn the_root_key_and_nobody_are_refused() {
         let refused = answer(client().post(format!("http://{}{path}", stack.door))).await;
         assert!([403, 404].contains(&refused.status), "{path}: {} {}", refused.status, refused.text);
     }
+    let shell = Key { id: SHELL_KEY.into(), secret: "shell".into(), token: None };
+    let refused = Call::query("sts", "Action=GetCallerIdentity&Version=2011-06-15").send(stack.door, &shell).await;
+    assert_eq!(refused.status, 403, "{}", refused.text);
     let wrong = Key { secret: "wrong".into(), ..stack.person.clone() };
     let refused = Call::rest("eks", "GET", "/clusters", "").send(stack.door, &wrong).await;
     assert_eq!(refused.status, 403, "{}", refused.text);

@@ -12,8 +12,6 @@ pub struct Setting {
     pub apply: Apply,
     /// RDS' word for its type: boolean, integer, float, string.
     pub data_type: &'static str,
-    /// What it is when nobody sets it.
-    pub default: String,
     /// `MIN-MAX` of a number, or the values of a choice.
     pub allowed: Option<String>,
     /// PostgreSQL's sentence about it.
@@ -42,20 +40,13 @@ pub fn settings() -> Result<&'static BTreeMap<String, Setting>> {
     let mut found: BTreeMap<String, Setting> = String::from_utf8_lossy(&output.stdout).lines().filter_map(read_line).collect();
     found.insert(
         "rds.force_ssl".into(),
-        Setting {
-            apply: Apply::Dynamic,
-            data_type: "boolean",
-            default: "1".into(),
-            allowed: Some("0,1".into()),
-            description: "Force SSL connections.".into(),
-        },
+        Setting { apply: Apply::Dynamic, data_type: "boolean", allowed: Some("0,1".into()), description: "Force SSL connections.".into() },
     );
     found.insert(
         "rds.logical_replication".into(),
         Setting {
             apply: Apply::Static,
             data_type: "boolean",
-            default: "0".into(),
             allowed: Some("0,1".into()),
             description: "Enables logical decoding.".into(),
         },
@@ -66,10 +57,10 @@ pub fn settings() -> Result<&'static BTreeMap<String, Setting>> {
 /// name, context, group, type, default, min, max, short, long; tab-separated.
 fn read_line(line: &str) -> Option<(String, Setting)> {
     let fields: Vec<&str> = line.split('\t').collect();
-    let [name, context, _, kind, default, min, max, description, ..] = fields.as_slice() else { return None };
+    let [name, context, _, kind, _, min, max, description, ..] = fields.as_slice() else { return None };
     let apply = match *context {
-        "INTERNAL" => return None,
-        "POSTMASTER" => Apply::Static,
+        "internal" => return None,
+        "postmaster" => Apply::Static,
         _ => Apply::Dynamic,
     };
     let (data_type, allowed) = match *kind {
@@ -78,7 +69,7 @@ fn read_line(line: &str) -> Option<(String, Setting)> {
         "REAL" => ("float", Some(format!("{min}-{max}"))),
         _ => ("string", None),
     };
-    let setting = Setting { apply, data_type, default: (*default).to_owned(), allowed, description: (*description).to_owned() };
+    let setting = Setting { apply, data_type, allowed, description: (*description).to_owned() };
     Some(((*name).to_owned(), setting))
 }
 

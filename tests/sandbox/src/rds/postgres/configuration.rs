@@ -34,6 +34,8 @@ pub fn write(
         let from = place.inside(&archive.wal)?;
         settings.push_str(&format!("restore_command = 'cp {}/%f \"%p\"'\nrecovery_target_action = 'promote'\n", from.display()));
         if let Some(until) = archive.until {
+            // PostgreSQL knows no `Z` while it reads its configuration; `+00` it does.
+            let until = until.strftime("%Y-%m-%d %H:%M:%S%.6f+00");
             settings.push_str(&format!("recovery_target_time = '{until}'\n"));
         }
         own(place, &data.join("recovery.signal"), "", 0o600)?;

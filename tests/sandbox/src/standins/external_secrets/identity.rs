@@ -72,7 +72,7 @@ impl Sessions {
             .build();
         let request = aws_sdk_sts::Client::from_conf(config).assume_role_with_web_identity();
         let answer = request.role_arn(role).role_session_name("external-secrets-provider-aws").web_identity_token(token).send().await;
-        let answer = answer.map_err(aws_sdk_sts::Error::from)?;
+        let answer = answer.map_err(super::reason)?;
         let made = answer.credentials.context("STS answered without credentials")?;
         let end = SystemTime::try_from(made.expiration).context("the session's end")?;
         Ok(Credentials::new(made.access_key_id, made.secret_access_key, Some(made.session_token), Some(end), "web identity"))

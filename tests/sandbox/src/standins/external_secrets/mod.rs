@@ -7,11 +7,12 @@ mod target;
 use std::{collections::HashMap, path::Path, sync::Arc, time::Duration};
 
 use anyhow::{Context, Result, bail};
+use aws_sdk_sts::error::{DisplayErrorContext, ProvideErrorMetadata};
 use futures::StreamExt;
 use k8s_openapi::api::core::v1::Secret;
 use kube::{
     Api, Client, ResourceExt,
-    api::{Patch, PatchParams},
+    api::{ListParams, Patch, PatchParams},
     runtime::{WatchStreamExt, reflector, watcher},
 };
 use serde_json::json;
@@ -30,6 +31,14 @@ const RETRY: Duration = Duration::from_secs(5);
 struct Due {
     at: Instant,
     generation: Option<i64>,
+    written: Written,
+}
+
+/// Whether there is a Secret to miss.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Written {
+    Yes,
+    No,
 }
 
 struct Controller {
@@ -49,8 +58,11 @@ pub async fn run(layout: Layout, kubeconfig: &Path) -> Result<()> {
     let changed = Arc::new(Notify::new());
     let api: Api<ExternalSecret> = Api::all(client.clone());
     let notified = Arc::clone(&changed);
-    // The CRD comes with the deployment; until then the watch fails and is tried again.
     tokio::spawn(async move {
+        // The CRD comes with the deployment, and a watch that failed for long would look for it only now and then.
+        while api.list(&ListParams::default().limit(1)).await.is_err() {
+            tokio::time::sleep(TICK).await;
+        }
         let backoff = watcher::DefaultBackoff::default();
         let stream = watcher(api, watcher::Config::default()).backoff(backoff).reflect(writer).touched_objects();
         let mut stream = std::pin::pin!(stream);
@@ -91,7 +103,7 @@ impl Controller {
         if let Some(due) = self.due.get(&key)
             && due.generation == secret.metadata.generation
             && Instant::now() < due.at
-            && self.target_exists(secret).await
+            && (due.written == Written::No || self.target_exists(secret).await)
         {
             return;
         }
@@ -102,7 +114,8 @@ impl Controller {
             // Zero means once.
             (Ok(_), None) => Duration::from_secs(365 * 24 * 3600),
         };
-        self.due.insert(key.clone(), Due { at: Instant::now() + wait, generation: secret.metadata.generation });
+        let written = if outcome.is_ok() { Written::Yes } else { Written::No };
+        self.due.insert(key.clone(), Due { at: Instant::now() + wait, generation: secret.metadata.generation, written });
         if let Err(error) = self.report(secret, &outcome).await {
             tracing::warn!("the status of {key}: {error:#}");
         }
@@ -202,4 +215,12 @@ fn with_transition(mut condition: serde_json::Value, status: Option<&serde_json:
     let same = before.filter(|before| before["status"] == condition["status"] && before["lastTransitionTime"].is_string());
     condition["lastTransitionTime"] = same.map_or_else(|| json!(now), |before| before["lastTransitionTime"].clone());
     condition
+}
+
+/// AWS' own reason, without the request id that would make each report of the same failure a new one.
+fn reason(error: impl ProvideErrorMetadata + std::error::Error) -> anyhow::Error {
+    match error.code() {
+        Some(code) => anyhow::anyhow!("{code}: {}", error.message().unwrap_or_default()),
+        None => anyhow::anyhow!("{}", DisplayErrorContext(&error)),
+    }
 }

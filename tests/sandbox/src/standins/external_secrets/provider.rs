@@ -43,11 +43,7 @@ impl Provider {
                     Some(stage) => request.version_stage(stage),
                     None => request.version_stage("AWSCURRENT"),
                 };
-                let answer = request
-                    .send()
-                    .await
-                    .map_err(aws_sdk_secretsmanager::Error::from)
-                    .with_context(|| format!("the secret {}", reference.key))?;
+                let answer = request.send().await.map_err(super::reason).with_context(|| format!("the secret {}", reference.key))?;
                 match (answer.secret_string, answer.secret_binary) {
                     (Some(text), _) => Ok(text.into_bytes()),
                     (None, Some(bytes)) => Ok(bytes.into_inner()),
@@ -59,7 +55,7 @@ impl Provider {
                     Some(version) => format!("{}:{version}", reference.key),
                     None => reference.key.clone(),
                 };
-                let answer = client.get_parameter().name(&name).with_decryption(true).send().await.map_err(aws_sdk_ssm::Error::from);
+                let answer = client.get_parameter().name(&name).with_decryption(true).send().await.map_err(super::reason);
                 let value = answer.with_context(|| format!("the parameter {name}"))?.parameter.and_then(|parameter| parameter.value);
                 Ok(value.with_context(|| format!("the parameter {name} has no value"))?.into_bytes())
             }

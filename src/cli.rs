@@ -1,0 +1,291 @@
+//! What can be typed. Types only; what is done about it is in commands/.
+use std::{num::NonZeroUsize, path::PathBuf};
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+use crate::{
+    agent::AgentCommand,
+    ids::{EnvironmentName, RunId, SecretName, ServiceName, StepId},
+    plan::selection::Selection,
+    ui::Output,
+};
+
+/// Take two services from source code to a verified deployment on AWS, and back from a lost region
+#[derive(Debug, Parser)]
+#[command(name = "deployctl", version, max_term_width = 110, subcommand_required = true, arg_required_else_help = true)]
+pub struct Cli {
+    /// For every command.
+    #[command(flatten)]
+    pub globals: Globals,
+    /// The command.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+fn environment(text: &str) -> Result<EnvironmentName, String> {
+    EnvironmentName::parse(text).map_err(|error| error.to_string())
+}
+
+fn step(text: &str) -> Result<StepId, String> {
+    StepId::parse(text).map_err(|error| error.to_string())
+}
+
+fn run(text: &str) -> Result<RunId, String> {
+    RunId::parse(text).map_err(|error| error.to_string())
+}
+
+fn service(text: &str) -> Result<ServiceName, String> {
+    ServiceName::parse(text).map_err(|error| error.to_string())
+}
+
+fn secret(text: &str) -> Result<SecretName, String> {
+    SecretName::parse(text).map_err(|error| error.to_string())
+}
+
+/// Flags that every command understands.
+#[derive(Clone, Debug, Args)]
+pub struct Globals {
+    /// Environment to work on: a file in plans/environments
+    #[arg(short, long, global = true, env = "DEPLOYCTL_ENVIRONMENT", value_name = "NAME", value_parser = environment)]
+    pub environment: Option<EnvironmentName>,
+    /// Folder that holds plans/ [default: the nearest one above here]
+    #[arg(long, global = true, value_name = "DIR")]
+    pub project: Option<PathBuf>,
+    /// Tell more: logs of deployctl and its libraries (RUST_LOG refines it)
+    #[arg(short, long, global = true, conflicts_with = "quiet")]
+    pub verbose: bool,
+    /// Tell failures only
+    #[arg(short, long, global = true)]
+    pub quiet: bool,
+    /// Form of the data on standard output
+    #[arg(long, global = true, value_enum, default_value_t, value_name = "FORM")]
+    pub output: Output,
+    /// Write every event to FILE as well, one JSON object a line
+    #[arg(long, global = true, value_name = "FILE")]
+    pub json_into: Option<PathBuf>,
+    /// Use no colours (as NO_COLOR does)
+    #[arg(long, global = true)]
+    pub no_color: bool,
+    /// Answer yes to the question whether the plan shall be applied
+    #[arg(short, long, global = true)]
+    pub yes: bool,
+    /// Steps that run side by side
+    #[arg(long, global = true, default_value = "4", value_name = "N")]
+    pub parallel: NonZeroUsize,
+}
+
+/// Commands.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Show everything that apply would do, and change nothing
+    Plan(PlanArgs),
+    /// Do what the plan shows; after a crash or a failure the same command goes on
+    Apply(ApplyArgs),
+    /// Show where the last run stands, step by step
+    Status(StatusArgs),
+    /// List the runs of an environment
+    History(HistoryArgs),
+    /// Render the manifests of a step, or of all steps, as YAML
+    Render(RenderArgs),
+    /// Build or push the images of services
+    #[command(subcommand)]
+    Image(ImageCommand),
+    /// Set secrets; values never appear in arguments, logs or state
+    #[command(subcommand)]
+    Secret(SecretCommand),
+    /// Check that everything is there that an apply needs
+    Doctor,
+    /// Send a marked file through everything that is deployed and report every hop
+    Smoke,
+    /// Take everything away that apply has made, in reverse order
+    Destroy(DestroyArgs),
+    /// Run a whole deployment target on this machine (deployctl-sandbox)
+    Sandbox(SandboxArgs),
+    /// Print the JSON schema of a file that people write
+    Schema(SchemaArgs),
+    /// Print the completion script of a shell
+    Completions(CompletionsArgs),
+    /// Print the manual page
+    Man,
+    /// Print the version
+    Version,
+    /// Work inside the cluster, as a Job
+    #[command(subcommand, hide = true)]
+    Agent(AgentCommand),
+}
+
+/// Which part of the plan file.
+#[derive(Clone, Debug, Args)]
+pub struct SelectionArgs {
+    /// Run only these steps
+    #[arg(long, value_name = "STEP", value_delimiter = ',', value_parser = step, conflicts_with = "from")]
+    pub only: Vec<StepId>,
+    /// Run this step and everything that needs it
+    #[arg(long, value_name = "STEP", value_parser = step)]
+    pub from: Option<StepId>,
+    /// Leave these steps out
+    #[arg(long, value_name = "STEP", value_delimiter = ',', value_parser = step)]
+    pub skip: Vec<StepId>,
+    /// Why only a part is run; recorded in plan, journal and report
+    #[arg(long, value_name = "TEXT")]
+    pub reason: Option<String>,
+}
+
+impl From<SelectionArgs> for Selection {
+    fn from(args: SelectionArgs) -> Self {
+        Self { only: args.only, from: args.from, skip: args.skip, reason: args.reason }
+    }
+}
+
+/// Arguments of `plan`.
+#[derive(Debug, Args)]
+pub struct PlanArgs {
+    /// Save the plan, for `deployctl apply FILE`
+    #[arg(short, long, value_name = "FILE")]
+    pub out: Option<PathBuf>,
+    /// Check files, references, order and bounds without any network
+    #[arg(long, conflicts_with = "out")]
+    pub offline: bool,
+    /// Exit with 2 if there are changes
+    #[arg(long)]
+    pub detailed_exitcode: bool,
+    /// Which part.
+    #[command(flatten)]
+    pub selection: SelectionArgs,
+}
+
+/// Arguments of `apply`.
+#[derive(Debug, Args)]
+pub struct ApplyArgs {
+    /// Saved plan to apply, exactly; no question is asked
+    #[arg(value_name = "FILE", conflicts_with_all = ["only", "from", "skip", "reason"])]
+    pub plan: Option<PathBuf>,
+    /// Which part.
+    #[command(flatten)]
+    pub selection: SelectionArgs,
+}
+
+/// Arguments of `status`.
+#[derive(Debug, Args)]
+pub struct StatusArgs {
+    /// Run to show [default: the last one]
+    #[arg(long, value_name = "ID", value_parser = run)]
+    pub run: Option<RunId>,
+}
+
+/// Arguments of `history`.
+#[derive(Debug, Args)]
+pub struct HistoryArgs {
+    /// Show at most so many, the newest first
+    #[arg(long, value_name = "N", default_value = "20")]
+    pub limit: usize,
+}
+
+/// Arguments of `destroy`.
+#[derive(Debug, Args)]
+pub struct DestroyArgs {
+    /// Environment's name, typed out: --yes is not enough for this
+    #[arg(long, value_name = "NAME")]
+    pub confirm: Option<String>,
+}
+
+/// Arguments of `sandbox`.
+#[derive(Debug, Args)]
+#[command(disable_help_flag = true)]
+pub struct SandboxArgs {
+    /// Passed on to deployctl-sandbox
+    #[arg(trailing_var_arg = true, allow_hyphen_values = true, value_name = "ARGS")]
+    pub args: Vec<std::ffi::OsString>,
+}
+
+/// Arguments of `schema`.
+#[derive(Debug, Args)]
+pub struct SchemaArgs {
+    /// Which file
+    #[arg(value_enum)]
+    pub of: SchemaOf,
+}
+
+/// Files that people write.
+#[derive(Clone, Copy, Debug, ValueEnum)]
+pub enum SchemaOf {
+    /// plans/deploy.yaml
+    Plan,
+    /// plans/environments/NAME.yaml
+    Environment,
+}
+
+/// Arguments of `completions`.
+#[derive(Debug, Args)]
+pub struct CompletionsArgs {
+    /// Shell
+    #[arg(value_enum)]
+    pub shell: clap_complete::Shell,
+}
+
+/// Arguments of `render`.
+#[derive(Debug, Args)]
+pub struct RenderArgs {
+    /// Step whose manifests are rendered [default: all]
+    #[arg(value_parser = step)]
+    pub step: Option<StepId>,
+}
+
+/// Commands of `image`.
+#[derive(Debug, Subcommand)]
+pub enum ImageCommand {
+    /// Build images and print their digests
+    Build(ImageArgs),
+    /// Build images and push what the registry lacks
+    Push,
+}
+
+/// Arguments of `image build`.
+#[derive(Debug, Args)]
+pub struct ImageArgs {
+    /// Services [default: all]
+    #[arg(value_parser = service)]
+    pub services: Vec<ServiceName>,
+}
+
+/// Commands of `db`.
+#[derive(Debug, Subcommand)]
+pub enum DbCommand {
+    /// Take a snapshot and wait for it
+    Snapshot,
+    /// Run pending migrations
+    Migrate,
+    /// Show applied and pending migrations
+    Status,
+}
+
+/// Commands of `secret`.
+#[derive(Debug, Subcommand)]
+pub enum SecretCommand {
+    /// Set a secret from standard input or a file
+    Set(SecretSetArgs),
+}
+
+/// Arguments of `secret set`.
+#[derive(Debug, Args)]
+pub struct SecretSetArgs {
+    /// Name in the environment, as in `kafka`
+    #[arg(value_parser = secret)]
+    pub name: SecretName,
+    /// Read the value from FILE [default: standard input]
+    #[arg(long, value_name = "FILE")]
+    pub from_file: Option<PathBuf>,
+    /// Leave a secret that has a value as it is
+    #[arg(long)]
+    pub keep_existing: bool,
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_command_line_is_sound() {
+        super::Cli::command().debug_assert();
+    }
+}

@@ -1,0 +1,128 @@
+//! `apply`: does what the plan shows. The same command goes on after a crash or a failure.
+use super::{
+    plan::show,
+    session::{self, Purpose, Session},
+};
+use crate::{
+    cli::{ApplyArgs, Globals},
+    engine::{apply, consider, lease::Holder, limits},
+    failure::{Failure, FailureKind, LeftBehind, exit},
+    plan::{Plan, fresh, render, saved, selection::Selection},
+    ui::{
+        Output, Ui,
+        confirm::{AskAtTerminal, Consent},
+        report::Collector,
+    },
+};
+
+/// Where the plan comes from.
+enum Source {
+    /// It is made now, and shown, and asked about.
+    Now(Selection),
+    /// It was shown when it was saved.
+    Saved(Box<Plan>),
+}
+
+/// Plans or reads the plan, asks, applies, reports.
+pub async fn run(args: ApplyArgs, globals: &Globals, ui: &Ui) -> Result<u8, Failure> {
+    let source = match &args.plan {
+        Some(path) => Source::Saved(Box::new(saved::read(path)?.plan)),
+        None => Source::Now(args.selection.into()),
+    };
+    apply_from(source, globals, ui).await
+}
+
+/// Applies a part that needs no confirmation, such as checks.
+pub async fn selected(selection: Selection, globals: &Globals, ui: &Ui) -> Result<u8, Failure> {
+    apply_from(Source::Now(selection), globals, ui).await
+}
+
+async fn apply_from(source: Source, globals: &Globals, ui: &Ui) -> Result<u8, Failure> {
+    let name = match &source {
+        Source::Now(_) => session::environment(globals, &session::project(globals)?)?,
+        Source::Saved(plan) => match &globals.environment {
+            Some(named) if *named != plan.environment => {
+                return Err(Failure::new(FailureKind::PlanStale, format!("the saved plan is for {}, not for {named}", plan.environment))
+                    .next(format!("apply it without -e, or make one for {named}")));
+            }
+            _ => plan.environment.clone(),
+        },
+    };
+    let session = Session::open(globals, &name, Purpose::Apply).await?;
+    let holder = Holder::this_process("apply");
+    let lease = session.lease(&holder)?;
+    let result = with_lease(&session, source, &holder, lease.clone(), globals, ui).await;
+    lease.release().await?;
+    if result.is_ok() {
+        session.tidy();
+    }
+    result
+}
+
+async fn with_lease(
+    session: &Session,
+    source: Source,
+    holder: &Holder,
+    lease: std::sync::Arc<dyn crate::engine::lease::Lease>,
+    globals: &Globals,
+    ui: &Ui,
+) -> Result<u8, Failure> {
+    let Session { work, state, history, run } = session;
+    let mut renderers = ui.render(&work.events)?;
+    let collector = Collector::start(&work.events, &mut renderers);
+    let result = async {
+        let plan = plan(session, source, globals, ui).await?;
+        let journal = apply::open_journal(state, work, &plan, history, run, holder)?;
+        apply::apply(work, &plan, history, journal, lease, &AskAtTerminal(ui.presence)).await
+    }
+    .await;
+    renderers.finish().await?;
+    let ended = result?;
+    let report = collector.report();
+    match ui.output {
+        Output::Human => ui.data(&report.human())?,
+        Output::Json => ui.json(&report)?,
+    }
+    match ended.failure {
+        None => Ok(exit::DONE),
+        Some(failure) => Err(with_next(failure, &ended.not_started, session)),
+    }
+}
+
+/// The plan that will be applied, shown and agreed to.
+async fn plan(session: &Session, source: Source, globals: &Globals, ui: &Ui) -> Result<Plan, Failure> {
+    let Session { work, history, .. } = session;
+    match source {
+        Source::Saved(saved) => {
+            let now = consider::plan(work, &saved.selection, history).await?;
+            let plan = fresh::freshen(&saved, &now)?;
+            ui.note(&render::summary(&plan));
+            Ok(plan)
+        }
+        Source::Now(selection) => {
+            let plan = consider::plan(work, &selection, history).await?;
+            // Standard output holds one document: with --output json that is the report.
+            if ui.output == Output::Human {
+                show(&plan, ui)?;
+            }
+            limits::check_guards(&work.definition.environment.guards, plan.changes())?;
+            if plan.has_changes() {
+                let consent = if globals.yes { Consent::Given } else { Consent::Ask };
+                ui.confirm(&format!("Apply this to {}?", plan.environment), consent)?;
+            }
+            Ok(plan)
+        }
+    }
+}
+
+fn with_next(mut failure: Failure, not_started: &[crate::ids::StepId], session: &Session) -> Failure {
+    if !not_started.is_empty() {
+        let steps: Vec<&str> = not_started.iter().map(crate::ids::StepId::as_str).collect();
+        failure.evidence.push(format!("not started: {}", steps.join(", ")));
+    }
+    let environment = &session.work.definition.environment.name;
+    if let (FailureKind::Interrupted, LeftBehind::Nothing) = (failure.kind, &failure.left_behind) {
+        failure.left_behind = LeftBehind::Partial(vec![format!("what the journal lists: deployctl status -e {environment}")]);
+    }
+    failure.next(format!("deployctl apply -e {environment}   (goes on from where it stopped)"))
+}
