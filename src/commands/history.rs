@@ -24,7 +24,7 @@ pub fn run(args: &HistoryArgs, globals: &Globals, ui: &Ui) -> Result<u8, Failure
     if ui.output == Output::Json {
         return ui.json(&runs).map(|()| exit::DONE);
     }
-    if runs.is_empty() {
+    if runs.is_empty() && history.unreadable.is_empty() {
         ui.note(&format!("nothing was applied to {environment} from this machine yet"));
     }
     let text: String = runs.iter().map(|run| line(run)).collect();

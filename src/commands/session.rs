@@ -69,6 +69,9 @@ impl Session {
         let definition = Arc::new(read::definition(&project, name, &registry)?);
         let state = StateFolder::of_this_user()?;
         let history = History::read(&state, name)?;
+        if purpose == Purpose::Apply && !history.unreadable.is_empty() {
+            return Err(history.damaged());
+        }
         let run = match purpose {
             Purpose::Apply => apply::run_to_resume(&history, &definition.digest).map_or_else(apply::new_run_id, Ok)?,
             Purpose::Plan => apply::new_run_id()?,

@@ -23,6 +23,7 @@ pub fn run(args: &StatusArgs, globals: &Globals, ui: &Ui) -> Result<u8, Failure>
         })?,
         None => match history.runs.last() {
             Some(run) => run,
+            None if !history.unreadable.is_empty() => return Err(history.damaged()),
             None => {
                 ui.note(&format!("nothing was applied to {environment} from this machine yet"));
                 return Ok(exit::DONE);
@@ -50,7 +51,8 @@ fn text(run: &RunRecord) -> String {
         text.extend(step.failure.iter().map(|line| format!("  {:widest$}    {line}\n", "")));
     }
     if run.is_unfinished() {
-        text.push_str(&format!("next: deployctl apply -e {}   (goes on with this run)\n", run.header.environment));
+        let command = run.attempts.last().map_or("apply", |holder| holder.what.as_str());
+        text.push_str(&format!("next: deployctl {command} -e {}   (goes on from here)\n", run.header.environment));
     }
     text
 }

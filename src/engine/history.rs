@@ -54,6 +54,13 @@ impl History {
         }
         Ok(history)
     }
+    /// Why nothing may be built on this history.
+    pub fn damaged(&self) -> Failure {
+        let mut failure = Failure::new(FailureKind::Preflight, "a journal cannot be read, and it may hold what a resumed run must know")
+            .next("move the damaged file away once you know that its run has ended; the next apply observes everything again");
+        failure.evidence.clone_from(&self.unreadable);
+        failure
+    }
     /// The newest run, if it has not ended well.
     pub fn unfinished(&self) -> Option<&RunRecord> {
         self.runs.last().filter(|run| run.is_unfinished())

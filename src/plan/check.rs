@@ -149,8 +149,11 @@ impl Checker<'_> {
 
     /// The graph that references are held against; nothing if it has a circle or an id twice.
     fn graph(&self, problems: &mut Vec<Problem>) -> Option<Graph> {
+        let ids: BTreeSet<&StepId> = self.file.steps.iter().map(|step| &step.id).collect();
         let dag = match Dag::new(self.file.steps.iter().map(|step| (&step.id, step.needs.as_slice()))) {
             Ok(dag) => dag,
+            // An id that is there twice is reported; the circle that it seems to close is none.
+            Err(_) if ids.len() < self.file.steps.len() => return None,
             Err(cycle) => {
                 let first = self.file.steps.iter().position(|step| cycle.0.first() == Some(&step.id)).unwrap_or_default();
                 let spot = self.located.value(&at(&[&"steps", &first, &"needs"]));

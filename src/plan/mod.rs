@@ -54,6 +54,7 @@ pub struct PlannedStep {
     /// As in the plan file.
     pub kind: String,
     /// What will be done.
+    #[serde(flatten)]
     pub decision: Decision,
 }
 
