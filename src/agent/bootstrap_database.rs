@@ -28,7 +28,7 @@ pub struct BootstrapArgs {
     #[arg(long)]
     migrator: String,
     /// Roles that services run as, and their secrets: ROLE=SECRET
-    #[arg(long = "runner")]
+    #[arg(long = "runner", value_delimiter = ',')]
     runners: Vec<String>,
 }
 

@@ -45,7 +45,7 @@ pub struct TopicsArgs {
     #[arg(long)]
     credentials: PathBuf,
     /// Names
-    #[arg(long = "topic", required = true)]
+    #[arg(long = "topic", required = true, value_delimiter = ',')]
     topics: Vec<String>,
     /// Partitions of each
     #[arg(long)]

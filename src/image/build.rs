@@ -171,7 +171,7 @@ mod tests {
 
     #[test]
     fn the_same_program_gives_the_same_digest() {
-        let program = std::env::current_exe().unwrap();
+        let program = std::fs::canonicalize("/bin/sh").unwrap();
         let (one, two) = (assemble("x", &program).unwrap(), assemble("x", &program).unwrap());
         assert_eq!(one.manifest.digest, two.manifest.digest);
         assert_eq!(one.blobs.len(), 3);

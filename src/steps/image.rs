@@ -33,6 +33,7 @@ pub struct Input {
     #[serde(default)]
     pub agent: bool,
     /// Programs of this machine that become images as they are, by the image's name: `prometheus: /usr/bin/prometheus`.
+    /// A relative path is one of $XDG_CACHE_HOME/deployctl.
     #[serde(default)]
     pub programs: BTreeMap<String, std::path::PathBuf>,
     /// Repositories are `PREFIX/NAME`.
@@ -96,7 +97,12 @@ fn packages(input: &Input) -> Vec<Package> {
     if input.agent {
         packages.push(Package { name: AGENT.into(), from: Source::Cargo(".".into()) });
     }
-    packages.extend(input.programs.iter().map(|(name, path)| Package { name: name.clone(), from: Source::Program(path.clone()) }));
+    packages.extend(
+        input
+            .programs
+            .iter()
+            .map(|(name, path)| Package { name: name.clone(), from: Source::Program(crate::tools::cargo::cache_folder().join(path)) }),
+    );
     packages
 }
 

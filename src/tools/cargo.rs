@@ -97,10 +97,12 @@ pub async fn build(
 
 /// Outside the checkout, so that a second clone starts warm.
 fn target_folder() -> PathBuf {
-    if let Some(folder) = std::env::var_os("DEPLOYCTL_IMAGE_TARGET_DIR") {
-        return folder.into();
-    }
+    std::env::var_os("DEPLOYCTL_IMAGE_TARGET_DIR").map_or_else(|| cache_folder().join("target"), PathBuf::from)
+}
+
+/// $XDG_CACHE_HOME/deployctl: what was built or downloaded for every checkout on this machine.
+pub fn cache_folder() -> PathBuf {
     let cache = std::env::var_os("XDG_CACHE_HOME").map(PathBuf::from);
     let cache = cache.or_else(|| Some(PathBuf::from(std::env::var_os("HOME")?).join(".cache")));
-    cache.unwrap_or_else(std::env::temp_dir).join("deployctl").join("target")
+    cache.unwrap_or_else(std::env::temp_dir).join("deployctl")
 }

@@ -40,7 +40,7 @@ async fn everything_that_needs_no_node() {
     waiting_looks_at_generations(&cluster, &server).await;
     a_deadline_says_what_is_missing(&cluster).await;
     forbidden_is_said(&server).await;
-    crate::templates::accepted_by_the_api_server(&cluster).await;
+    crate::templates::accepted_by_the_api_server(&cluster, kube::Client::try_from(server.config()).unwrap()).await;
 }
 
 async fn a_new_set_is_created_and_then_unchanged(cluster: &Cluster) {

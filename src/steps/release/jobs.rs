@@ -17,7 +17,9 @@ use crate::{
 pub struct AgentCommand {
     /// Start of the Job's name.
     pub name: String,
-    /// What follows `deployctl agent`; never a secret.
+    /// What follows `deployctl agent`; never a secret. Numbers are written as they are, lists with commas between.
+    #[serde(deserialize_with = "arguments")]
+    #[schemars(with = "Vec<Value>")]
     pub args: Vec<String>,
     /// ConfigMaps to mount, by path.
     #[serde(default)]
@@ -41,6 +43,20 @@ pub struct Shown {
     pub resource: String,
     /// As in `file.parsed`.
     pub name: String,
+}
+
+/// References resolve to what they refer to, a number or a list as well as a text; a command line has only texts.
+fn arguments<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Vec<String>, D::Error> {
+    fn text<E: serde::de::Error>(value: &Value) -> Result<String, E> {
+        match value {
+            Value::String(text) => Ok(text.clone()),
+            Value::Number(number) => Ok(number.to_string()),
+            Value::Bool(flag) => Ok(flag.to_string()),
+            Value::Array(items) => Ok(items.iter().map(text::<E>).collect::<Result<Vec<_>, E>>()?.join(",")),
+            other => Err(E::custom(format!("{other} cannot be an argument: a text, a number or a list of them can"))),
+        }
+    }
+    Vec::<Value>::deserialize(deserializer)?.iter().map(text::<D::Error>).collect()
 }
 
 fn five_minutes() -> u64 {
@@ -103,5 +119,23 @@ fn hear(cx: &StepContext, name: &str, line: &str) {
         Ok(said) if said.get("result").is_some() => {}
         Ok(said) if said.get("progress").is_some() => cx.progress(format!("{name}: {}", said["progress"].as_str().unwrap_or_default())),
         _ => cx.progress(format!("{name}: {line}")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "tests")]
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn numbers_and_lists_become_texts() {
+        let read = |args: Value| serde_json::from_value::<AgentCommand>(json!({"name": "topics", "args": args}));
+        assert_eq!(
+            read(json!(["topics", "--partitions", 3, "--topic", ["a", "b"]])).unwrap().args,
+            ["topics", "--partitions", "3", "--topic", "a,b"]
+        );
+        assert!(read(json!([{"a": 1}])).is_err());
     }
 }

@@ -25,7 +25,6 @@ pub(super) async fn look(aws: &Aws, name: &ClusterName) -> Result<Look, Failure>
     let authorities = reqwest::Certificate::from_pem_bundle(&cluster.certificate_authority_pem).map_err(broken)?;
     let client = reqwest::Client::builder()
         .tls_certs_only(authorities)
-        .no_proxy()
         .connect_timeout(Duration::from_secs(5))
         .timeout(Duration::from_secs(15))
         .build()

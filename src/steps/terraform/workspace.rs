@@ -196,7 +196,6 @@ fn declared_variables(files: &BTreeMap<PathBuf, Vec<u8>>) -> Vec<String> {
 fn variable_values(cx: &StepContext, declared: &[String], given: &BTreeMap<String, Value>) -> Result<BTreeMap<String, Value>, Failure> {
     let environment = &cx.environment;
     let mut tags = environment.tags.clone();
-    tags.insert("deployctl:environment".into(), environment.name.to_string());
     tags.insert("managed-by".into(), "deployctl".into());
     let common = [
         ("name_prefix", json!(format!("deployctl-{}", environment.name))),

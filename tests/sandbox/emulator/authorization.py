@@ -62,6 +62,20 @@ def eks_resource(path, body, region, account):
     return f"{start}:cluster/{cluster}"
 
 
+def iam_resource(form, account):
+    """The ARN of what an IAM request makes or names where ministack would check it on all resources; None where it would not."""
+    start = f"arn:aws:iam::{account}"
+    match form.get("Action"):
+        case "SimulatePrincipalPolicy":
+            return form.get("PolicySourceArn", "*")
+        case "CreatePolicy":
+            return f"{start}:policy{form.get('Path', '/')}{form.get('PolicyName', '')}"
+        case "CreateOpenIDConnectProvider":
+            return f"{start}:oidc-provider/{form.get('Url', '').removeprefix('https://')}"
+        case _:
+            return form.get("OpenIDConnectProviderArn")
+
+
 def _form(body, query_params):
     found = {k: v[0] for k, v in parse_qs((body or b"").decode("utf-8", "replace")).items()}
     found.update({k: v[0] if isinstance(v, list) else v for k, v in query_params.items()})
@@ -226,8 +240,9 @@ def install():
             arn = eks_resource(path, body, region, account)
         elif service == "rds":
             arn = rds_resources(body, query_params, region, account)[0]
-        elif service == "iam" and _form(body, query_params).get("Action") == "SimulatePrincipalPolicy":
-            arn = _form(body, query_params).get("PolicySourceArn", "*")
+        elif service == "iam":
+            arn = iam_resource(_form(body, query_params), account) or resource_of(
+                service, method, path, headers, body, query_params, region, account)
         else:
             arn = resource_of(service, method, path, headers, body, query_params, region, account)
         checked.set((checked.get()[0], arn))

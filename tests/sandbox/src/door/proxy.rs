@@ -132,9 +132,6 @@ impl Proxy {
         for name in [header::EXPECT, header::CONNECTION, header::UPGRADE] {
             request.headers_mut().remove(name);
         }
-        // The front door stands for AWS' TLS endpoints, and nothing between it and a client leaves the machine: policies that deny
-        // requests without TLS (aws:SecureTransport) must see what they would see there. A client's own claim is overwritten.
-        request.headers_mut().insert("x-forwarded-proto", HeaderValue::from_static("https"));
         match self.client.request(request).await {
             Ok(response) => response.map(Body::new).into_response(),
             Err(error) => {

@@ -4,6 +4,7 @@ mod aws;
 mod durability;
 mod eks;
 mod iam;
+mod regions;
 mod registry;
 mod stack;
 mod web_identity;

@@ -157,3 +157,40 @@ async fn check_health(mut routing: watch::Receiver<Arc<Routing>>, health: Health
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    async fn target() -> SocketAddr {
+        let echo = |headers: http::HeaderMap| async move { headers["x-forwarded-for"].to_str().map(str::to_owned).unwrap_or_default() };
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        tokio::spawn(axum::serve(listener, Router::new().route("/v1", any(echo)).route("/", any(|| async { "well" }))).into_future());
+        address
+    }
+
+    fn routing(targets: &[SocketAddr]) -> Routing {
+        let backend = serde_json::json!({ "service": { "name": "app", "port": { "number": 80 } } });
+        let path = serde_json::json!({ "path": "/v1", "pathType": "Prefix", "backend": backend });
+        let ingress: k8s_openapi::api::networking::v1::Ingress =
+            serde_json::from_value(serde_json::json!({ "metadata": {}, "spec": { "rules": [{ "http": { "paths": [path] } }] } })).unwrap();
+        let rules = Rules::of(&ingress);
+        let targets = rules.backends().map(|backend| (backend.clone(), targets.iter().copied().collect())).collect();
+        Routing { rules, check: HealthCheck::of(&ingress), targets }
+    }
+
+    #[tokio::test]
+    async fn requests_reach_a_target_and_say_where_they_came_from() {
+        let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+        let listener = start(free, routing(&[target().await])).await.unwrap();
+        let client = reqwest::Client::builder().no_proxy().build().unwrap();
+        let get = |path: &str| client.get(format!("http://{free}{path}")).header("x-forwarded-for", "192.0.2.1").send();
+        assert_eq!(get("/v1").await.unwrap().text().await.unwrap(), "192.0.2.1, 127.0.0.1");
+        assert_eq!(get("/other").await.unwrap().status(), 404, "no rule");
+        listener.routing.send_replace(Arc::new(routing(&[])));
+        assert_eq!(get("/v1").await.unwrap().status(), 503, "no target");
+        listener.routing.send_replace(Arc::new(routing(&["127.0.0.1:1".parse().unwrap()])));
+        assert_eq!(get("/v1").await.unwrap().status(), 502, "a target that refuses");
+    }
+}
