@@ -90,6 +90,9 @@ pub enum Command {
     /// Build or push the images of services
     #[command(subcommand)]
     Image(ImageCommand),
+    /// Snapshot or migrate the database, or show where its schema stands
+    #[command(subcommand)]
+    Db(DbCommand),
     /// Set secrets; values never appear in arguments, logs or state
     #[command(subcommand)]
     Secret(SecretCommand),
