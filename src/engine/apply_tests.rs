@@ -217,6 +217,43 @@ async fn a_crash_after_any_line_of_the_journal_converges() {
     }
 }
 
+/// The failure matrix: every step, in every phase, in every way; then the same command converges and nothing is made twice.
+#[tokio::test]
+async fn every_failure_of_every_step_converges() {
+    let steps = ["backend", "network", "images", "cluster", "service"];
+    let mut runs = 0;
+    for step in steps {
+        for phase in ["observe", "apply", "verify"] {
+            for trouble in [Trouble::Before, Trouble::After, Trouble::Panic] {
+                // Only an effect can fail after it.
+                if trouble == Trouble::After && phase != "apply" {
+                    continue;
+                }
+                // Planning has no net under it: there, a panic ends the process, and nothing was changed.
+                if trouble == Trouble::Panic && phase == "observe" {
+                    continue;
+                }
+                let bench = Bench::new();
+                bench.trouble(&format!("{phase} {step}"), trouble);
+                let what = format!("{trouble:?} {phase} {step}");
+                match bench.apply_with(&bench.work(), &Selection::default()).await {
+                    Ok(ended) => assert_eq!(ended.failure.unwrap().step, Some(id(step)), "{what}"),
+                    Err(failure) => {
+                        assert_eq!((failure.step, phase), (Some(id(step)), "observe"), "{what}");
+                        assert!(bench.kind.world().things.is_empty(), "{what}: planning changed something");
+                    }
+                }
+                bench.repair();
+                let again = bench.apply().await;
+                assert!(again.failure.is_none(), "{what}: {:?}", again.failure);
+                bench.nothing_twice();
+                runs += 1;
+            }
+        }
+    }
+    assert_eq!(runs, 30);
+}
+
 #[tokio::test]
 async fn a_repeated_step_uses_its_token_again() {
     let bench = Bench::new();
@@ -275,6 +312,7 @@ async fn a_part_is_run_with_its_reason_and_needs_what_came_before() {
     bench.kind.world().things.remove("cluster in vpc-1");
     assert!(bench.apply_with(&bench.work(), &only("cluster")).await.unwrap().failure.is_none());
     assert_eq!(bench.calls("apply"), ["cluster"]);
+    assert_eq!(bench.calls("observe"), ["cluster"], "what the others gave is on record");
     let history = bench.history();
     let run = history.runs.last().unwrap();
     assert_eq!(run.selection.reason.as_deref(), Some("ticket 7"));

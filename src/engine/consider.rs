@@ -113,6 +113,12 @@ impl Considering<'_> {
         {
             return Ok(Found::Skipped(reason.clone(), None));
         }
+        if let Some(reason) = reason
+            && let Some(outputs) = self.recorded(id)?
+        {
+            lock(&self.outputs).insert(id.clone(), outputs.clone());
+            return Ok(Found::Skipped(reason.clone(), Some(outputs)));
+        }
         let found = self.look(id).await?;
         let Some(reason) = reason else { return self.selected(id, found) };
         // A skipped step is taken as it is: what it would change does not count, what it last gave does.
@@ -125,6 +131,13 @@ impl Considering<'_> {
             lock(&self.outputs).insert(id.clone(), outputs.clone());
         }
         Ok(Found::Skipped(reason.clone(), outputs))
+    }
+
+    /// What a step gave when it last ended well, if that is all that it declares: then a skipped one need not be observed.
+    fn recorded(&self, id: &StepId) -> Result<Option<Outputs>, Failure> {
+        let declared = &self.work.definition.step(id)?.outputs;
+        let outputs = self.history.outputs(id).filter(|outputs| declared.keys().all(|name| outputs.contains_key(name)));
+        Ok(outputs.cloned())
     }
 
     /// A selected step may not wait for one that is skipped and has never run.

@@ -88,11 +88,18 @@ mod tests {
     #![allow(clippy::unwrap_used, reason = "a test may panic")]
     use std::os::unix::fs::PermissionsExt;
 
+    use serde_json::json;
+
     use super::*;
     use crate::{
-        ids::{AccountId, EnvironmentName, Region},
-        plan::selection::Selection,
+        ids::{AccountId, EnvironmentName, Region, StepId},
+        plan::{Decision, PlannedStep, selection::Selection},
+        steps::StepPlan,
     };
+
+    fn step(id: &str, decision: Decision) -> PlannedStep {
+        PlannedStep { id: StepId::parse(id).unwrap(), kind: "terraform".to_owned(), decision }
+    }
 
     #[test]
     fn reads_back_what_was_saved_and_nothing_else() {
@@ -104,10 +111,27 @@ mod tests {
             region: Region::parse("us-east-1").unwrap(),
             definition: "sha256:d".to_owned(),
             selection: Selection::default(),
-            steps: vec![],
+            steps: vec![
+                step(
+                    "network",
+                    Decision::Planned {
+                        input: json!({ "cidr": "10.0.0.0/16", "zones": 2, "ratio": 0.5 }),
+                        observed: "sha256:o".to_owned(),
+                        plan: StepPlan { changes: vec![], payload: json!({ "terraform": "AAEC", "nested": [null, true] }) },
+                        known_outputs: Some([("vpc_id".to_owned(), json!("vpc-1"))].into()),
+                    },
+                ),
+                step(
+                    "cluster",
+                    Decision::Deferred { because: vec!["network.vpc_id".to_owned()], bound: vec!["aws_eks_cluster".to_owned()] },
+                ),
+                step("smoke", Decision::Skipped { reason: "--skip smoke".to_owned(), outputs: None }),
+            ],
         };
         let digest = write(&path, &plan).unwrap();
-        assert_eq!(read(&path).unwrap().digest, digest);
+        let saved = read(&path).unwrap();
+        assert_eq!(saved.digest, digest);
+        assert_eq!(serde_json::to_value(&saved.plan).unwrap(), serde_json::to_value(&plan).unwrap());
         assert_eq!(std::fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
         let text = std::fs::read_to_string(&path).unwrap();
         for (from, to, says) in [
