@@ -1,5 +1,5 @@
 //! One file a command: arguments to library calls to what is shown. Here: which command, and with which exit code it ends.
-use std::ffi::OsString;
+use std::{ffi::OsString, panic::AssertUnwindSafe};
 
 use clap::{CommandFactory, Parser, error::ErrorKind};
 
@@ -44,12 +44,14 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> u8 {
     }
     let ui = ui_of(&cli.globals);
     ui::log::start(ui.verbosity);
-    match dispatch(cli.command, &cli.globals, &ui) {
-        Ok(code) => code,
-        Err(failure) => {
+    // The panic hook has told about it; the exit code must still be one that we document.
+    match std::panic::catch_unwind(AssertUnwindSafe(|| dispatch(cli.command, &cli.globals, &ui))) {
+        Ok(Ok(code)) => code,
+        Ok(Err(failure)) => {
             ui.failure(&failure);
             failure.kind.exit_code()
         }
+        Err(_) => exit::FAILURE,
     }
 }
 
