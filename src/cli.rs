@@ -90,6 +90,9 @@ pub enum Command {
     /// Build or push the images of services
     #[command(subcommand)]
     Image(ImageCommand),
+    /// Snapshot or migrate the database, or show where its schema stands
+    #[command(subcommand)]
+    Db(DbCommand),
     /// Set secrets; values never appear in arguments, logs or state
     #[command(subcommand)]
     Secret(SecretCommand),
@@ -101,7 +104,7 @@ pub enum Command {
     Destroy(DestroyArgs),
     /// Run a whole deployment target on this machine (deployctl-sandbox)
     Sandbox(SandboxArgs),
-    /// Print the JSON schema of a file that people write
+    /// Print the JSON schema of a plan file, an environment file or the stream of events
     Schema(SchemaArgs),
     /// Print the completion script of a shell
     Completions(CompletionsArgs),
@@ -111,7 +114,7 @@ pub enum Command {
     Version,
     /// Work inside the cluster, as a Job
     #[command(subcommand, hide = true)]
-    Agent(AgentCommand),
+    Agent(Box<AgentCommand>),
 }
 
 /// Which part of the plan file.
@@ -206,13 +209,15 @@ pub struct SchemaArgs {
     pub of: SchemaOf,
 }
 
-/// Files that people write.
+/// Files and streams with a published schema.
 #[derive(Clone, Copy, Debug, ValueEnum)]
 pub enum SchemaOf {
     /// plans/deploy.yaml
     Plan,
     /// plans/environments/NAME.yaml
     Environment,
+    /// A line of --json-into, after the first
+    Event,
 }
 
 /// Arguments of `completions`.

@@ -6,6 +6,8 @@ use base64::{
     engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD},
 };
 
+use secrecy::SecretString;
+
 const MASK: &str = "[secret]";
 /// Shorter values would mask ordinary words.
 const SHORTEST: usize = 4;
@@ -19,6 +21,7 @@ pub fn register(secret: &str) {
     if secret.lines().count() > 1 {
         fresh.extend(secret.lines().map(str::trim).filter(|line| line.len() >= 16).flat_map(encodings));
     }
+    fresh.extend(parts(secret).iter().flat_map(|part| encodings(part)));
     let mut needles = NEEDLES.write().unwrap_or_else(PoisonError::into_inner);
     for needle in fresh {
         if !needles.contains(&needle) {
@@ -27,6 +30,20 @@ pub fn register(secret: &str) {
     }
     // Longest first, so that a secret inside another does not leave the other's ends behind.
     needles.sort_by_key(|needle| std::cmp::Reverse(needle.len()));
+}
+
+/// Registers a secret and wraps it, so that neither a message nor `Debug` can show it: how every secret enters the program.
+pub fn secret(value: impl Into<String>) -> SecretString {
+    let value = value.into();
+    register(&value);
+    SecretString::from(value)
+}
+
+/// The secret parts of a secret that is a JSON object: a password may be printed without what surrounds it.
+fn parts(secret: &str) -> Vec<String> {
+    let Ok(serde_json::Value::Object(map)) = serde_json::from_str(secret) else { return Vec::new() };
+    let sounds_secret = |key: &str| ["password", "secret", "token", "key"].iter().any(|word| key.contains(word));
+    map.iter().filter(|(key, _)| sounds_secret(key)).filter_map(|(_, value)| value.as_str().map(str::to_owned)).collect()
 }
 
 /// The text with every registered secret masked.
@@ -117,6 +134,12 @@ mod tests {
             assert!(masked.contains(MASK), "{masked}");
         }
         assert_eq!(mask("nothing to see"), "nothing to see");
+    }
+
+    #[test]
+    fn the_password_inside_a_json_secret_is_masked_by_itself() {
+        register(r#"{"username":"parser_run","password":"p4rt-0f-JSON"}"#);
+        assert_eq!(mask("parser_run logs in with p4rt-0f-JSON"), "parser_run logs in with [secret]");
     }
 
     proptest! {

@@ -1,4 +1,5 @@
 //! The "only" lines of the design, enforced on the source text: who may use AWS, Kubernetes, processes and the terminal.
+#![allow(clippy::unwrap_used, clippy::print_stdout, reason = "a test may panic and say why")]
 use std::{
     fs,
     path::{Path, PathBuf},

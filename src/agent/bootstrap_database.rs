@@ -82,7 +82,7 @@ async fn credentials(args: &BootstrapArgs, aws: &Aws, role: &str, secret: &str, 
     // Stored before it is used: a crash in between leaves a secret that the next run gives to the role.
     aws.put_secret(store, &environment, &name, &value).await?;
     changed.push(format!("secret {full} given a value"));
-    Ok(Credentials { username: role.to_owned(), password: SecretString::from(password) })
+    Ok(Credentials { username: role.to_owned(), password: crate::redact::secret(password) })
 }
 
 async fn exists(client: &Client, role: &str) -> Result<bool, Failure> {

@@ -8,6 +8,7 @@ use super::{Aws, error};
 use crate::{
     failure::Failure,
     ids::{ImageDigest, RepositoryName},
+    redact,
 };
 
 /// A repository, as it is.
@@ -141,7 +142,7 @@ impl Aws {
         let (username, password) = text.split_once(':').ok_or_else(broken)?;
         Ok(RegistryLogin {
             username: username.to_owned(),
-            password: SecretString::from(password.to_owned()),
+            password: redact::secret(password.to_owned()),
             endpoint: data.proxy_endpoint.unwrap_or_else(|| format!("https://{}", self.registry_host())),
         })
     }

@@ -167,6 +167,8 @@ impl Aws {
         let provider = self.config.credentials_provider().ok_or_else(error::no_credentials)?;
         // Asked of the provider itself, past the cache: a child cannot refresh them, so they must be fresh.
         let credentials = provider.provide_credentials().await.map_err(|e| error::no_credentials().because(e))?;
+        crate::redact::register(credentials.secret_access_key());
+        credentials.session_token().into_iter().for_each(crate::redact::register);
         let mut env: Vec<(OsString, OsString)> = vec![
             ("AWS_ACCESS_KEY_ID".into(), credentials.access_key_id().into()),
             ("AWS_SECRET_ACCESS_KEY".into(), credentials.secret_access_key().into()),

@@ -17,6 +17,7 @@ use super::{
 use crate::{
     failure::Failure,
     ids::{ClusterName, RoleArn},
+    redact,
 };
 
 /// How long EKS accepts the pre-signed request itself; the token that it stands for is good for 14 minutes.
@@ -100,7 +101,7 @@ impl Aws {
         for (name, value) in instructions.params() {
             url.query_pairs_mut().append_pair(name, value);
         }
-        Ok(SecretString::from(format!("k8s-aws-v1.{}", URL_SAFE_NO_PAD.encode(url.as_str()))))
+        Ok(redact::secret(format!("k8s-aws-v1.{}", URL_SAFE_NO_PAD.encode(url.as_str()))))
     }
 }
 

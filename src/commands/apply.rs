@@ -8,11 +8,7 @@ use crate::{
     engine::{apply, consider, lease::Holder, limits},
     failure::{Failure, FailureKind, LeftBehind, exit},
     plan::{Plan, fresh, render, saved, selection::Selection},
-    ui::{
-        Output, Ui,
-        confirm::{AskAtTerminal, Consent},
-        report::Collector,
-    },
+    ui::{Output, Ui, confirm::Consent, report::Collector},
 };
 
 /// Where the plan comes from.
@@ -73,7 +69,7 @@ async fn with_lease(
     let result = async {
         let plan = plan(session, source, globals, ui).await?;
         let journal = apply::open_journal(state, work, &plan, history, run, holder)?;
-        apply::apply(work, &plan, history, journal, lease, &AskAtTerminal(ui.presence)).await
+        apply::apply(work, &plan, history, journal, lease, &ui.approver()).await
     }
     .await;
     renderers.finish().await?;

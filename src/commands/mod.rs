@@ -12,6 +12,7 @@ use crate::{
 };
 
 mod apply;
+mod db;
 mod destroy;
 pub mod doctor;
 mod history;
@@ -98,6 +99,7 @@ fn dispatch(command: Command, globals: &Globals, ui: &Ui) -> Result<u8, Failure>
             Command::Plan(args) => plan::run(args, globals, ui).await,
             Command::Apply(args) => apply::run(args, globals, ui).await,
             Command::Render(args) => render::run(args, globals, ui).await,
+            Command::Db(command) => db::run(command, globals, ui).await,
             Command::Image(command) => image::run(command, globals, ui).await,
             Command::Secret(SecretCommand::Set(args)) => secret::run(args, globals, ui).await,
             Command::Doctor => doctor::show(globals, ui).await,

@@ -17,6 +17,7 @@ use crate::{
         environment::{Environment, SecretStore},
         read,
     },
+    redact,
     ui::{Output, Ui},
 };
 
@@ -101,7 +102,7 @@ fn value_of(source: &Source) -> Result<SecretString, Failure> {
     let text = std::str::from_utf8(&bytes).map_err(|_| Failure::usage("the secret is not UTF-8 text"))?;
     // `echo` and editors add one line end that nobody means.
     let text = text.strip_suffix('\n').map_or(text, |text| text.strip_suffix('\r').unwrap_or(text));
-    Ok(SecretString::from(text))
+    Ok(redact::secret(text))
 }
 
 /// Refuses what the reader of a known secret would choke on; says where, never what.

@@ -14,7 +14,7 @@ use crate::{
         lease::{Holder, Lease, LocalLease},
         workplace::{StateFolder, Workplace, private_folder},
     },
-    failure::{Failure, exit},
+    failure::{Failure, FailureKind, exit},
     ids::{EnvironmentName, RunId},
     plan::read,
     steps::registry::Registry,
@@ -89,7 +89,10 @@ impl Session {
             process::exit(exit::INTERRUPTED.into());
         })?;
         let aws = &definition.environment.aws;
-        let aws = Aws::connect_for_run(&aws.region, aws.deployer_role_arn.as_ref(), &aws.account_id, &run).await?;
+        let aws = tokio::select! {
+            connected = Aws::connect_for_run(&aws.region, aws.deployer_role_arn.as_ref(), &aws.account_id, &run) => connected?,
+            () = cancel.cancelled() => return Err(Failure::new(FailureKind::Interrupted, "interrupted; nothing was changed")),
+        };
         let work = Workplace {
             registry: Arc::new(registry),
             project,

@@ -1,13 +1,14 @@
 //! What happens, as it happens: the only thing that progress bars, plain lines, the JSON stream, the report and the traces see.
 use std::collections::BTreeMap;
 
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use tokio::sync::broadcast;
 
 use crate::{ids::StepId, redact};
 
 /// The phases of a step; words of the design, §10.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case")]
 pub enum Phase {
     /// Reads what is there.
@@ -23,7 +24,7 @@ pub enum Phase {
 }
 
 /// How a step ended well.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case", tag = "outcome")]
 pub enum Outcome {
     /// Something was made, changed or deleted.
@@ -38,7 +39,7 @@ pub enum Outcome {
 }
 
 /// One thing that happened. The JSON stream is these, one a line, after a first line that names the version.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "kebab-case", tag = "type")]
 pub enum EventKind {
     /// A run begins: these steps, in an order that respects what they need.
@@ -148,11 +149,12 @@ impl EventKind {
 }
 
 /// An event with its number and time.
-#[derive(Clone, Debug, Serialize, Deserialize)]
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
 pub struct Event {
     /// Grows by one.
     pub index: u64,
-    /// When.
+    /// When, by RFC 3339.
+    #[schemars(with = "String")]
     pub at: jiff::Timestamp,
     /// What.
     #[serde(flatten)]

@@ -63,18 +63,30 @@ impl Ui {
 }
 
 /// Asks the person at the terminal, if there is one, whether a step may do more than was shown. `--yes` is no answer to that.
-pub struct AskAtTerminal(pub Presence);
+pub struct AskAtTerminal {
+    presence: Presence,
+    bars: indicatif::MultiProgress,
+}
+
+impl Ui {
+    /// Whoever can say yes to more than was shown.
+    pub fn approver(&self) -> AskAtTerminal {
+        AskAtTerminal { presence: self.presence, bars: self.bars.clone() }
+    }
+}
 
 impl Approve for AskAtTerminal {
     fn approve<'a>(&'a self, step: &'a StepId, beyond: &'a [Change]) -> BoxFuture<'a, bool> {
-        if self.0 == Presence::Nobody {
+        if self.presence == Presence::Nobody {
             return futures::future::ready(false).boxed();
         }
         let list: String = beyond.iter().map(|change| format!("\n  {} {} {}", change.action, change.resource, change.name)).collect();
         let question = redact::mask(&format!("Step {step} would do more than the plan showed:{list}\nAllow it?"));
+        let bars = self.bars.clone();
         async move {
-            // The question blocks; other steps go on meanwhile.
-            let answer = tokio::task::spawn_blocking(move || Confirm::new().with_prompt(question).default(false).interact()).await;
+            // The question blocks and stops the drawing, not the other steps.
+            let ask = move || bars.suspend(|| Confirm::new().with_prompt(question).default(false).interact());
+            let answer = tokio::task::spawn_blocking(ask).await;
             matches!(answer, Ok(Ok(true)))
         }
         .boxed()

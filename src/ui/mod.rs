@@ -62,6 +62,8 @@ pub struct Ui {
     pub presence: Presence,
     /// Where the stream of events goes besides.
     pub json_into: Option<PathBuf>,
+    /// What is drawn on the terminal; a question makes it pause.
+    bars: indicatif::MultiProgress,
 }
 
 fn set(name: &str) -> bool {
@@ -83,7 +85,7 @@ impl Ui {
         } else {
             Presence::Nobody
         };
-        Self { output, verbosity, colour, presence, json_into }
+        Self { output, verbosity, colour, presence, json_into, bars: indicatif::MultiProgress::new() }
     }
     /// Writes data to standard output. A reader that has gone away is no failure.
     pub fn data(&self, text: &str) -> Result<(), Failure> {
@@ -122,7 +124,7 @@ impl Ui {
             return Ok(renderers);
         }
         if std::io::stderr().is_terminal() && !plain_terminal() && !set("CI") {
-            renderers.add(events, progress::Bars::default());
+            renderers.add(events, progress::Bars::new(self.bars.clone()));
         } else {
             renderers.add(events, lines::Lines);
         }

@@ -12,13 +12,16 @@ use crate::{
 };
 
 /// Bars by step.
-#[derive(Default)]
 pub struct Bars {
     all: MultiProgress,
     running: BTreeMap<StepId, ProgressBar>,
 }
 
 impl Bars {
+    /// Draws into `all`.
+    pub fn new(all: MultiProgress) -> Self {
+        Self { all, running: BTreeMap::new() }
+    }
     fn bar(&mut self, step: &StepId) -> &ProgressBar {
         let all = &self.all;
         self.running.entry(step.clone()).or_insert_with(|| {

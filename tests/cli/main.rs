@@ -1,10 +1,13 @@
 //! The command line from outside: one module a command, standard output, standard error and exit code in one snapshot.
+#![allow(clippy::unwrap_used, reason = "a test may panic and say why")]
 mod apply;
 mod basics;
+mod db;
 mod history;
 mod plan;
 mod project;
 mod sandbox;
 mod schema;
 mod secret;
+mod signals;
 mod status;

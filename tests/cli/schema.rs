@@ -7,7 +7,7 @@ fn printed(of: &str) -> String {
 
 #[test]
 fn the_committed_schemas_are_current() {
-    for of in ["plan", "environment"] {
+    for of in ["plan", "environment", "event"] {
         let path = format!("{}/plans/schema/{of}.schema.json", env!("CARGO_MANIFEST_DIR"));
         let committed = std::fs::read_to_string(&path).unwrap_or_default();
         assert!(committed == printed(of), "not current: deployctl schema {of} > plans/schema/{of}.schema.json");
