@@ -5,7 +5,10 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
-use super::{Applied, Change, Kind, Outputs, StepContext, StepPlan, release::Release};
+use super::{
+    Applied, Change, Kind, Outputs, StepContext, StepPlan,
+    release::{Release, bound_of},
+};
 use crate::{
     cluster::ApplySet,
     failure::{Failure, FailureKind},
@@ -13,6 +16,41 @@ use crate::{
     manifests::Object,
     tools,
 };
+
+/// Kinds that charts hold, of a namespace.
+const NAMESPACED: [&str; 16] = [
+    "ConfigMap",
+    "CronJob",
+    "DaemonSet",
+    "Deployment",
+    "HorizontalPodAutoscaler",
+    "Ingress",
+    "Job",
+    "NetworkPolicy",
+    "PersistentVolumeClaim",
+    "PodDisruptionBudget",
+    "Role",
+    "RoleBinding",
+    "Secret",
+    "Service",
+    "ServiceAccount",
+    "StatefulSet",
+];
+/// Kinds that charts hold, of the whole cluster.
+const WHOLE_CLUSTER: [&str; 12] = [
+    "APIService",
+    "ClusterRole",
+    "ClusterRoleBinding",
+    "ClusterSecretStore",
+    "CSIDriver",
+    "CustomResourceDefinition",
+    "IngressClass",
+    "MutatingWebhookConfiguration",
+    "Namespace",
+    "PriorityClass",
+    "StorageClass",
+    "ValidatingWebhookConfiguration",
+];
 
 /// Kind `chart`.
 pub struct ChartKind;
@@ -80,7 +118,7 @@ impl Kind for ChartKind {
     type Observed = Release;
 
     fn bound(_with: &Value, _project: &Path) -> Vec<String> {
-        super::service::WORKLOAD_KINDS.iter().chain(&super::service::PLATFORM_KINDS).map(|kind| (*kind).to_owned()).collect()
+        bound_of(NAMESPACED.iter().chain(&WHOLE_CLUSTER).map(|kind| (*kind).to_owned()))
     }
 
     async fn observe(cx: &StepContext, input: &Input) -> Result<Release, Failure> {
@@ -94,12 +132,8 @@ impl Kind for ChartKind {
         let mut objects = Vec::new();
         for mut value in documents.into_iter().filter(|value| !value.is_null()) {
             // Charts leave the namespace to helm; for an object of the whole cluster the API server would refuse one.
-            let namespaced = !super::service::PLATFORM_KINDS
-                .iter()
-                .any(|kind| value["kind"] == *kind && !matches!(*kind, "SecretStore" | "ResourceQuota" | "LimitRange"));
-            let whole_cluster =
-                ["ValidatingWebhookConfiguration", "MutatingWebhookConfiguration", "StorageClass", "APIService", "CSIDriver"];
-            if namespaced && !whole_cluster.iter().any(|kind| value["kind"] == **kind) && value["metadata"]["namespace"].is_null() {
+            let whole_cluster = WHOLE_CLUSTER.iter().any(|kind| value["kind"] == **kind);
+            if !whole_cluster && value["metadata"]["namespace"].is_null() {
                 value["metadata"]["namespace"] = Value::String(input.namespace.clone());
             }
             objects.push(Object::new(value, chart.clone(), 0)?);

@@ -132,7 +132,7 @@ impl Kind for ImageKind {
     type Observed = Observed;
 
     fn bound(_with: &Value, _project: &Path) -> Vec<String> {
-        vec!["image".into(), "aws_ecr_repository".into()]
+        vec!["image".into(), "update image".into()]
     }
 
     async fn observe(cx: &StepContext, input: &Input) -> Result<Observed, Failure> {

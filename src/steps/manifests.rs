@@ -10,7 +10,7 @@ use serde_json::{Map, Value};
 
 use super::{
     Action, Applied, CHECK, Change, Kind, Outputs, StepContext, StepPlan,
-    release::{AgentCommand, Release, render_folders, template_values, text_list},
+    release::{AgentCommand, Release, render_folders, template_bound, template_values, text_list},
 };
 use crate::{
     cluster::{ApplySet, Keep, PodSettings},
@@ -79,9 +79,8 @@ impl Kind for ManifestsKind {
     type Input = Input;
     type Observed = Observed;
 
-    fn bound(with: &Value, _project: &Path) -> Vec<String> {
-        let mut bound: Vec<String> = super::service::WORKLOAD_KINDS.iter().map(|kind| (*kind).to_owned()).collect();
-        bound.extend(super::service::PLATFORM_KINDS.iter().map(|kind| (*kind).to_owned()));
+    fn bound(with: &Value, project: &Path) -> Vec<String> {
+        let mut bound = template_bound(with, project);
         bound.extend(["job", CHECK].map(String::from));
         let shows = with["jobs"].as_array().into_iter().flatten().flat_map(|job| job["shows"].as_array().cloned().unwrap_or_default());
         bound.extend(shows.filter_map(|shown| shown["resource"].as_str().map(String::from)));

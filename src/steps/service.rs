@@ -10,7 +10,7 @@ use serde_json::{Map, Value, json};
 
 use super::{
     Action, Applied, CHECK, Change, Kind, Outputs, StepContext, StepPlan,
-    release::{AgentCommand, Release, render_folders, template_values, text_list},
+    release::{AgentCommand, Release, render_folders, template_bound, template_values, text_list},
 };
 use crate::{
     cluster::{ApplySet, PodSettings},
@@ -22,37 +22,6 @@ use crate::{
 
 pub use migration::{Migrations, Schema};
 pub use snapshot::Snapshot;
-
-/// Kinds that a service's templates may hold.
-pub const WORKLOAD_KINDS: [&str; 14] = [
-    "Deployment",
-    "StatefulSet",
-    "DaemonSet",
-    "Service",
-    "Ingress",
-    "HorizontalPodAutoscaler",
-    "PodDisruptionBudget",
-    "NetworkPolicy",
-    "ConfigMap",
-    "ExternalSecret",
-    "ServiceAccount",
-    "Role",
-    "RoleBinding",
-    "CronJob",
-];
-/// Kinds that only a platform's templates hold.
-pub const PLATFORM_KINDS: [&str; 10] = [
-    "Namespace",
-    "CustomResourceDefinition",
-    "ClusterRole",
-    "ClusterRoleBinding",
-    "IngressClass",
-    "SecretStore",
-    "ClusterSecretStore",
-    "PriorityClass",
-    "ResourceQuota",
-    "LimitRange",
-];
 
 /// Kind `service`.
 pub struct ServiceKind;
@@ -120,8 +89,8 @@ impl Kind for ServiceKind {
     type Input = Input;
     type Observed = Observed;
 
-    fn bound(with: &Value, _project: &Path) -> Vec<String> {
-        let mut bound: Vec<String> = WORKLOAD_KINDS.iter().map(|kind| (*kind).to_owned()).collect();
+    fn bound(with: &Value, project: &Path) -> Vec<String> {
+        let mut bound = template_bound(with, project);
         bound.push(CHECK.to_owned());
         if !with["migrations"].is_null() {
             bound.extend(["migration", "snapshot"].map(String::from));

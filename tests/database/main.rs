@@ -1,4 +1,10 @@
 //! Migrations against a real PostgreSQL.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::print_stderr,
+    reason = "tests: a panic is the failure, and a skipped test says why"
+)]
 mod server;
 
 use deployctl::database::migrate::{MigrateError, Patience, migrate, status};

@@ -1,4 +1,5 @@
 //! What kinds `manifests`, `service` and `chart` share: one step's objects, compared with the cluster, applied, waited for, pruned.
+mod bound;
 mod jobs;
 mod values;
 
@@ -6,6 +7,7 @@ use std::{collections::BTreeMap, path::PathBuf, time::Duration};
 
 use serde::{Deserialize, Serialize};
 
+pub use bound::{bound_of, template_bound};
 pub use jobs::{AgentCommand, Shown};
 pub use values::{template_values, text_list};
 

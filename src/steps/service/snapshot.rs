@@ -19,16 +19,12 @@ use crate::{
 pub struct Snapshot {
     /// The RDS instance.
     pub instance: DbInstanceId,
-    /// The key, of the DR region, that its copy is encrypted with.
-    #[serde(default = "rds_key")]
-    pub dr_key: KmsKeyId,
+    /// The key, of the DR region, that its copy is encrypted with; RDS' own there if it is left out.
+    #[serde(default)]
+    pub dr_key: Option<KmsKeyId>,
     /// Longest time that a snapshot, and then its copy, may take.
     #[serde(default = "two_hours")]
     pub deadline_seconds: u64,
-}
-
-fn rds_key() -> KmsKeyId {
-    KmsKeyId::parse("alias/aws/rds").unwrap_or_else(|e| unreachable!("{e}"))
 }
 
 fn two_hours() -> u64 {
@@ -64,7 +60,9 @@ pub async fn take(cx: &StepContext, snapshot: &Snapshot, service: &ServiceName, 
     let left = |failure: Failure| failure.left(LeftBehind::Partial(vec![format!("snapshot {id}")]));
     let taken = cx.wait_until(&format!("snapshot {id}"), deadline + Duration::from_secs(30), waiting).await.map_err(left)?;
     let there = cx.aws.in_region(&cx.environment.aws.dr_region);
-    there.start_db_snapshot_copy(&taken.arn, &id, &snapshot.dr_key, &tags).await.map_err(left)?;
+    let own = || KmsKeyId::parse("alias/aws/rds").map_err(|e| Failure::step("the key of the snapshot's copy").because(e));
+    let key = snapshot.dr_key.clone().map_or_else(own, Ok)?;
+    there.start_db_snapshot_copy(&taken.arn, &id, &key, &tags).await.map_err(left)?;
     Ok(taken)
 }
 

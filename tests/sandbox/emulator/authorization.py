@@ -240,6 +240,8 @@ def install():
             arn = eks_resource(path, body, region, account)
         elif service == "rds":
             arn = rds_resources(body, query_params, region, account)[0]
+        elif service == "kms" and (alias := iam_actions._safe_json_field(body, "AliasName")):
+            arn = f"arn:aws:kms:{region}:{account}:{alias}"
         elif service == "iam":
             arn = iam_resource(_form(body, query_params), account) or resource_of(
                 service, method, path, headers, body, query_params, region, account)

@@ -23,6 +23,9 @@ func (e Endpoints) For(service string) *url.URL {
 	return e.base
 }
 
+// longNames are other names of services in the provider's `endpoints` block.
+var longNames = map[string]string{"cloudwatchlogs": "logs"}
+
 var (
 	sandboxNet  = netip.MustParsePrefix("198.18.0.0/15")
 	loopbackNet = netip.MustParsePrefix("127.0.0.0/8")
@@ -52,6 +55,9 @@ func FindEndpoints(getenv func(string) string, environ []string, block map[strin
 		}
 	}
 	for service, text := range block {
+		if full, ok := longNames[service]; ok {
+			service = full
+		}
 		if e.service[service], err = inside("endpoints."+service, text, mode); err != nil {
 			return Endpoints{}, err
 		}

@@ -47,7 +47,15 @@ func (s *Server) ConfigureProvider(ctx context.Context, q *tfprotov6.ConfigurePr
 	return resp, nil
 }
 
+// unsupported are blocks of the real provider's configuration that would change what it does, and that are not acted on here.
+var unsupported = []string{"ignore_tags", "assume_role_with_web_identity"}
+
 func configure(ctx context.Context, written map[string]any) (*Meta, error) {
+	for _, name := range unsupported {
+		if len(value.List(written[name])) > 0 {
+			return nil, fmt.Errorf("the offline provider does not know the block %s (a web identity is taken from AWS_WEB_IDENTITY_TOKEN_FILE and AWS_ROLE_ARN)", name)
+		}
+	}
 	ends, err := cloud.Environment(texts(firstBlock(written, "endpoints")))
 	if err != nil {
 		return nil, err
