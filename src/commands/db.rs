@@ -162,7 +162,7 @@ async fn take_one(cx: &StepContext, snapshot: &Snapshot) -> Result<SnapshotId, F
         cx.aws.wait_until_db_snapshot_available(&id, deadline, |found| cx.progress(format!("{} {} %", found.status, found.percent)));
     let taken = cx.wait_until(&format!("snapshot {id}"), patience, waiting).await.map_err(left)?;
     let there = cx.aws.in_region(&cx.environment.aws.dr_region);
-    there.start_db_snapshot_copy(&taken.arn, &id, &snapshot.dr_key, &tags).await.map_err(left)?;
+    there.start_db_snapshot_copy(&taken.arn, &id, &snapshot.key()?, &tags).await.map_err(left)?;
     let waiting =
         there.wait_until_db_snapshot_available(&id, deadline, |found| cx.progress(format!("copy: {} {} %", found.status, found.percent)));
     cx.wait_until(&format!("the copy of {id} in {}", there.region()), patience, waiting).await.map_err(left)?;

@@ -31,6 +31,14 @@ fn two_hours() -> u64 {
     7200
 }
 
+impl Snapshot {
+    /// The key that the copy is encrypted with.
+    pub fn key(&self) -> Result<KmsKeyId, Failure> {
+        let own = || KmsKeyId::parse("alias/aws/rds").map_err(|e| Failure::step("the key of the snapshot's copy").because(e));
+        self.dr_key.clone().map_or_else(own, Ok)
+    }
+}
+
 fn tags(cx: &StepContext, service: &ServiceName, schema: &Schema) -> BTreeMap<String, String> {
     let mut tags = cx.environment.tags.clone();
     let run = cx.run.as_ref().map_or_else(|| "none".to_owned(), ToString::to_string);
@@ -60,9 +68,7 @@ pub async fn take(cx: &StepContext, snapshot: &Snapshot, service: &ServiceName, 
     let left = |failure: Failure| failure.left(LeftBehind::Partial(vec![format!("snapshot {id}")]));
     let taken = cx.wait_until(&format!("snapshot {id}"), deadline + Duration::from_secs(30), waiting).await.map_err(left)?;
     let there = cx.aws.in_region(&cx.environment.aws.dr_region);
-    let own = || KmsKeyId::parse("alias/aws/rds").map_err(|e| Failure::step("the key of the snapshot's copy").because(e));
-    let key = snapshot.dr_key.clone().map_or_else(own, Ok)?;
-    there.start_db_snapshot_copy(&taken.arn, &id, &key, &tags).await.map_err(left)?;
+    there.start_db_snapshot_copy(&taken.arn, &id, &snapshot.key()?, &tags).await.map_err(left)?;
     Ok(taken)
 }
 
