@@ -96,16 +96,26 @@ pub async fn build(
     }
     if !compiled.is_empty() {
         // One call for all of them: cargo compiles what they share once and keeps every core busy.
-        programs.extend(tools::cargo::build(project, &compiled, profile, scratch, cancel, progress).await?);
+        let project = project.to_owned();
+        let staged = tokio::task::spawn_blocking(move || super::stage::stage(&project));
+        let staged = staged.await.map_err(|e| Failure::step("copying the sources").because(e))??;
+        programs.extend(tools::cargo::build(&staged.folder, &compiled, profile, scratch, cancel, progress).await?);
+        // Programs are read before another checkout may compile its own over them.
+        for (name, program) in programs.iter().filter(|(name, _)| compiled.contains(&name.as_str())) {
+            images.insert(name.clone(), packed(name, program).await?);
+        }
+        programs.retain(|name, _| !compiled.contains(&name.as_str()));
     }
     for (name, program) in programs {
-        let assembled = tokio::task::spawn_blocking({
-            let name = name.clone();
-            move || assemble(&name, &program)
-        });
-        images.insert(name.clone(), assembled.await.map_err(|e| Failure::step(format!("packing {name}")).because(e))??);
+        images.insert(name.clone(), packed(&name, &program).await?);
     }
     Ok(images)
+}
+
+async fn packed(name: &str, program: &Path) -> Result<Image, Failure> {
+    let (name, program) = (name.to_owned(), program.to_owned());
+    let what = format!("packing {name}");
+    tokio::task::spawn_blocking(move || assemble(&name, &program)).await.map_err(|e| Failure::step(what).because(e))?
 }
 
 /// Puts the image of one program together.

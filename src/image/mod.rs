@@ -5,6 +5,7 @@ mod layer;
 mod layout;
 mod registry;
 mod source;
+mod stage;
 
 use bytes::Bytes;
 use serde::{Deserialize, Serialize};
