@@ -124,11 +124,7 @@ func readPolicy(c *engine.Call) error {
 	}
 	c.SetAll(map[string]any{"arn": c.ID(), "name": n.S("Policy/PolicyName"), "name_prefix": prefixOf(c, n.S("Policy/PolicyName")), "path": n.S("Policy/Path"), "policy": policy,
 		"description": n.S("Policy/Description"), "policy_id": n.S("Policy/PolicyId"), "attachment_count": n.Or("Policy/AttachmentCount")})
-	tags, err := c.Query("iam", "ListPolicyTags", cloud.P{"PolicyArn": c.ID()})
-	if err != nil {
-		return err
-	}
-	c.SetTags(tags.Pairs("Tags/member", "Key", "Value"))
+	c.SetTags(n.Pairs("Policy/Tags/member", "Key", "Value"))
 	return nil
 }
 
