@@ -7,12 +7,29 @@ import (
 	"net/url"
 	"os"
 	"strings"
+	"syscall"
 )
 
 // Endpoints says where each service is reached.
 type Endpoints struct {
 	base    *url.URL
 	service map[string]*url.URL
+	mode    string
+}
+
+// OnlyInside makes a dialer refuse every address outside a sandbox, whoever asked for it: the last line of defence.
+func (e Endpoints) OnlyInside(d *net.Dialer) {
+	d.Control = func(_, address string, _ syscall.RawConn) error {
+		to, err := netip.ParseAddrPort(address)
+		if err != nil || !allowed(to.Addr().Unmap(), e.mode) {
+			return fmt.Errorf("the offline provider does not connect to %s: it is not in a sandbox", address)
+		}
+		return nil
+	}
+}
+
+func allowed(ip netip.Addr, mode string) bool {
+	return sandboxNet.Contains(ip) || mode == "test" && loopbackNet.Contains(ip)
 }
 
 // For is the endpoint of a service.
@@ -42,7 +59,7 @@ func FindEndpoints(getenv func(string) string, environ []string, block map[strin
 	if err != nil {
 		return Endpoints{}, err
 	}
-	e := Endpoints{base: base, service: map[string]*url.URL{}}
+	e := Endpoints{base: base, service: map[string]*url.URL{}, mode: mode}
 	for _, line := range environ {
 		name, text, _ := strings.Cut(line, "=")
 		service, ok := strings.CutPrefix(name, "AWS_ENDPOINT_URL_")
@@ -74,7 +91,7 @@ func inside(name, text, mode string) (*url.URL, error) {
 	switch {
 	case err != nil && u.Hostname() == "localhost" && mode == "test":
 		return u, nil
-	case err == nil && sandboxNet.Contains(ip), err == nil && mode == "test" && loopbackNet.Contains(ip):
+	case err == nil && allowed(ip, mode):
 		return u, nil
 	}
 	host, _, splitErr := net.SplitHostPort(u.Host)

@@ -1,6 +1,7 @@
 package cloud
 
 import (
+	"net"
 	"strings"
 	"testing"
 )
@@ -26,5 +27,20 @@ func TestOnlySandboxEndpointsAreAccepted(t *testing.T) {
 	env := map[string]string{"DEPLOYCTL_SANDBOX": "demo", "AWS_ENDPOINT_URL": "http://198.18.0.2"}
 	if _, err := FindEndpoints(func(n string) string { return env[n] }, nil, map[string]string{"s3": "http://10.0.0.1"}); err == nil {
 		t.Error("an endpoint of the provider block outside the sandbox is accepted")
+	}
+}
+
+func TestNothingOutsideIsDialled(t *testing.T) {
+	env := map[string]string{"DEPLOYCTL_SANDBOX": "test", "AWS_ENDPOINT_URL": "http://127.0.0.1:1"}
+	e, err := FindEndpoints(func(n string) string { return env[n] }, nil, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var d net.Dialer
+	e.OnlyInside(&d)
+	for address, refused := range map[string]bool{"127.0.0.1:80": false, "198.18.3.2:4566": false, "52.94.0.1:443": true, "[2600::1]:443": true, "169.254.169.254:80": true} {
+		if err := d.Control("tcp", address, nil); (err != nil) != refused {
+			t.Errorf("%s: %v", address, err)
+		}
 	}
 }

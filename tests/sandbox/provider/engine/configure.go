@@ -64,8 +64,8 @@ func configure(ctx context.Context, written map[string]any) (*Meta, error) {
 	client := awshttp.NewBuildableClient().WithTimeout(requestTimeout).WithTransportOptions(func(t *http.Transport) {
 		t.Proxy = nil
 		t.MaxIdleConnsPerHost = 16
-	})
-	cfg, err := awsConfig(ctx, written, client)
+	}).WithDialerOptions(ends.OnlyInside)
+	cfg, err := awsConfig(ctx, written, client, ends)
 	if err != nil {
 		return nil, err
 	}
@@ -89,8 +89,11 @@ func configure(ctx context.Context, written map[string]any) (*Meta, error) {
 	return m, nil
 }
 
-func awsConfig(ctx context.Context, written map[string]any, client *awshttp.BuildableClient) (aws.Config, error) {
+func awsConfig(ctx context.Context, written map[string]any, client *awshttp.BuildableClient, ends cloud.Endpoints) (aws.Config, error) {
 	options := []func(*config.LoadOptions) error{
+		// Roles of profiles and web identities are assumed at the sandbox's STS; left alone, the SDK asks the real one for these.
+		config.WithAssumeRoleCredentialOptions(func(o *stscreds.AssumeRoleOptions) { o.Client = inSandbox(o.Client, ends) }),
+		config.WithWebIdentityRoleCredentialOptions(func(o *stscreds.WebIdentityRoleOptions) { o.Client = inSandbox(o.Client, ends) }),
 		config.WithHTTPClient(client),
 		// There is no metadata service in a sandbox, and outside it must not be asked.
 		config.WithEC2IMDSClientEnableState(imds.ClientDisabled),
@@ -110,6 +113,21 @@ func awsConfig(ctx context.Context, written map[string]any, client *awshttp.Buil
 		return cfg, fmt.Errorf("reading AWS' configuration: %w", err)
 	}
 	return cfg, nil
+}
+
+// inSandbox is the same STS client at the sandbox's endpoint.
+func inSandbox[C any](client C, ends cloud.Endpoints) C {
+	given, ok := any(client).(*sts.Client)
+	if !ok {
+		return client
+	}
+	options, base := given.Options(), ends.For("sts").String()
+	options.BaseEndpoint = &base
+	moved, ok := any(sts.New(options)).(C)
+	if !ok {
+		return client
+	}
+	return moved
 }
 
 // assume is the chain of roles that the configuration asks for, each assumed with the credentials before it.

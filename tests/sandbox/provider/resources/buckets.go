@@ -2,6 +2,7 @@ package resources
 
 import (
 	"encoding/base64"
+	"errors"
 	"net/http"
 	"net/url"
 	"strings"
@@ -91,11 +92,36 @@ func readBucket(c *engine.Call) error {
 	if !c.Has("object_lock_enabled") {
 		c.Set("object_lock_enabled", false)
 	}
+	if err := readBucketSettings(c); err != nil {
+		return err
+	}
 	tags, err := c.S3("GetBucketTagging", http.MethodGet, name, "tagging=", nil, nil)
 	if err != nil && !cloud.Is(err, "NoSuchTagSet") {
 		return err
 	}
 	c.SetTags(tags.Pairs("TagSet/Tag", "Key", "Value"))
+	return nil
+}
+
+// bucketReads are the settings that the real provider reads with every bucket, with the IAM action of each: a policy that lacks one
+// of them fails there, so it has to fail here.
+var bucketReads = [][2]string{{"policy", "GetBucketPolicy"}, {"acl", "GetBucketAcl"}, {"cors", "GetBucketCORS"}, {"website", "GetBucketWebsite"},
+	{"versioning", "GetBucketVersioning"}, {"accelerate", "GetAccelerateConfiguration"}, {"requestPayment", "GetBucketRequestPayment"},
+	{"logging", "GetBucketLogging"}, {"lifecycle", "GetLifecycleConfiguration"}, {"replication", "GetReplicationConfiguration"},
+	{"encryption", "GetEncryptionConfiguration"}, {"object-lock", "GetBucketObjectLockConfiguration"}}
+
+// readBucketSettings asks for them; what they say is the state of the resources of their own.
+func readBucketSettings(c *engine.Call) error {
+	for _, r := range bucketReads {
+		_, err := c.S3Text(r[1], c.ID(), r[0]+"=")
+		var refused *cloud.Error
+		if errors.As(err, &refused) && refused.Status != http.StatusForbidden {
+			continue // Not set.
+		}
+		if err != nil {
+			return err
+		}
+	}
 	return nil
 }
 

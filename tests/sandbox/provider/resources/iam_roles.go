@@ -147,7 +147,6 @@ func readRole(c *engine.Call) error {
 	c.SetAll(map[string]any{"arn": n.S("Role/Arn"), "name": c.ID(), "name_prefix": prefixOf(c, c.ID()), "assume_role_policy": policy, "path": n.S("Role/Path"),
 		"create_date": n.S("Role/CreateDate"), "unique_id": n.S("Role/RoleId"), "description": n.S("Role/Description"), "max_session_duration": seconds,
 		"permissions_boundary": n.S("Role/PermissionsBoundary/PermissionsBoundaryArn")})
-	// In GetRole's answer, as the real provider reads them: ListRoleTags would be one more permission.
 	c.SetTags(n.Pairs("Role/Tags/member", "Key", "Value"))
 	attached, err := iamPages(c, "ListAttachedRolePolicies", "AttachedPolicies/member", cloud.P{"RoleName": c.ID()})
 	if err != nil {

@@ -67,7 +67,8 @@ func logs() table {
 }
 
 func logRetention(c *engine.Call) error {
-	if !c.Changed("retention_in_days") {
+	// A new group keeps everything anyway.
+	if !c.Changed("retention_in_days") || c.Prior == nil && c.N("retention_in_days") == 0 {
 		return nil
 	}
 	if days := c.N("retention_in_days"); days > 0 {

@@ -1,0 +1,109 @@
+//! The whole plan on a sandbox of its own: planned, applied, applied again, looked at by hand, broken on purpose. Needs root.
+#![allow(clippy::unwrap_used, clippy::print_stderr, reason = "a test may panic and says what it saw")]
+mod target;
+
+use std::path::Path;
+
+use aws_sdk_iam::config::{BehaviorVersion, Credentials, Region};
+use serde_json::Value;
+use sha2::{Digest, Sha256};
+use target::{Target, project, text};
+
+/// Verbs of calls that change nothing.
+const READS: [&str; 8] = ["Describe", "Get", "List", "Head", "BatchGet", "Assume", "Simulate", "Lookup"];
+
+#[test]
+fn the_whole_plan_for_real() {
+    let target = Target::up();
+    secrets(&target);
+    planning_changes_nothing(&target);
+    a_missing_permission_is_named(&target);
+    let applied = target.deployctl(&["apply", "--yes"]).expect(0);
+    eprintln!("{}", applied.err);
+    let steps = ["backend", "network", "cluster", "data", "identity", "images", "namespace", "config", "uploader", "parser", "smoke"];
+    for step in steps {
+        assert!(applied.err.lines().any(|line| line.starts_with(&format!("{step}: ")) && line.contains("changed")), "{step} did not end well");
+    }
+    by_hand(&target);
+    let again = target.deployctl(&["apply", "--yes"]).expect(0);
+    assert!(format!("{}{}", again.out, again.err).contains("Nothing had to be changed"), "{}", again.err);
+    target.deployctl(&["plan", "--detailed-exitcode"]).expect(0);
+    the_wrong_account_is_refused(&target);
+}
+
+fn secrets(target: &Target) {
+    let kafka = target.sandbox(&["kafka-credentials"]);
+    assert!(kafka.status.success(), "{}", text(&kafka));
+    let token = "a-token-for-the-smoke-test";
+    let tokens = format!("smoke:{}\n", hex::encode(Sha256::digest(token)));
+    for (name, value) in [("kafka", &kafka.stdout[..]), ("smoke-token", token.as_bytes()), ("uploader-tokens", tokens.as_bytes())] {
+        target.deployctl_with(&["secret", "set", name], Some(value)).expect(0);
+    }
+}
+
+fn planning_changes_nothing(target: &Target) {
+    let before = target.requests().len();
+    let plan = target.deployctl(&["plan", "--detailed-exitcode"]).expect(2);
+    assert!(plan.out.contains("backend") && plan.out.contains("deferred"), "{}", plan.out);
+    for request in &target.requests()[before..] {
+        let action = request["action"].as_str().unwrap_or_default();
+        let verb = action.split(':').next_back().unwrap_or_default();
+        assert!(READS.iter().any(|read| verb.starts_with(read)), "plan called {action}");
+    }
+}
+
+/// The step that needs an action fails and says which one it is; the policy is put back afterwards.
+fn a_missing_permission_is_named(target: &Target) {
+    let policy = std::fs::read_to_string(project().join("terraform/policies/deployer.json")).unwrap();
+    let filled = [("account_id", "111122223333"), ("region", "us-east-1"), ("dr_region", "eu-west-1"), ("prefix", "deployctl-sandbox")]
+        .iter()
+        .fold(policy, |policy, (name, value)| policy.replace(&format!("${{{name}}}"), value));
+    for (action, step) in [("dynamodb:CreateTable", "backend"), ("ec2:CreateVpc", "network")] {
+        put_policy(target, &filled.replace(&format!("\"{action}\""), "\"sts:GetCallerIdentity\""));
+        let refused = target.deployctl(&["apply", "--yes"]).expect(15);
+        assert!(refused.err.contains(action) && refused.err.contains(step), "{}", refused.err);
+    }
+    put_policy(target, &filled);
+}
+
+fn put_policy(target: &Target, policy: &str) {
+    let credentials =
+        Credentials::new(target.variable("AWS_ACCESS_KEY_ID"), target.variable("AWS_SECRET_ACCESS_KEY"), None, None, "the person");
+    let config = aws_sdk_iam::Config::builder()
+        .behavior_version(BehaviorVersion::latest())
+        .region(Region::new("us-east-1"))
+        .endpoint_url(target.variable("AWS_ENDPOINT_URL"))
+        .credentials_provider(credentials)
+        .build();
+    let compact = serde_json::from_str::<Value>(policy).unwrap().to_string();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    runtime.block_on(async {
+        let client = aws_sdk_iam::Client::from_conf(config);
+        let names = client.list_role_policies().role_name("deployctl-deployer").send().await.unwrap();
+        let name = names.policy_names().first().unwrap();
+        client.put_role_policy().role_name("deployctl-deployer").policy_name(name).policy_document(compact).send().await.unwrap();
+    });
+}
+
+/// What a person would look at afterwards.
+fn by_hand(target: &Target) {
+    let kubectl = target.command(Path::new("kubectl")).args(["-n", "apps", "get", "pods", "-o", "jsonpath={.items[*].status.phase}"]).output().unwrap();
+    assert!(kubectl.status.success() && text(&kubectl).split(' ').all(|phase| phase == "Running"), "{}", text(&kubectl));
+    let query = "SELECT count(*) FROM flyway_schema_history WHERE success";
+    let psql = target.sandbox(&["exec", "psql", "-Atc", query]);
+    assert_eq!(text(&psql).trim(), "2", "the migrations of the parser");
+}
+
+fn the_wrong_account_is_refused(target: &Target) {
+    let elsewhere = tempfile::tempdir().unwrap();
+    for folder in ["plans", "templates", "terraform", "services"] {
+        std::os::unix::fs::symlink(project().join(folder), elsewhere.path().join(folder)).unwrap();
+    }
+    std::fs::remove_file(elsewhere.path().join("plans")).unwrap();
+    std::fs::create_dir_all(elsewhere.path().join("plans/environments")).unwrap();
+    std::fs::copy(project().join("plans/deploy.yaml"), elsewhere.path().join("plans/deploy.yaml")).unwrap();
+    let file = std::fs::read_to_string(project().join("plans/environments/sandbox.yaml")).unwrap();
+    std::fs::write(elsewhere.path().join("plans/environments/sandbox.yaml"), file.replace("111122223333", "444455556666")).unwrap();
+    let refused = target.deployctl(&["plan", "--project", elsewhere.path().to_str().unwrap()]).expect(11);
+    assert!(refused.err.contains("444455556666") || refused.err.contains("111122223333"), "{}", refused.err);
+}

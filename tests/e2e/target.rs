@@ -1,0 +1,109 @@
+//! A sandbox of the test's own, and the two programs as a person would call them.
+use std::{
+    collections::BTreeMap,
+    io::Write as _,
+    path::{Path, PathBuf},
+    process::{Command, Output, Stdio},
+    time::Instant,
+};
+
+/// A sandbox that is taken down when the test ends, however it ends.
+pub struct Target {
+    name: String,
+    environment: BTreeMap<String, String>,
+    state: tempfile::TempDir,
+}
+
+impl Target {
+    /// Brings one up.
+    pub fn up() -> Self {
+        let name = format!("e2e-{}", std::process::id());
+        let mut target = Self { name, environment: BTreeMap::new(), state: tempfile::tempdir().unwrap() };
+        let up = target.sandbox(&["up"]);
+        assert!(up.status.success(), "{}", text(&up));
+        let exports = String::from_utf8(target.sandbox(&["env"]).stdout).unwrap();
+        for line in exports.lines() {
+            let (name, value) = line.trim_start_matches("export ").split_once('=').unwrap();
+            target.environment.insert(name.to_owned(), value.trim_matches('\'').to_owned());
+        }
+        target
+    }
+
+    /// `deployctl-sandbox --name … ARGS`.
+    pub fn sandbox(&self, args: &[&str]) -> Output {
+        Command::new(program("deployctl-sandbox")).args(["--name", &self.name]).args(args).output().unwrap()
+    }
+
+    /// `deployctl ARGS -e sandbox` with the sandbox's variables; journals go to a folder of the test's own.
+    pub fn deployctl(&self, args: &[&str]) -> Ended {
+        self.deployctl_with(args, None)
+    }
+
+    /// The same with something on standard input.
+    pub fn deployctl_with(&self, args: &[&str], input: Option<&[u8]>) -> Ended {
+        let started = Instant::now();
+        let mut command = self.command(&program("deployctl"));
+        command.args(args).args(["-e", "sandbox"]).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        let mut child = command.spawn().unwrap();
+        child.stdin.take().unwrap().write_all(input.unwrap_or_default()).unwrap();
+        let output = child.wait_with_output().unwrap();
+        let ended = Ended { code: output.status.code(), out: String::from_utf8_lossy(&output.stdout).into(), err: String::from_utf8_lossy(&output.stderr).into() };
+        eprintln!("deployctl {}: exit {:?} in {:.1} s", args.join(" "), ended.code, started.elapsed().as_secs_f32());
+        ended
+    }
+
+    /// Any program with the variables that `sandbox env` prints.
+    pub fn command(&self, program: &Path) -> Command {
+        let mut command = Command::new(program);
+        command.envs(&self.environment).env("XDG_STATE_HOME", self.state.path()).current_dir(project());
+        command
+    }
+
+    /// A variable that `sandbox env` prints.
+    pub fn variable(&self, name: &str) -> &str {
+        &self.environment[name]
+    }
+
+    /// The front door's record so far, one JSON object a request.
+    pub fn requests(&self) -> Vec<serde_json::Value> {
+        let record = Path::new(self.variable("KUBECONFIG")).with_file_name("log").join("requests.ndjson");
+        std::fs::read_to_string(record).unwrap().lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+    }
+}
+
+impl Drop for Target {
+    fn drop(&mut self) {
+        let down = self.sandbox(&["down"]);
+        eprintln!("{}", text(&down));
+    }
+}
+
+/// How a command ended.
+pub struct Ended {
+    pub code: Option<i32>,
+    pub out: String,
+    pub err: String,
+}
+
+impl Ended {
+    /// Fails the test with everything that was printed unless the exit code is this.
+    pub fn expect(self, code: i32) -> Self {
+        assert_eq!(self.code, Some(code), "standard output:\n{}\nstandard error:\n{}", self.out, self.err);
+        self
+    }
+}
+
+/// The checkout.
+pub fn project() -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR"))
+}
+
+/// Beside deployctl, whose path cargo knows: the sandbox's program is of another package.
+fn program(name: &str) -> PathBuf {
+    Path::new(env!("CARGO_BIN_EXE_deployctl")).with_file_name(name)
+}
+
+/// Everything that a command printed.
+pub fn text(output: &Output) -> String {
+    String::from_utf8_lossy(&[&output.stdout[..], &output.stderr[..]].concat()).into_owned()
+}
