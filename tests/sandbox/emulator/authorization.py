@@ -76,6 +76,15 @@ def iam_resource(form, account):
             return form.get("OpenIDConnectProviderArn")
 
 
+def _ecr_names(body):
+    """The repositories that DescribeRepositories is asked for."""
+    try:
+        names = json.loads(body or b"{}").get("repositoryNames")
+    except ValueError:
+        return []
+    return names if isinstance(names, list) else []
+
+
 def _form(body, query_params):
     found = {k: v[0] for k, v in parse_qs((body or b"").decode("utf-8", "replace")).items()}
     found.update({k: v[0] if isinstance(v, list) else v for k, v in query_params.items()})
@@ -242,6 +251,9 @@ def install():
             arn = rds_resources(body, query_params, region, account)[0]
         elif service == "kms" and (alias := iam_actions._safe_json_field(body, "AliasName")):
             arn = f"arn:aws:kms:{region}:{account}:{alias}"
+        elif service == "ecr" and (names := _ecr_names(body)):
+            # AWS checks each of them; deployctl asks for one at a time.
+            arn = f"arn:aws:ecr:{region}:{account}:repository/{names[0]}"
         elif service == "iam":
             arn = iam_resource(_form(body, query_params), account) or resource_of(
                 service, method, path, headers, body, query_params, region, account)
