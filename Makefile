@@ -5,4 +5,4 @@ export CARGO_TARGET_DIR ?= $(CACHE)/target
 
 demo: ; @tests/demo.sh
 test: ; @tests/test.sh
-check: ; @tests/test.sh format lint unit
+check: ; @tests/test.sh format lint build unit
