@@ -4,6 +4,7 @@ mod debian;
 mod kafka;
 mod kube_node;
 mod ministack;
+mod otel_collector;
 mod pause;
 mod provider;
 mod terraform;
@@ -38,13 +39,15 @@ pub struct Installed {
 pub async fn install(project: &std::path::Path, cache: &std::path::Path) -> Result<Installed> {
     debian::install().await?;
     let cache = Cache::open(cache)?;
-    let (kube_node, python, kafka, terraform, provider, pause) = tokio::try_join!(
+    // The collector is for the images that deployctl makes; no part of the sandbox starts it.
+    let (kube_node, python, kafka, terraform, provider, pause, _collector) = tokio::try_join!(
         kube_node::install(&cache),
         ministack::install(&cache),
         kafka::install(&cache),
         terraform::install(&cache),
         provider::install(&cache, project),
         pause::install(&cache),
+        otel_collector::install(&cache),
     )?;
     Ok(Installed { kube_node, python, kafka, terraform, provider, pause })
 }
