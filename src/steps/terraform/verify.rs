@@ -275,7 +275,7 @@ fn trusts_exactly(policy: &Value, issuer: &str, provider: &str, account: &str) -
     }
     let conditions = statement["Condition"].as_object().filter(|operators| operators.len() == 1);
     let equals =
-        conditions.and_then(|operators| operators["StringEquals"].as_object()).ok_or("its conditions are not StringEquals alone")?;
+        conditions.and_then(|operators| operators.get("StringEquals")?.as_object()).ok_or("its conditions are not StringEquals alone")?;
     for (key, wanted) in [("sub", format!("system:serviceaccount:{namespace}:{name}")), ("aud", "sts.amazonaws.com".to_owned())] {
         let found = equals.get(&format!("{issuer}:{key}")).and_then(one);
         if found.as_deref() != Some(&wanted) {
