@@ -3,15 +3,13 @@
 set -euo pipefail
 cd "$(dirname "$0")/.."
 parts=("$@")
-[ ${#parts[@]} -gt 0 ] || parts=(format lint unit install observability provider terraform sandbox e2e)
+[ ${#parts[@]} -gt 0 ] || parts=(format lint unit install provider terraform sandbox e2e)
 sandbox="$CARGO_TARGET_DIR/debug/deployctl-sandbox"
 
 format() { cargo fmt --all --check && test -z "$(gofmt -l tests/sandbox/provider tests/sandbox/kube-node | tee /dev/stderr)"; }
 lint() { cargo clippy --workspace --all-targets --locked --quiet -- -D warnings; }
 unit() { cargo build --workspace --locked --quiet && cargo test --workspace --locked --quiet --lib --bins --test cli --test boundaries; }
 install() { "$sandbox" install; }
-# What it needs is installed by now: nothing to skip.
-observability() { CI=true cargo test --locked --quiet --test observability; }
 provider() { (cd tests/sandbox/provider && go vet ./... && go test ./...); }
 terraform() { tests/terraform/run.sh; }
 sandbox() { cargo test --locked --quiet -p deployctl-sandbox --tests -- --test-threads=1; }
