@@ -1,5 +1,5 @@
 //! Alert rules, dashboards and configurations, judged by the programs that will read them. `make test` fails without those programs.
-#![allow(clippy::unwrap_used, clippy::print_stdout, reason = "a test may panic and say why")]
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::print_stdout, reason = "a test may panic and say why")]
 mod names;
 mod programs;
 
