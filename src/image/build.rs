@@ -59,7 +59,7 @@ pub struct Package {
 pub enum Source {
     /// A cargo package in this folder, from the project's root.
     Cargo(PathBuf),
-    /// A program that this machine has already, such as Debian's Prometheus.
+    /// A program that this machine has already, such as Prometheus.
     Program(PathBuf),
 }
 

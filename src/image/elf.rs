@@ -132,6 +132,21 @@ mod tests {
     }
 
     #[test]
+    fn a_static_program_needs_nothing() {
+        // Go's, without cgo: a header and one segment to load, neither a loader nor a dynamic section.
+        let mut file = vec![0; 0x40 + 0x38];
+        file[..6].copy_from_slice(b"\x7fELF\x02\x01");
+        file[0x20] = 0x40;
+        file[0x36] = 0x38;
+        file[0x38] = 1;
+        file[0x40] = 1;
+        assert_eq!(needs(&file), Some(Needs::default()));
+        let program = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(program.path(), &file).unwrap();
+        assert_eq!(closure(program.path()).unwrap(), BTreeMap::new());
+    }
+
+    #[test]
     fn what_is_no_program_is_refused() {
         assert_eq!(needs(b"#!/bin/sh\n"), None);
         assert_eq!(needs(b"\x7fELF\x02\x01 cut off"), None);

@@ -32,7 +32,7 @@ pub struct Input {
     /// Also builds `deployctl`, which in-cluster Jobs run.
     #[serde(default)]
     pub agent: bool,
-    /// Programs of this machine that become images as they are, by the image's name: `prometheus: /usr/bin/prometheus`.
+    /// Programs of this machine that become images as they are, by the image's name; a path is in the cache unless it is absolute.
     /// A relative path is one of $XDG_CACHE_HOME/deployctl.
     #[serde(default)]
     pub programs: BTreeMap<String, std::path::PathBuf>,

@@ -6,7 +6,9 @@ mod kube_node;
 mod ministack;
 mod otel_collector;
 mod pause;
+mod prometheus;
 mod provider;
+mod stable;
 mod terraform;
 
 use std::{path::PathBuf, time::Duration};
@@ -39,8 +41,8 @@ pub struct Installed {
 pub async fn install(project: &std::path::Path, cache: &std::path::Path) -> Result<Installed> {
     debian::install().await?;
     let cache = Cache::open(cache)?;
-    // The collector is for the images that deployctl makes; no part of the sandbox starts it.
-    let (kube_node, python, kafka, terraform, provider, pause, _collector) = tokio::try_join!(
+    // The last two are for images that deployctl makes; no part of the sandbox starts them.
+    let (kube_node, python, kafka, terraform, provider, pause, (), ()) = tokio::try_join!(
         kube_node::install(&cache),
         ministack::install(&cache),
         kafka::install(&cache),
@@ -48,6 +50,7 @@ pub async fn install(project: &std::path::Path, cache: &std::path::Path) -> Resu
         provider::install(&cache, project),
         pause::install(&cache),
         otel_collector::install(&cache),
+        prometheus::install(&cache),
     )?;
     Ok(Installed { kube_node, python, kafka, terraform, provider, pause })
 }

@@ -12,7 +12,7 @@ use super::cached::step;
 use crate::{report, tool};
 
 /// A package, and the program by which we see that nothing needs installing.
-const PACKAGES: [(&str, &str); 13] = [
+const PACKAGES: [(&str, &str); 12] = [
     ("containerd", "/usr/bin/containerd"),
     ("runc", "/usr/sbin/runc"),
     ("containernetworking-plugins", "/usr/lib/cni/bridge"),
@@ -25,8 +25,6 @@ const PACKAGES: [(&str, &str); 13] = [
     ("default-jre-headless", "java"),
     ("maven", "mvn"),
     ("gcc", "cc"),
-    // Step 12 puts it into an image; promtool, which checks the rules, comes with it.
-    ("prometheus", "/usr/bin/prometheus"),
 ];
 const POLICY: &str = "/usr/sbin/policy-rc.d";
 const NO_CLUSTER: &str = "/etc/postgresql-common/createcluster.conf";
