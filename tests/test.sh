@@ -17,7 +17,7 @@ install() { "$CARGO_TARGET_DIR/debug/deployctl-sandbox" install; }
 provider() { (cd tests/sandbox/provider && go vet ./... && go test ./...); }
 terraform() { cargo_test --test terraform; }
 # Single parts against real programs: PostgreSQL, ministack, an API server, a registry.
-parts() { cargo_test --test database --test infra --test cluster --test image --test front_door --test rds; }
+parts() { cargo_test --test database --test infra --test cluster --test image --test front_door --test rds --test observability; }
 # Compares the machine before and after; nothing else may run.
 clean() { cargo_test --test clean; }
 e2e() { cargo_test --test e2e -- --nocapture; }
