@@ -18,9 +18,9 @@ use crate::{
 pub struct BootstrapArgs {
     #[command(flatten)]
     database: DatabaseArgs,
-    /// The environment, part of the secrets' names
+    /// The environment, part of the secrets' names (`--environment` is everybody's, and of another type)
     #[arg(long)]
-    environment: String,
+    environment_name: String,
     /// Where secrets live: secrets-manager or ssm
     #[arg(long)]
     store: String,
@@ -62,7 +62,7 @@ pub async fn run(args: &BootstrapArgs) -> Result<Value, Failure> {
 
 async fn credentials(args: &BootstrapArgs, aws: &Aws, role: &str, secret: &str, changed: &mut Vec<String>) -> Result<Credentials, Failure> {
     let invalid = |error| Failure::usage("the agent's arguments").because(error);
-    let environment = EnvironmentName::parse(&args.environment).map_err(invalid)?;
+    let environment = EnvironmentName::parse(&args.environment_name).map_err(invalid)?;
     let name = SecretName::parse(secret).map_err(invalid)?;
     let store = match args.store.as_str() {
         "secrets-manager" => SecretStore::SecretsManager,
@@ -121,4 +121,17 @@ async fn execute(client: &Client, statements: &str) -> Result<(), Failure> {
 
 fn failed(error: tokio_postgres::Error) -> Failure {
     Failure::step("the database refused to make or grant a role").because(error)
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    #[test]
+    fn its_arguments_do_not_collide_with_those_of_every_command() {
+        let args = "deployctl agent bootstrap-database --account 1 --region r --endpoint-secret e --credentials-secret c --authorities a \
+                    --environment-name sandbox --store ssm --migrator m=s --runner r=s";
+        // clap finds a collision only when the value is read.
+        crate::cli::Cli::try_parse_from(args.split_whitespace()).unwrap();
+    }
 }

@@ -22,7 +22,10 @@ fn the_whole_plan_for_real() {
     eprintln!("{}", applied.err);
     let steps = ["backend", "network", "cluster", "data", "identity", "images", "namespace", "config", "uploader", "parser", "smoke"];
     for step in steps {
-        assert!(applied.err.lines().any(|line| line.starts_with(&format!("{step}: ")) && line.contains("changed")), "{step} did not end well");
+        assert!(
+            applied.err.lines().any(|line| line.starts_with(&format!("{step}: ")) && line.contains("changed")),
+            "{step} did not end well"
+        );
     }
     by_hand(&target);
     let again = target.deployctl(&["apply", "--yes"]).expect(0);
@@ -87,7 +90,11 @@ fn put_policy(target: &Target, policy: &str) {
 
 /// What a person would look at afterwards.
 fn by_hand(target: &Target) {
-    let kubectl = target.command(Path::new("kubectl")).args(["-n", "apps", "get", "pods", "-o", "jsonpath={.items[*].status.phase}"]).output().unwrap();
+    let kubectl = target
+        .command(Path::new("kubectl"))
+        .args(["-n", "apps", "get", "pods", "-o", "jsonpath={.items[*].status.phase}"])
+        .output()
+        .unwrap();
     assert!(kubectl.status.success() && text(&kubectl).split(' ').all(|phase| phase == "Running"), "{}", text(&kubectl));
     let query = "SELECT count(*) FROM flyway_schema_history WHERE success";
     let psql = target.sandbox(&["exec", "psql", "-Atc", query]);

@@ -47,7 +47,11 @@ impl Target {
         let mut child = command.spawn().unwrap();
         child.stdin.take().unwrap().write_all(input.unwrap_or_default()).unwrap();
         let output = child.wait_with_output().unwrap();
-        let ended = Ended { code: output.status.code(), out: String::from_utf8_lossy(&output.stdout).into(), err: String::from_utf8_lossy(&output.stderr).into() };
+        let ended = Ended {
+            code: output.status.code(),
+            out: String::from_utf8_lossy(&output.stdout).into(),
+            err: String::from_utf8_lossy(&output.stderr).into(),
+        };
         eprintln!("deployctl {}: exit {:?} in {:.1} s", args.join(" "), ended.code, started.elapsed().as_secs_f32());
         ended
     }

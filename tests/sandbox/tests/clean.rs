@@ -1,4 +1,5 @@
 //! `down` leaves the machine as `up` found it, whatever was killed in between. Needs root; builds what is not in the cache.
+#![allow(clippy::unwrap_used, reason = "a test may panic and say why")]
 use std::{
     collections::{BTreeMap, BTreeSet},
     fs,
