@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# make demo: from a clean checkout to a passing smoke test in a sandbox. A second run changes nothing and says so.
+# make demo: from a clean checkout to both services deployed in a sandbox. A second run changes nothing and says so.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 : "${CARGO_TARGET_DIR:=${XDG_CACHE_HOME:-$HOME/.cache}/deployctl/target}"
@@ -52,7 +52,7 @@ part "deployctl apply -e sandbox --yes (the first one compiles the services: min
 cat >&2 <<END
 
 Try next, in this folder:
-  eval "\$($sandbox --name $name env)"; $deployctl smoke -e sandbox
+  eval "\$($sandbox --name $name env)"; $deployctl status -e sandbox
   $sandbox --name $name exec psql
   $sandbox --name $name down
 END

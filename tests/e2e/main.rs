@@ -20,7 +20,7 @@ fn the_whole_plan_for_real() {
     a_missing_permission_is_named(&target);
     let applied = target.deployctl(&["apply", "--yes"]).expect(0);
     eprintln!("{}", applied.err);
-    let steps = ["backend", "network", "cluster", "data", "identity", "images", "namespace", "config", "uploader", "parser", "smoke"];
+    let steps = ["backend", "network", "cluster", "data", "identity", "images", "namespace", "config", "uploader", "parser"];
     for step in steps {
         assert!(
             applied.err.lines().any(|line| line.starts_with(&format!("{step}: ")) && line.contains("changed")),
@@ -51,7 +51,9 @@ fn planning_changes_nothing(target: &Target) {
     for request in &target.requests()[before..] {
         let action = request["action"].as_str().unwrap_or_default();
         let verb = action.split(':').next_back().unwrap_or_default();
-        assert!(READS.iter().any(|read| verb.starts_with(read)), "plan called {action}");
+        // The emulator names no action for what is not there: then the record holds the request line.
+        let looks = action.starts_with("HEAD ") || action.starts_with("GET ") || READS.iter().any(|read| verb.starts_with(read));
+        assert!(looks, "plan called {action}");
     }
 }
 
