@@ -31,14 +31,14 @@ impl Drop for Ministack {
     }
 }
 
-/// ministack's program, from the environment or the sandbox's cache; none with a printed reason.
+/// The python that has ministack, from the environment or the sandbox's cache; none with a printed reason.
 fn ministack() -> Option<PathBuf> {
     let named = std::env::var_os("DEPLOYCTL_MINISTACK").map(PathBuf::from);
     let cache =
         std::env::var_os("XDG_CACHE_HOME").map(PathBuf::from).or_else(|| Some(PathBuf::from(std::env::var_os("HOME")?).join(".cache")));
     let cached = cache.and_then(|cache| {
         let versions = std::fs::read_dir(cache.join("deployctl/ministack")).ok()?;
-        versions.filter_map(Result::ok).map(|v| v.path().join("bin/ministack")).find(|path| path.exists())
+        versions.filter_map(Result::ok).map(|v| v.path().join("bin/python")).find(|path| path.exists())
     });
     let found = named.or(cached).filter(|path| path.exists());
     if found.is_none() {
@@ -53,7 +53,8 @@ impl Ministack {
         let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
         let log = std::fs::File::create(folder.join("ministack.log")).unwrap();
         let mut command = Command::new(program);
-        command.env("GATEWAY_PORT", port.to_string()).env("BIND_HOST", "127.0.0.1").current_dir(folder);
+        // By its module: the script's own first line names the folder that the installation was prepared in.
+        command.args(["-m", "ministack"]).env("GATEWAY_PORT", port.to_string()).env("BIND_HOST", "127.0.0.1").current_dir(folder);
         let child = command.stdin(Stdio::null()).stdout(log.try_clone().unwrap()).stderr(log).spawn().unwrap();
         let started = Instant::now();
         while reqwest::get(format!("http://127.0.0.1:{port}/")).await.is_err() {
