@@ -6,7 +6,7 @@ use futures::future::BoxFuture;
 
 use crate::{
     eks::{ClusterRuntime, ControlPlane, ControlPlaneSpec, Part},
-    kubernetes::{self, Kubernetes},
+    kubernetes::Kubernetes,
     layout::Layout,
     process::{ProcessSpec, Ready, Stop, Supervisor},
 };
@@ -47,12 +47,7 @@ impl Runtime {
 
 impl ClusterRuntime for Runtime {
     fn start_control_plane(&self, spec: ControlPlaneSpec) -> BoxFuture<'_, Result<ControlPlane>> {
-        Box::pin(async move {
-            let ControlPlaneSpec { cluster_name, version, oidc_issuer } = spec;
-            let spec = kubernetes::ControlPlaneSpec { cluster_name, version, oidc_issuer };
-            let kubernetes::ControlPlane { endpoint, ca_pem } = self.kubernetes.start_control_plane(spec).await?;
-            Ok(ControlPlane { endpoint, ca_pem })
-        })
+        Box::pin(self.kubernetes.start_control_plane(spec))
     }
 
     fn start(&self, part: Part, labels: BTreeMap<String, String>) -> BoxFuture<'_, Result<()>> {

@@ -4,25 +4,7 @@ use std::{collections::BTreeMap, path::PathBuf};
 use anyhow::Result;
 use futures::future::BoxFuture;
 
-/// The control plane that CreateCluster asks for.
-#[derive(Clone, Debug)]
-pub struct ControlPlaneSpec {
-    /// The cluster's name.
-    pub cluster_name: String,
-    /// `1.34`.
-    pub version: String,
-    /// The `iss` of its service account tokens.
-    pub oidc_issuer: String,
-}
-
-/// A control plane that answers.
-#[derive(Clone, Debug)]
-pub struct ControlPlane {
-    /// `https://…`
-    pub endpoint: String,
-    /// The authority that signed its certificate.
-    pub ca_pem: String,
-}
+pub use crate::kubernetes::{ControlPlane, ControlPlaneSpec};
 
 /// A part that an add-on or a node group stands for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
