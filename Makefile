@@ -1,8 +1,13 @@
 # Every target is one line; what they do is in tests/. Builds are shared by all checkouts: $XDG_CACHE_HOME/deployctl.
 CACHE := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/deployctl
 export CARGO_TARGET_DIR ?= $(CACHE)/target
-.PHONY: demo test check
+.PHONY: demo test check checkout
 
-demo: ; @tests/demo.sh
-test: ; @tests/test.sh
-check: ; @tests/test.sh format lint build unit
+demo: checkout ; @tests/demo.sh
+test: checkout ; @tests/test.sh
+check: checkout ; @tests/test.sh format lint build unit
+
+# Cargo goes by file times. Programs that another checkout built last hold that one's paths and may be newer than all sources here.
+checkout:
+	@mkdir -p "$(CARGO_TARGET_DIR)" && [ "$$(cat "$(CARGO_TARGET_DIR)/checkout" 2>/dev/null)" = "$(CURDIR)" ] || \
+	  { find src services tests -name '*.rs' -exec touch {} + && printf '%s\n' "$(CURDIR)" >"$(CARGO_TARGET_DIR)/checkout"; }

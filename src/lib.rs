@@ -1,6 +1,7 @@
 //! deployctl, in reading order.
 pub mod agent;
 pub mod aws;
+pub mod cache;
 pub mod cli;
 pub mod clock;
 pub mod cluster;

@@ -8,9 +8,12 @@ use crate::{
     cli::{Globals, ImageArgs, ImageCommand},
     failure::{Failure, exit},
     ids::{ServiceName, StepId},
-    image::{self, Package},
+    image::{self, Order},
     plan::{definition::Definition, read, reference::Resolved, resolve, selection::Selection},
-    steps::{image::Input, registry::Registry},
+    steps::{
+        image::{Input, packages},
+        registry::Registry,
+    },
     ui::{Output, Ui},
 };
 
@@ -38,19 +41,17 @@ async fn build(definition: &Definition, steps: &[StepId], args: &ImageArgs, proj
     let mut unknown: Vec<&ServiceName> = args.services.iter().collect();
     for id in steps {
         let input = input(definition, id)?;
-        let wanted = |name: &ServiceName| args.services.is_empty() || args.services.contains(name);
-        unknown.retain(|name| !input.services.contains_key(*name));
-        let packages: Vec<Package> = input
-            .services
-            .iter()
-            .filter(|(name, _)| wanted(name))
-            .map(|(name, service)| Package { name: name.to_string(), from: crate::image::Source::Cargo(service.source.clone()) })
-            .collect();
+        let packages = packages(&input)?;
+        let asked = |name: &str| args.services.is_empty() || args.services.iter().any(|service| service.as_str() == name);
+        unknown.retain(|name| !packages.iter().any(|package| package.name == name.as_str()));
+        let wanted: Vec<&str> = packages.iter().map(|package| package.name.as_str()).filter(|name| asked(name)).collect();
         let scratch = tempfile::tempdir().map_err(|error| Failure::step("no folder to build in").because(error))?;
         // Ctrl-C ends the whole process here: nothing outside the scratch folder is touched.
         let cancel = CancellationToken::new();
         let progress = |line: &str| ui.note(line);
-        let images = image::build(input.builder, input.profile, project, scratch.path(), &packages, &cancel, &progress).await?;
+        let (builder, profile) = (input.builder, input.profile);
+        let order = Order { builder, profile, project, scratch: scratch.path(), packages: &packages, wanted: &wanted };
+        let images = image::build(order, &cancel, &progress).await?;
         digests.extend(images.into_iter().map(|(name, image)| (name, image.manifest.digest)));
     }
     if let Some(name) = unknown.first() {

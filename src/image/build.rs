@@ -63,20 +63,35 @@ pub enum Source {
     Program(PathBuf),
 }
 
-/// Builds the packages' images; `progress` hears the compiler.
+/// What is built, and how.
+#[derive(Clone, Copy, Debug)]
+pub struct Order<'a> {
+    /// What builds it.
+    pub builder: Builder,
+    /// Cargo's profile.
+    pub profile: Profile,
+    /// The folder of the plan file.
+    pub project: &'a Path,
+    /// For logs and half-made things.
+    pub scratch: &'a Path,
+    /// Everything that the plan builds. Cargo resolves the features of what it compiles together, so it always compiles all of these:
+    /// leaving one out would compile what they share again.
+    pub packages: &'a [Package],
+    /// The names of those of which an image is made.
+    pub wanted: &'a [&'a str],
+}
+
+/// Builds the wanted packages' images; `progress` hears the compiler.
 pub async fn build(
-    builder: Builder,
-    profile: Profile,
-    project: &Path,
-    scratch: &Path,
-    packages: &[Package],
+    order: Order<'_>,
     cancel: &CancellationToken,
     progress: &(dyn Fn(&str) + Send + Sync),
 ) -> Result<BTreeMap<String, Image>, Failure> {
+    let Order { builder, profile, project, scratch, packages, wanted } = order;
     let mut images = BTreeMap::new();
     let mut programs: BTreeMap<String, PathBuf> = BTreeMap::new();
     let mut compiled: Vec<&str> = Vec::new();
-    for package in packages {
+    for package in packages.iter().filter(|package| wanted.contains(&package.name.as_str())) {
         match (&package.from, builder) {
             (Source::Program(path), _) => drop(programs.insert(package.name.clone(), path.clone())),
             (Source::Cargo(_), Builder::Native) => compiled.push(&package.name),
@@ -96,15 +111,16 @@ pub async fn build(
     }
     if !compiled.is_empty() {
         // One call for all of them: cargo compiles what they share once and keeps every core busy.
-        let project = project.to_owned();
-        let staged = tokio::task::spawn_blocking(move || super::stage::stage(&project));
+        let together: Vec<&str> =
+            packages.iter().filter(|package| matches!(package.from, Source::Cargo(_))).map(|package| package.name.as_str()).collect();
+        let (sources, name) = (project.to_owned(), together.join("+"));
+        let staged = tokio::task::spawn_blocking(move || super::stage::stage(&sources, &name));
         let staged = staged.await.map_err(|e| Failure::step("copying the sources").because(e))??;
-        programs.extend(tools::cargo::build(&staged.folder, &compiled, profile, scratch, cancel, progress).await?);
+        let made = tools::cargo::build(&staged.folder, &together, profile, scratch, cancel, progress).await?;
         // Programs are read before another checkout may compile its own over them.
-        for (name, program) in programs.iter().filter(|(name, _)| compiled.contains(&name.as_str())) {
+        for (name, program) in made.iter().filter(|(name, _)| compiled.contains(&name.as_str())) {
             images.insert(name.clone(), packed(name, program).await?);
         }
-        programs.retain(|name, _| !compiled.contains(&name.as_str()));
     }
     for (name, program) in programs {
         images.insert(name.clone(), packed(&name, &program).await?);

@@ -11,7 +11,7 @@ use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
-pub use build::{Builder, Package, Profile, Source, assemble, build};
+pub use build::{Builder, Order, Package, Profile, Source, assemble, build};
 pub use registry::{Pushed, Registry};
 pub use source::source_hash;
 

@@ -8,8 +8,8 @@ use std::{
 };
 
 use crate::{
+    cache,
     failure::{Failure, FailureKind},
-    tools::cargo::cache_folder,
 };
 
 /// Never compiled, and sometimes large.
@@ -23,14 +23,14 @@ pub struct Stage {
     _lock: File,
 }
 
-/// Makes the stage equal to the project. A file whose content is there already is not touched: cargo goes by its time.
-pub fn stage(project: &Path) -> Result<Stage, Failure> {
-    let base = cache_folder().join("image-source");
+/// Makes the stage called `name` equal to the project. A file whose content is there already is not touched: cargo goes by its time.
+pub fn stage(project: &Path, name: &str) -> Result<Stage, Failure> {
+    let base = cache::sources()?;
     let failed = |e: io::Error| Failure::new(FailureKind::Preflight, format!("{} cannot be written", base.display())).because(e);
     fs::create_dir_all(&base).map_err(failed)?;
     let lock = File::create(base.join("lock")).map_err(failed)?;
     lock.lock().map_err(failed)?;
-    let folder = base.join("source");
+    let folder = base.join(name);
     mirror(project, &folder).map_err(failed)?;
     Ok(Stage { folder, _lock: lock })
 }

@@ -1,5 +1,5 @@
 //! The environment file: where a deployment goes and how large it is. `plans/environments/NAME.yaml`, unknown keys refused.
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, path::PathBuf};
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -292,6 +292,9 @@ pub struct Observability {
     /// Components that cannot run here, each with the reason: rendered and validated, but Skipped.
     #[serde(default)]
     pub skip: BTreeMap<String, String>,
+    /// Programs of this machine that become images, instead of the published ones of the same names; where no registry can be reached.
+    #[serde(default)]
+    pub programs: BTreeMap<String, PathBuf>,
 }
 
 /// Guards for apply and destroy.

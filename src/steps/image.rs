@@ -1,5 +1,9 @@
 //! Kind `image`: builds the services and the agent and pushes them by digest; what was built from the same sources before is found by its tag.
-use std::{collections::BTreeMap, path::Path, time::Duration};
+use std::{
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -8,10 +12,11 @@ use serde_json::{Value, json};
 use super::{Action, Applied, Change, Kind, Outputs, StepContext, StepPlan};
 use crate::{
     aws::Aws,
+    cache,
     engine::event::Outcome,
     failure::{Failure, FailureKind, LeftBehind},
     ids::{EnvironmentName, ImageDigest, RepositoryName},
-    image::{Builder, Package, Profile, Registry, Source, build, source_hash},
+    image::{Builder, Order, Package, Profile, Registry, Source, build, source_hash},
     plan::file::Services,
 };
 
@@ -32,10 +37,12 @@ pub struct Input {
     /// Also builds `deployctl`, which in-cluster Jobs run.
     #[serde(default)]
     pub agent: bool,
-    /// Programs of this machine that become images as they are, by the image's name; a path is in the cache unless it is absolute.
-    /// A relative path is one of $XDG_CACHE_HOME/deployctl.
+    /// Images that others publish, by name; they are outputs as they are, for steps that run them.
     #[serde(default)]
-    pub programs: BTreeMap<String, std::path::PathBuf>,
+    pub published: BTreeMap<String, String>,
+    /// Programs of this machine that become images instead of the published ones; a relative path is one of $XDG_CACHE_HOME/deployctl.
+    #[serde(default)]
+    pub programs: BTreeMap<String, PathBuf>,
     /// Repositories are `PREFIX/NAME`.
     pub repositories: String,
     /// `native`, `buildah` or `docker`.
@@ -88,7 +95,8 @@ fn reference(host: &str, repository: &RepositoryName, digest: &ImageDigest) -> V
     Value::String(format!("{host}/{repository}@{digest}"))
 }
 
-fn packages(input: &Input) -> Vec<Package> {
+/// Everything that a step of this kind builds.
+pub fn packages(input: &Input) -> Result<Vec<Package>, Failure> {
     let mut packages: Vec<Package> = input
         .services
         .iter()
@@ -97,13 +105,16 @@ fn packages(input: &Input) -> Vec<Package> {
     if input.agent {
         packages.push(Package { name: AGENT.into(), from: Source::Cargo(".".into()) });
     }
-    packages.extend(
-        input
-            .programs
-            .iter()
-            .map(|(name, path)| Package { name: name.clone(), from: Source::Program(crate::tools::cargo::cache_folder().join(path)) }),
-    );
-    packages
+    if !input.programs.is_empty() {
+        let folder = cache::folder()?;
+        packages.extend(input.programs.iter().map(|(name, path)| Package { name: name.clone(), from: Source::Program(folder.join(path)) }));
+    }
+    Ok(packages)
+}
+
+fn published(input: &Input) -> impl Iterator<Item = (String, Value)> {
+    let taken = input.published.iter().filter(|(name, _)| !input.programs.contains_key(*name));
+    taken.map(|(name, image)| (name.clone(), Value::String(image.clone())))
 }
 
 async fn look_up(
@@ -137,7 +148,7 @@ impl Kind for ImageKind {
 
     async fn observe(cx: &StepContext, input: &Input) -> Result<Observed, Failure> {
         let mut images = BTreeMap::new();
-        let lookups = packages(input).into_iter().map(|package| async move {
+        let lookups = packages(input)?.into_iter().map(|package| async move {
             let hash = source_hash(&cx.project, &package, input.builder, input.profile)?;
             let repository = RepositoryName::parse(format!("{}/{}", input.repositories, package.name));
             let repository = repository.map_err(|e| Failure::usage("`repositories` of kind image").because(e))?;
@@ -166,12 +177,12 @@ impl Kind for ImageKind {
         Ok(StepPlan { changes, payload })
     }
 
-    fn known_outputs(_input: &Input, observed: &Observed, _plan: &StepPlan) -> Option<Outputs> {
+    fn known_outputs(input: &Input, observed: &Observed, _plan: &StepPlan) -> Option<Outputs> {
         let known = observed.images.iter().map(|(name, found)| {
             let digest = found.digest.as_ref()?;
             Some((name.clone(), reference(&observed.host, &found.repository, digest)))
         });
-        known.collect()
+        Some(published(input).chain(known.collect::<Option<Outputs>>()?).collect())
     }
 
     async fn apply(cx: &StepContext, input: &Input, plan: &StepPlan) -> Result<Applied, Failure> {
@@ -190,8 +201,9 @@ impl Kind for ImageKind {
         Ok(Applied { outcome, outputs })
     }
 
-    async fn verify(cx: &StepContext, _input: &Input, applied: &Applied) -> Result<(), Failure> {
-        for (name, output) in &applied.outputs {
+    async fn verify(cx: &StepContext, input: &Input, applied: &Applied) -> Result<(), Failure> {
+        let others: Outputs = published(input).collect();
+        for (name, output) in applied.outputs.iter().filter(|(name, _)| !others.contains_key(*name)) {
             let started = tokio::time::Instant::now();
             let text = output.as_str().unwrap_or_default();
             let parts = text.split_once('/').and_then(|(_, rest)| rest.split_once('@'));
@@ -207,7 +219,7 @@ impl Kind for ImageKind {
     }
 
     async fn undo(_cx: &StepContext, input: &Input) -> Result<Vec<String>, Failure> {
-        Ok(packages(input)
+        Ok(packages(input)?
             .iter()
             .map(|p| {
                 format!("ECR repository {}/{} and its images: another environment or a restore may need them", input.repositories, p.name)
@@ -231,16 +243,18 @@ async fn build_and_push(cx: &StepContext, input: &Input, planned: &Observed, reg
         // An earlier attempt of this very apply may have pushed it already.
         match cx.aws.image_by_tag(&found.repository, &found.build_tag).await? {
             Some(image) => drop(digests.insert(name.clone(), image.digest)),
-            None => todo.push(package),
+            None => todo.push(name.as_str()),
         }
     }
     let mut outcome = Outcome::Unchanged;
     if !todo.is_empty() {
         outcome = Outcome::Changed;
-        let names: Vec<&str> = todo.iter().map(|p| p.name.as_str()).collect();
-        let what = format!("cargo to build {}", names.join(", "));
+        let what = format!("cargo to build {}", todo.join(", "));
         let progress = |line: &str| cx.progress(line);
-        let work = build(input.builder, input.profile, &cx.project, &cx.scratch, &todo, &cx.cancel, &progress);
+        let packages = packages(input)?;
+        let (builder, profile) = (input.builder, input.profile);
+        let order = Order { builder, profile, project: &cx.project, scratch: &cx.scratch, packages: &packages, wanted: &todo };
+        let work = build(order, &cx.cancel, &progress);
         for (name, image) in cx.wait_until(&what, Duration::from_secs(7200), work).await? {
             let Some(found) = planned.images.get(&name) else { continue };
             let tags = [found.build_tag.clone()];
@@ -254,7 +268,7 @@ async fn build_and_push(cx: &StepContext, input: &Input, planned: &Observed, reg
             digests.insert(name, pushed.digest);
         }
     }
-    let mut outputs = Outputs::new();
+    let mut outputs: Outputs = published(input).collect();
     for (name, digest) in digests {
         let Some(found) = planned.images.get(&name) else { continue };
         if found.live == Live::Untagged {

@@ -10,6 +10,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::process::{Program, Told};
 use crate::{
+    cache,
     failure::{Failure, FailureKind},
     image::Profile,
 };
@@ -26,7 +27,7 @@ pub async fn build(
     cancel: &CancellationToken,
     progress: &(dyn Fn(&str) + Send + Sync),
 ) -> Result<BTreeMap<String, PathBuf>, Failure> {
-    let target = target_folder();
+    let target = target_folder()?;
     let log = scratch.join("cargo.log");
     let mut program = Program::new("cargo", "install Rust: https://rustup.rs", DEADLINE)
         .arg("build")
@@ -42,7 +43,7 @@ pub async fn build(
     }
     // Paths of this machine would end up in panic messages, and so in the digest.
     let home = std::env::var_os("CARGO_HOME").map(PathBuf::from).or_else(|| Some(PathBuf::from(std::env::var_os("HOME")?).join(".cargo")));
-    let mut flags = vec![format!("--remap-path-prefix={}=/src", project.display())];
+    let mut flags = vec![format!("--remap-path-prefix={}=/src", cache::sources()?.display())];
     flags.extend(home.map(|home| format!("--remap-path-prefix={}=/cargo", home.display())));
     let env: Vec<(OsString, OsString)> = vec![
         ("CARGO_TARGET_DIR".into(), target.clone().into()),
@@ -96,13 +97,6 @@ pub async fn build(
 }
 
 /// Outside the checkout, so that a second clone starts warm.
-fn target_folder() -> PathBuf {
-    std::env::var_os("DEPLOYCTL_IMAGE_TARGET_DIR").map_or_else(|| cache_folder().join("target"), PathBuf::from)
-}
-
-/// $XDG_CACHE_HOME/deployctl: what was built or downloaded for every checkout on this machine.
-pub fn cache_folder() -> PathBuf {
-    let cache = std::env::var_os("XDG_CACHE_HOME").map(PathBuf::from);
-    let cache = cache.or_else(|| Some(PathBuf::from(std::env::var_os("HOME")?).join(".cache")));
-    cache.unwrap_or_else(std::env::temp_dir).join("deployctl")
+fn target_folder() -> Result<PathBuf, Failure> {
+    std::env::var_os("DEPLOYCTL_IMAGE_TARGET_DIR").map_or_else(|| Ok(cache::folder()?.join("target")), |folder| Ok(folder.into()))
 }

@@ -1,10 +1,12 @@
 //! The whole plan on a sandbox of its own: planned, applied, applied again, looked at by hand, broken on purpose. Needs root.
 #![allow(clippy::unwrap_used, clippy::print_stderr, reason = "a test may panic and says what it saw")]
+mod bad_input;
+mod services;
 mod target;
 
 use std::path::Path;
 
-use aws_sdk_iam::config::{BehaviorVersion, Credentials, Region};
+use aws_sdk_iam::config::{BehaviorVersion, Region};
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 use target::{Target, project, text};
@@ -15,26 +17,28 @@ const READS: [&str; 8] = ["Describe", "Get", "List", "Head", "BatchGet", "Assume
 #[test]
 fn the_whole_plan_for_real() {
     let target = Target::up();
-    secrets(&target);
+    let token = secrets(&target);
     planning_changes_nothing(&target);
     a_missing_permission_is_named(&target);
     let applied = target.deployctl(&["apply", "--yes"]).expect(0);
     eprintln!("{}", applied.err);
-    let steps = ["backend", "network", "cluster", "data", "identity", "images", "namespace", "config", "uploader", "parser"];
-    for step in steps {
+    let steps = "backend network cluster data identity images namespace config uploader parser smoke observability dashboards";
+    for step in steps.split(' ') {
         assert!(
             applied.err.lines().any(|line| line.starts_with(&format!("{step}: ")) && line.contains("changed")),
             "{step} did not end well"
         );
     }
     by_hand(&target);
+    services::are_real(&target, token);
     let again = target.deployctl(&["apply", "--yes"]).expect(0);
     assert!(format!("{}{}", again.out, again.err).contains("Nothing had to be changed"), "{}", again.err);
     target.deployctl(&["plan", "--detailed-exitcode"]).expect(0);
     the_wrong_account_is_refused(&target);
+    bad_input::is_told(&target);
 }
 
-fn secrets(target: &Target) {
+fn secrets(target: &Target) -> &'static str {
     let kafka = target.sandbox(&["kafka-credentials"]);
     assert!(kafka.status.success(), "{}", text(&kafka));
     let token = "a-token-for-the-smoke-test";
@@ -42,6 +46,7 @@ fn secrets(target: &Target) {
     for (name, value) in [("kafka", &kafka.stdout[..]), ("smoke-token", token.as_bytes()), ("uploader-tokens", tokens.as_bytes())] {
         target.deployctl_with(&["secret", "set", name], Some(value)).expect(0);
     }
+    token
 }
 
 fn planning_changes_nothing(target: &Target) {
@@ -72,13 +77,11 @@ fn a_missing_permission_is_named(target: &Target) {
 }
 
 fn put_policy(target: &Target, policy: &str) {
-    let credentials =
-        Credentials::new(target.variable("AWS_ACCESS_KEY_ID"), target.variable("AWS_SECRET_ACCESS_KEY"), None, None, "the person");
     let config = aws_sdk_iam::Config::builder()
         .behavior_version(BehaviorVersion::latest())
         .region(Region::new("us-east-1"))
         .endpoint_url(target.variable("AWS_ENDPOINT_URL"))
-        .credentials_provider(credentials)
+        .credentials_provider(target.person())
         .build();
     let compact = serde_json::from_str::<Value>(policy).unwrap().to_string();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();

@@ -2,10 +2,13 @@
 use std::{
     collections::BTreeMap,
     io::Write as _,
+    os::fd::AsFd as _,
     path::{Path, PathBuf},
     process::{Command, Output, Stdio},
     time::Instant,
 };
+
+use rustix::{process::Pid, thread::LinkNameSpaceType};
 
 /// A sandbox that is taken down when the test ends, however it ends.
 pub struct Target {
@@ -41,8 +44,18 @@ impl Target {
 
     /// The same with something on standard input.
     pub fn deployctl_with(&self, args: &[&str], input: Option<&[u8]>) -> Ended {
-        let started = Instant::now();
+        Self::run(self.command(&program("deployctl")), args, input)
+    }
+
+    /// The same with other variables.
+    pub fn deployctl_set(&self, args: &[&str], variables: &[(&str, &Path)]) -> Ended {
         let mut command = self.command(&program("deployctl"));
+        command.envs(variables.iter().copied());
+        Self::run(command, args, None)
+    }
+
+    fn run(mut command: Command, args: &[&str], input: Option<&[u8]>) -> Ended {
+        let started = Instant::now();
         command.args(args).args(["-e", "sandbox"]).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = command.spawn().unwrap();
         child.stdin.take().unwrap().write_all(input.unwrap_or_default()).unwrap();
@@ -61,6 +74,30 @@ impl Target {
         let mut command = Command::new(program);
         command.envs(&self.environment).env("XDG_STATE_HOME", self.state.path()).current_dir(project());
         command
+    }
+
+    /// Carries something out in the sandbox's network, as a pod's neighbour would.
+    pub fn inside(&self, work: impl Future<Output = ()> + Send) {
+        let namespace = std::fs::File::open(format!("/run/netns/deployctl-{}", self.name)).unwrap();
+        std::thread::scope(|scope| {
+            let thread = scope.spawn(|| {
+                rustix::thread::move_into_link_name_space(namespace.as_fd(), Some(LinkNameSpaceType::Network)).unwrap();
+                tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap().block_on(work);
+            });
+            thread.join().unwrap_or_else(|panicked| std::panic::resume_unwind(panicked));
+        });
+    }
+
+    /// The process of one of its parts.
+    pub fn process(&self, program: &str) -> Pid {
+        let state = format!("/sandbox/{}/", self.name);
+        let found = std::fs::read_dir("/proc").unwrap().find_map(|entry| {
+            let path = entry.ok()?.path();
+            let command = String::from_utf8(std::fs::read(path.join("cmdline")).ok()?).ok()?;
+            let ours = command.split('\0').next()?.ends_with(program) && command.contains(&state);
+            ours.then(|| Pid::from_raw(path.file_name()?.to_str()?.parse().ok()?))?
+        });
+        found.unwrap_or_else(|| panic!("{program} does not run"))
     }
 
     /// A variable that `sandbox env` prints.

@@ -6,6 +6,7 @@
     reason = "tests: a panic is the failure, and a skipped test says why"
 )]
 use std::{
+    collections::BTreeMap,
     net::TcpListener,
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
@@ -15,7 +16,7 @@ use std::{
 use deployctl::{
     aws::ecr::RegistryLogin,
     ids::RepositoryName,
-    image::{Builder, Package, Profile, Registry, Source, build},
+    image::{Builder, Image, Order, Package, Profile, Registry, Source, build},
 };
 use tokio_util::sync::CancellationToken;
 
@@ -89,10 +90,15 @@ fn project(folder: &Path) {
     write("src/main.rs", "fn main() {\n    println!(\"hello\");\n}\n");
 }
 
-async fn built(project: &Path) -> deployctl::image::Image {
-    let package = Package { name: "hello".into(), from: Source::Cargo(".".into()) };
-    let cancel = CancellationToken::new();
-    let images = build(Builder::Native, Profile::Dev, project, project, &[package], &cancel, &|_| {}).await;
+async fn build_hello(project: &Path) -> Result<BTreeMap<String, Image>, Failure> {
+    let packages = [Package { name: "hello".into(), from: Source::Cargo(".".into()) }];
+    let order =
+        Order { builder: Builder::Native, profile: Profile::Dev, project, scratch: project, packages: &packages, wanted: &["hello"] };
+    build(order, &CancellationToken::new(), &|_| {}).await
+}
+
+async fn built(project: &Path) -> Image {
+    let images = build_hello(project).await;
     images.unwrap_or_else(|failure| panic!("{:?} {:?}", failure.chain(), failure.evidence)).remove("hello").unwrap()
 }
 
@@ -134,10 +140,7 @@ async fn a_failing_build_shows_the_compilers_words() {
     let folder = tempfile::tempdir().unwrap();
     project(folder.path());
     std::fs::write(folder.path().join("src/main.rs"), "fn main() { missing() }\n").unwrap();
-    let package = Package { name: "hello".into(), from: Source::Cargo(".".into()) };
-    let cancel = CancellationToken::new();
-    let failed = build(Builder::Native, Profile::Dev, folder.path(), folder.path(), &[package], &cancel, &|_| {}).await;
-    let failure = failed.unwrap_err();
+    let failure = build_hello(folder.path()).await.unwrap_err();
     assert!(failure.message.starts_with("compiling hello"), "{}", failure.message);
     assert!(failure.evidence.iter().any(|line| line.contains("missing")), "{:?}", failure.evidence);
 }

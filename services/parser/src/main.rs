@@ -15,32 +15,16 @@ use aws_config::{BehaviorVersion, retry::RetryConfig, timeout::TimeoutConfig};
 use serving::{
     drain::{self, Drain, Termination},
     operations::{self, Readiness},
-    telemetry::Telemetry,
 };
 use tokio::sync::{Mutex, Notify};
 use tokio_util::sync::CancellationToken;
 
 #[tokio::main]
 async fn main() -> ExitCode {
-    let telemetry = match Telemetry::install("parser") {
-        Ok(telemetry) => telemetry,
-        Err(error) => {
-            tracing::error!(%error, "can't start");
-            return ExitCode::FAILURE;
-        }
-    };
-    let ended = run().await;
-    telemetry.shutdown();
-    match ended {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            tracing::error!(error = &*error, "stopped");
-            ExitCode::FAILURE
-        }
-    }
+    serving::run("parser", run()).await
 }
 
-async fn run() -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
+async fn run() -> Result<(), serving::Error> {
     let mut termination = Termination::install()?;
     let config = Arc::new(config::Config::read()?);
     let metrics = operations::install_metrics()?;

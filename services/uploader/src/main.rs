@@ -11,31 +11,15 @@ use std::{process::ExitCode, sync::Arc, time::Duration};
 use serving::{
     drain::{self, Drain, Termination},
     operations::{self, Readiness},
-    telemetry::Telemetry,
 };
 use tokio_util::sync::CancellationToken;
 
 #[tokio::main]
 async fn main() -> ExitCode {
-    let telemetry = match Telemetry::install("uploader") {
-        Ok(telemetry) => telemetry,
-        Err(error) => {
-            tracing::error!(%error, "can't start");
-            return ExitCode::FAILURE;
-        }
-    };
-    let ended = run().await;
-    telemetry.shutdown();
-    match ended {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            tracing::error!(error = &*error, "stopped");
-            ExitCode::FAILURE
-        }
-    }
+    serving::run("uploader", run()).await
 }
 
-async fn run() -> Result<(), Box<dyn std::error::Error + Send + Sync>> {
+async fn run() -> Result<(), serving::Error> {
     let mut termination = Termination::install()?;
     let config = config::Config::read()?;
     let metrics = operations::install_metrics()?;

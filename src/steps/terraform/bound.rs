@@ -8,7 +8,7 @@ use std::{
 
 use serde_json::Value;
 
-use super::workspace::{cache_root, content_key, stack_files};
+use super::workspace::{content_key, stack_files};
 
 /// Starts an entry that stands for whatever a module makes, because its files are not here.
 pub const ANY_IN_MODULE: &str = "any in module ";
@@ -54,7 +54,7 @@ pub(super) fn labels(text: &str, block: &str) -> Vec<String> {
 
 /// Folders of modules that an earlier init of the same stack has fetched.
 fn fetched_modules(content_key: &str) -> Vec<PathBuf> {
-    let Ok(root) = cache_root() else { return Vec::new() };
+    let Ok(root) = crate::cache::folder() else { return Vec::new() };
     let children =
         |path: PathBuf| fs::read_dir(path).map(|d| d.filter_map(|e| e.ok().map(|e| e.path())).collect::<Vec<_>>()).unwrap_or_default();
     let prepared = children(root.join("terraform-work").join(content_key));

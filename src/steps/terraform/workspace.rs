@@ -47,7 +47,7 @@ impl Workspace {
         let source = cx.project.join(stack);
         let files = stack_files(&source)?;
         let settings = backend_settings(&cx.environment, &cx.aws, stack, backend)?;
-        let dir = cache_root()?.join("terraform-work").join(content_key(&files)).join(settings_key(&settings, cx.aws.endpoint_url()));
+        let dir = crate::cache::folder()?.join("terraform-work").join(content_key(&files)).join(settings_key(&settings, cx.aws.endpoint_url()));
         make_dir(&dir)?;
         make_dir(&cx.scratch)?;
         let variables = cx.scratch.join("terraform.tfvars.json");
@@ -97,13 +97,6 @@ impl Workspace {
         self.terraform.init(&self.backend_file).await?;
         write_own(&self.dir.join(READY), b"")
     }
-}
-
-/// $XDG_CACHE_HOME/deployctl.
-pub(super) fn cache_root() -> Result<PathBuf, Failure> {
-    let set = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
-    let root = set("XDG_CACHE_HOME").or_else(|| set("HOME").map(|home| home.join(".cache")));
-    root.map(|root| root.join("deployctl")).ok_or_else(|| Failure::usage("neither XDG_CACHE_HOME nor HOME is set"))
 }
 
 /// The state's key: the stack's folder name.

@@ -62,6 +62,12 @@ pub async fn start(parts: &Parts) -> Result<()> {
     let key_of = Arc::clone(&eks);
     let door = Door::of(&parts.layout, Arc::new(move || key_of.issuer_key()));
     spawn(parts, "the front door", door::serve(door, parts.stop.clone()));
+    let (stop, archives) = (parts.stop.clone(), databases.clone());
+    // Before the servers go, so that no round of archiving takes their end for a failure.
+    spawn(parts, "RDS' archives", async move {
+        stop.cancelled().await;
+        archives.close().await
+    });
     databases.resume().await.context("starting the databases again")?;
     // First what ran, in order and waited for; then EKS' own records, which start what a crash cut short.
     parts.kubernetes.resume().await.context("starting the cluster again")?;

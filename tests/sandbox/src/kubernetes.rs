@@ -105,8 +105,7 @@ impl Kubernetes {
             }
         };
         let dns = async { if wanted.dns { self.start_dns().await } else { Ok(()) } };
-        let proxy = async { if wanted.proxy { self.start_proxy().await } else { Ok(()) } };
-        tokio::try_join!(node, dns, proxy)?;
+        tokio::try_join!(node, dns)?;
         Ok(())
     }
 
@@ -121,11 +120,14 @@ impl Kubernetes {
         Ok(ready)
     }
 
-    /// Starts containerd and kubelet; returns when the node is Ready.
+    /// Starts containerd and kubelet, and kube-proxy if it is wanted; returns when the node is Ready.
     pub async fn start_node(&self, labels: BTreeMap<String, String>) -> Result<()> {
         let began = Instant::now();
         node::start(&self.inner, &labels).await?;
         self.keep(|wanted| wanted.node = Some(labels)).await?;
+        if self.inner.wanted.lock().await.proxy {
+            proxy::start(&self.inner).await?;
+        }
         tracing::info!(seconds = began.elapsed().as_secs_f32(), "node Ready");
         Ok(())
     }
@@ -133,6 +135,7 @@ impl Kubernetes {
     /// Ends every pod, kubelet and containerd, and takes the node out of the cluster.
     pub async fn stop_node(&self) -> Result<()> {
         self.keep(|wanted| wanted.node = None).await?;
+        self.stop("kube-proxy").await?;
         node::stop(&self.inner).await
     }
 
@@ -148,10 +151,11 @@ impl Kubernetes {
         self.stop("coredns").await
     }
 
-    /// Starts kube-proxy.
+    /// Starts kube-proxy, or has it start with the node: it asks for its node's address for half a minute and then goes on without.
     pub async fn start_proxy(&self) -> Result<()> {
-        proxy::start(&self.inner).await?;
-        self.keep(|wanted| wanted.proxy = true).await
+        self.keep(|wanted| wanted.proxy = true).await?;
+        let has_node = self.inner.wanted.lock().await.node.is_some();
+        if has_node { proxy::start(&self.inner).await } else { Ok(()) }
     }
 
     /// Stops kube-proxy.

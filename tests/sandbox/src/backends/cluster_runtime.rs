@@ -86,6 +86,8 @@ impl ClusterRuntime for Runtime {
             Part::ControlPlane => "kube-apiserver",
             Part::Node => "kubelet",
             Part::Dns => "coredns",
+            // A DaemonSet on EKS: healthy where there is no node to run on.
+            Part::Proxy if !self.running(Part::Node) => return true,
             Part::Proxy => "kube-proxy",
         };
         self.supervisor.running(process)

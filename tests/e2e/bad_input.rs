@@ -1,0 +1,111 @@
+//! What goes wrong on a bad day, each on a copy of the project: the message says step, cause, what was left behind and what to type next.
+use std::{
+    path::{Path, PathBuf},
+    process::Command,
+};
+
+use rustix::process::{Signal, kill_process};
+
+use super::target::{Ended, Target, project, text};
+
+/// A copy of the project that may be spoiled.
+struct Copy {
+    folder: tempfile::TempDir,
+}
+
+impl Copy {
+    fn new() -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let members = ["Cargo.toml", "Cargo.lock", "src", "services", "templates", "terraform", "plans", "tests"];
+        let copied = Command::new("cp").arg("-a").args(members).arg(folder.path()).current_dir(project()).status().unwrap();
+        assert!(copied.success());
+        Self { folder }
+    }
+
+    fn path(&self, file: &str) -> PathBuf {
+        self.folder.path().join(file)
+    }
+
+    fn replace(&self, file: &str, from: &str, to: &str) -> &Self {
+        let text = std::fs::read_to_string(self.path(file)).unwrap();
+        assert!(text.contains(from), "{file} has no {from}");
+        std::fs::write(self.path(file), text.replacen(from, to, 1)).unwrap();
+        self
+    }
+
+    fn apply(&self, target: &Target) -> Ended {
+        target.deployctl(&["apply", "--yes", "--project", self.folder.path().to_str().unwrap()])
+    }
+}
+
+/// Each in turn; the next good apply puts everything right.
+pub fn is_told(target: &Target) {
+    a_build_that_fails(target);
+    a_full_disk(target);
+    a_service_that_crashes_at_start(target);
+    a_migration_that_fails(target);
+    an_unreachable_cluster(target);
+    a_missing_tool(target);
+}
+
+/// Step, words of the cause, and a next command.
+fn says(ended: &Ended, step: &str, words: &[&str]) {
+    let failed = format!("error: step {step}");
+    assert!(ended.err.contains(&failed) || ended.err.contains(&format!("{step}: ")), "{}", ended.err);
+    for word in words.iter().chain(&["next: "]) {
+        assert!(ended.err.contains(word), "no `{word}` in\n{}", ended.err);
+    }
+}
+
+fn a_build_that_fails(target: &Target) {
+    let copy = Copy::new();
+    copy.replace("services/uploader/src/main.rs", "fn main()", "fn broken( {}\nfn main()");
+    says(&copy.apply(target).expect(15), "images", &["compiling", "services/uploader/src/main.rs"]);
+}
+
+fn a_full_disk(target: &Target) {
+    let copy = Copy::new();
+    copy.replace("services/uploader/src/main.rs", "//!", "//! Another one.\n//!");
+    let small = tempfile::tempdir().unwrap();
+    let mounted = Command::new("mount").args(["-t", "tmpfs", "-o", "size=4m", "tmpfs"]).arg(small.path()).status().unwrap();
+    assert!(mounted.success());
+    let set = [("DEPLOYCTL_IMAGE_TARGET_DIR", small.path())];
+    let ended = target.deployctl_set(&["apply", "--yes", "--project", copy.folder.path().to_str().unwrap()], &set);
+    let unmounted = Command::new("umount").arg(small.path()).status().unwrap();
+    assert!(unmounted.success());
+    says(&ended.expect(15), "images", &["the disk is full", "make room in"]);
+}
+
+fn a_service_that_crashes_at_start(target: &Target) {
+    let copy = Copy::new();
+    copy.replace("templates/uploader/20-deployment.yaml.hbs", "name: UPLOADER_BUCKET", "name: UPLOADER_BUCKETT");
+    let ended = copy.apply(target).expect(15);
+    says(&ended, "uploader", &["UPLOADER_BUCKET"]);
+    // The old pods serve on.
+    let ready = ["-n", "apps", "get", "deployment", "uploader", "-o", "jsonpath={.status.readyReplicas}"];
+    let ready = text(&target.command(Path::new("kubectl")).args(ready).output().unwrap());
+    assert_eq!(ready, "1");
+}
+
+fn a_migration_that_fails(target: &Target) {
+    let copy = Copy::new();
+    std::fs::write(copy.path("services/parser/migrations/V99__broken.sql"), "CREATE TABLE half (id int);\nSELECT 1 / 0;\n").unwrap();
+    let ended = copy.apply(target).expect(15);
+    says(&ended, "parser", &["V99__broken.sql", "division by zero", "snapshot"]);
+    let query = "SELECT count(*) FROM pg_tables WHERE tablename = 'half'";
+    assert_eq!(text(&target.sandbox(&["exec", "psql", "-Atc", query])).trim(), "0", "it was rolled back");
+}
+
+fn an_unreachable_cluster(target: &Target) {
+    let server = target.process("kube-apiserver");
+    kill_process(server, Signal::STOP).unwrap();
+    let ended = target.deployctl(&["apply", "--yes", "--only", "namespace"]);
+    kill_process(server, Signal::CONT).unwrap();
+    says(&ended.expect(15), "namespace", &["the API server", "deployctl-sandbox"]);
+}
+
+fn a_missing_tool(target: &Target) {
+    let nothing = tempfile::tempdir().unwrap();
+    let ended = target.deployctl_set(&["plan", "--only", "network"], &[("PATH", nothing.path())]);
+    says(&ended.expect(12), "network", &["terraform"]);
+}
