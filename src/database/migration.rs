@@ -118,7 +118,8 @@ pub enum MigrationError {
 /// Flyway's checksum: CRC-32 over the lines' UTF-8 bytes without their line ends and without a byte order mark, as a signed number.
 pub fn checksum(sql: &str) -> i32 {
     let mut crc = crc32fast::Hasher::new();
-    for line in sql.trim_start_matches('\u{feff}').lines() {
+    // To Java a carriage return alone ends a line too.
+    for line in sql.trim_start_matches('\u{feff}').split(['\r', '\n']) {
         crc.update(line.as_bytes());
     }
     i32::from_ne_bytes(crc.finalize().to_ne_bytes())
@@ -164,7 +165,11 @@ fn read_file(folder: &Path, script: String) -> Result<Migration, MigrationError>
     if description.is_empty() {
         return Err(wrong());
     }
-    let sql = std::fs::read_to_string(&path).map_err(|error| MigrationError::Read(path.clone(), error))?;
+    let mut sql = std::fs::read_to_string(&path).map_err(|error| MigrationError::Read(path.clone(), error))?;
+    if sql.starts_with('\u{feff}') {
+        // PostgreSQL would take the byte order mark for a letter of the first word.
+        sql.remove(0);
+    }
     let transaction = setting(&folder.join(format!("{script}.conf")))?;
     Ok(Migration { sort, description: description.replace('_', " "), checksum: checksum(&sql), transaction, sql, script })
 }
@@ -231,7 +236,7 @@ mod tests {
     fn the_checksum_ignores_line_ends_and_a_byte_order_mark() {
         // 0xcbf43926 is CRC-32's published check value, over the digits 1 to 9.
         assert_eq!(checksum("123456789"), 0xcbf4_3926_u32.cast_signed());
-        assert_eq!(checksum("1234\r\n56789\n"), checksum("123456789"));
+        assert_eq!(checksum("1234\r\n567\r89\n"), checksum("123456789"));
         assert_eq!(checksum("\u{feff}123456789"), checksum("123456789"));
     }
 }

@@ -5,7 +5,9 @@
     clippy::print_stderr,
     reason = "tests: a panic is the failure, and a skipped test says why"
 )]
+mod flyway;
 mod server;
+mod turns;
 
 use deployctl::database::migrate::{MigrateError, Patience, migrate, status};
 use server::{Server, folder, write};

@@ -1,5 +1,6 @@
-//! A PostgreSQL of the test's own: a throw-away folder, a Unix socket, no network. Gone when dropped.
+//! A PostgreSQL of the test's own: a throw-away folder, a Unix socket, no network unless asked for. Gone when dropped.
 use std::{
+    net::TcpListener,
     os::unix::{fs::PermissionsExt, process::CommandExt},
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
@@ -14,11 +15,23 @@ const PROGRAMS: &str = "/usr/lib/postgresql/15/bin";
 pub struct Server {
     child: Child,
     folder: tempfile::TempDir,
+    port: u16,
 }
 
 impl Server {
-    /// Starts one, as the `postgres` user where the test runs as root: PostgreSQL refuses root.
+    /// Starts one that is reached through its Unix socket only.
     pub fn start() -> Self {
+        Self::listening("", 5432)
+    }
+
+    /// Starts one on loopback too: Java's driver knows no Unix sockets.
+    pub fn start_on_loopback() -> Self {
+        let free = TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr()).expect("a free port");
+        Self::listening("127.0.0.1", free.port())
+    }
+
+    /// As the `postgres` user where the test runs as root: PostgreSQL refuses root.
+    fn listening(addresses: &str, port: u16) -> Self {
         let folder = tempfile::tempdir().expect("a folder");
         std::fs::set_permissions(folder.path(), std::fs::Permissions::from_mode(0o777)).expect("permissions");
         let data = folder.path().join("data");
@@ -26,14 +39,20 @@ impl Server {
             program("initdb").args(["--no-sync", "--auth=trust", "--username=postgres", "-D"]).arg(&data).stdout(Stdio::null()).status();
         assert!(made.expect("initdb").success());
         let mut server = program("postgres");
-        server.arg("-D").arg(&data).arg("-k").arg(folder.path()).args(["-c", "listen_addresses=", "-c", "fsync=off"]).stderr(Stdio::null());
-        Self { child: server.spawn().expect("postgres"), folder }
+        server.arg("-D").arg(&data).arg("-k").arg(folder.path()).args(["-c", "fsync=off", "-c"]).stderr(Stdio::null());
+        server.arg(format!("listen_addresses={addresses}")).arg("-p").arg(port.to_string());
+        Self { child: server.spawn().expect("postgres"), folder, port }
+    }
+
+    /// Its address for Java, where it listens on loopback.
+    pub fn url(&self) -> String {
+        format!("jdbc:postgresql://127.0.0.1:{}/postgres", self.port)
     }
 
     /// A connection as the superuser.
     pub async fn connect(&self) -> Client {
         let mut config = tokio_postgres::Config::new();
-        config.host_path(self.folder.path()).user("postgres").dbname("postgres");
+        config.host_path(self.folder.path()).port(self.port).user("postgres").dbname("postgres");
         for _ in 0..100 {
             if let Ok((client, connection)) = config.connect(NoTls).await {
                 tokio::spawn(connection);
