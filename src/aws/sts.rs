@@ -8,7 +8,7 @@ use aws_sigv4::{
     sign::v4,
 };
 use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
-use secrecy::SecretString;
+use secrecy::{ExposeSecret, SecretString};
 
 use super::{
     Aws,
@@ -102,6 +102,30 @@ impl Aws {
             url.query_pairs_mut().append_pair(name, value);
         }
         Ok(redact::secret(format!("k8s-aws-v1.{}", URL_SAFE_NO_PAD.encode(url.as_str()))))
+    }
+}
+
+/// What STS answered to a service account's token.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Assumed {
+    /// It gives credentials; they were not kept.
+    Yes,
+    /// It does not, with its code.
+    Refused(String),
+}
+
+impl Aws {
+    /// AssumeRoleWithWebIdentity, which needs no credentials: whether the role is given to the bearer of this token.
+    pub async fn assume_with_token(&self, role: &RoleArn, token: &SecretString) -> Result<Assumed, Failure> {
+        let asked = aws_sdk_sts::Client::new(&self.config).assume_role_with_web_identity().role_arn(role.as_str());
+        let asked = asked.role_session_name("deployctl-verify").web_identity_token(token.expose_secret());
+        match asked.send().await {
+            Ok(_) => Ok(Assumed::Yes),
+            Err(e) => match error::code(&e) {
+                Some(code @ ("AccessDenied" | "InvalidIdentityToken")) => Ok(Assumed::Refused(code.to_owned())),
+                _ => Err(self.failed("sts:AssumeRoleWithWebIdentity", role.as_str(), e)),
+            },
+        }
     }
 }
 

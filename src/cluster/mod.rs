@@ -1,4 +1,5 @@
 //! The only users of kube: one EKS cluster, reached by what DescribeCluster says and a token from STS, never by KUBECONFIG.
+mod account_token;
 mod apply;
 mod diff;
 mod evidence;

@@ -249,9 +249,9 @@ async fn build_and_push(cx: &StepContext, input: &Input, planned: &Observed, reg
     let mut outcome = Outcome::Unchanged;
     if !todo.is_empty() {
         outcome = Outcome::Changed;
-        let what = format!("cargo to build {}", todo.join(", "));
-        let progress = |line: &str| cx.progress(line);
         let packages = packages(input)?;
+        let what = format!("the images of {}", todo.join(", "));
+        let progress = |line: &str| cx.progress(line);
         let (builder, profile) = (input.builder, input.profile);
         let order = Order { builder, profile, project: &cx.project, scratch: &cx.scratch, packages: &packages, wanted: &todo };
         let work = build(order, &cx.cancel, &progress);

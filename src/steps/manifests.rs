@@ -1,4 +1,6 @@
 //! Kind `manifests`: renders folders of templates, applies them, runs agent commands after them, checks the result.
+mod roles;
+
 use std::{
     collections::BTreeMap,
     path::{Path, PathBuf},
@@ -52,6 +54,9 @@ pub struct Input {
     /// Run after the objects are current; once for each specification.
     #[serde(default)]
     pub jobs: Vec<AgentCommand>,
+    /// Roles that must be given to these service accounts, and to no other.
+    #[serde(default)]
+    pub roles: Option<roles::Roles>,
     /// Run at every apply, after everything else; they change nothing.
     #[serde(default)]
     pub checks: Vec<AgentCommand>,
@@ -141,10 +146,13 @@ impl Kind for ManifestsKind {
     }
 
     async fn verify(cx: &StepContext, input: &Input, _applied: &Applied) -> Result<(), Failure> {
-        if input.checks.is_empty() {
+        if input.checks.is_empty() && input.roles.is_none() {
             return Ok(());
         }
         let cluster = cx.cluster(&input.cluster).await?;
+        if let Some(roles) = &input.roles {
+            roles::check(cx, &cluster, roles).await?;
+        }
         for check in &input.checks {
             let ran = check.run_now(cx, &cluster, pod(input)?).await;
             ran.map_err(|mut failure| {

@@ -42,7 +42,7 @@ pub async fn connect(database: &Database) -> Result<Client, ConnectError> {
         tokio::time::timeout(PATIENCE, config.connect(tls)).await.map_err(|_late| ConnectError::Silent(PATIENCE))??;
     tokio::spawn(async move {
         if let Err(error) = connection.await {
-            tracing::warn!(error = &error as &dyn std::error::Error, "the database connection broke");
+            tracing::warn!(error = serving::chain(&error), "the database connection broke");
         }
     });
     Ok(client)

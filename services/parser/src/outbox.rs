@@ -18,6 +18,8 @@ use crate::{
 const BATCH: i64 = 200;
 /// An event that was written by another pod, or left by one that died, is found after this at the latest.
 const IDLE: Duration = Duration::from_secs(2);
+/// Longer than one request may take (30 s): an event is sent again at least once before it waits for the next round.
+const DELIVERY: Duration = Duration::from_secs(60);
 const LONGEST_PAUSE: Duration = Duration::from_secs(30);
 
 /// Why a round ended early; the next round tries again.
@@ -40,7 +42,7 @@ pub async fn publish(config: Arc<Config>, written: Arc<Notify>, stop: Cancellati
         match session(&config, &written, &stop, &mut pause).await {
             Ok(()) => return,
             Err(error) => {
-                tracing::warn!(error = &error as &dyn std::error::Error, again_in_ms = pause.as_millis(), "events wait in the outbox");
+                tracing::warn!(error = serving::chain(&error), again_in_ms = pause.as_millis(), "events wait in the outbox");
                 metrics::counter!("parser_outbox_errors_total").increment(1);
                 tokio::select! {
                     () = tokio::time::sleep(pause) => {}
@@ -107,5 +109,5 @@ async fn producer(config: &Config) -> Result<Producer, OutboxError> {
         KafkaSecurity::SaslPlaintext => auth,
     };
     let kafka = Kafka::builder(config.kafka.bootstrap.clone()).client_id("parser").security(auth).connect().await?;
-    Ok(kafka.producer().acks(Acks::All).idempotent(true).delivery_timeout(Duration::from_secs(30)).build().await?)
+    Ok(kafka.producer().acks(Acks::All).idempotent(true).delivery_timeout(DELIVERY).build().await?)
 }

@@ -113,7 +113,7 @@ impl Worker {
                 return Ok(client);
             }
         }
-        database::connect(&self.config.database).await.map_err(|error| chain(&error))
+        database::connect(&self.config.database).await.map_err(|error| serving::chain(&error))
     }
 
     async fn handle(&self, message: Message) {
@@ -137,7 +137,7 @@ impl Worker {
                 }
                 Err(error) => {
                     metrics::counter!("parser_files_postponed_total").increment(1);
-                    tracing::warn!(error = &error as &dyn std::error::Error, "not now; the message comes again");
+                    tracing::warn!(error = serving::chain(&error), "not now; the message comes again");
                 }
             }
         }
@@ -196,8 +196,4 @@ impl Worker {
             tracing::warn!(error = %DisplayErrorContext(&error), "can't delete a message; it comes again and will be found already parsed");
         }
     }
-}
-
-fn chain(error: &dyn std::error::Error) -> String {
-    std::iter::successors(Some(error), |error| error.source()).map(ToString::to_string).collect::<Vec<_>>().join(": ")
 }

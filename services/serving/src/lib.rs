@@ -6,6 +6,11 @@ pub mod telemetry;
 
 use std::process::ExitCode;
 
+/// An error with all its causes in one line: what logs show of an error is its outermost words only.
+pub fn chain(error: &dyn std::error::Error) -> String {
+    std::iter::successors(Some(error), |error| error.source()).map(ToString::to_string).collect::<Vec<_>>().join(": ")
+}
+
 /// Why a service stopped.
 pub type Error = Box<dyn std::error::Error + Send + Sync>;
 
@@ -14,7 +19,7 @@ pub async fn run(name: &'static str, service: impl Future<Output = Result<(), Er
     let telemetry = match telemetry::Telemetry::install(name) {
         Ok(telemetry) => telemetry,
         Err(error) => {
-            tracing::error!(%error, "can't start");
+            tracing::error!(error = chain(&error), "can't start");
             return ExitCode::FAILURE;
         }
     };
@@ -23,7 +28,7 @@ pub async fn run(name: &'static str, service: impl Future<Output = Result<(), Er
     match ended {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            tracing::error!(error = &*error, "stopped");
+            tracing::error!(error = chain(&*error), "stopped");
             ExitCode::FAILURE
         }
     }

@@ -176,6 +176,8 @@ fn kubelet(kubernetes: &Inner, labels: &BTreeMap<String, String>) -> Result<Proc
         "volumePluginDir": folder.join("volume-plugins"),
         "readOnlyPort": 0,
         "serializeImagePulls": false,
+        // A changed ConfigMap reaches its pods within this; the default is a minute, which every test of rules would wait.
+        "syncFrequency": "5s",
         // The disk is the person's: a full one must not empty the cache of images or evict pods.
         "evictionHard": {},
         "imageGCHighThresholdPercent": 100,
