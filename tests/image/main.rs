@@ -15,6 +15,7 @@ use std::{
 
 use deployctl::{
     aws::ecr::RegistryLogin,
+    failure::Failure,
     ids::RepositoryName,
     image::{Builder, Image, Order, Package, Profile, Registry, Source, build},
 };
