@@ -64,8 +64,9 @@ impl Target {
             code: output.status.code(),
             out: String::from_utf8_lossy(&output.stdout).into(),
             err: String::from_utf8_lossy(&output.stderr).into(),
+            seconds: started.elapsed().as_secs_f32(),
         };
-        eprintln!("deployctl {}: exit {:?} in {:.1} s", args.join(" "), ended.code, started.elapsed().as_secs_f32());
+        eprintln!("deployctl {}: exit {:?} in {:.1} s", args.join(" "), ended.code, ended.seconds);
         ended
     }
 
@@ -100,6 +101,11 @@ impl Target {
         found.unwrap_or_else(|| panic!("{program} does not run"))
     }
 
+    /// Where journals and logs of runs are.
+    pub fn state(&self) -> &Path {
+        self.state.path()
+    }
+
     /// A variable that `sandbox env` prints.
     pub fn variable(&self, name: &str) -> &str {
         &self.environment[name]
@@ -116,6 +122,8 @@ impl Drop for Target {
     fn drop(&mut self) {
         let down = self.sandbox(&["down"]);
         eprintln!("{}", text(&down));
+        // A second panic would hide the first.
+        assert!(down.status.success() || std::thread::panicking());
     }
 }
 
@@ -124,6 +132,7 @@ pub struct Ended {
     pub code: Option<i32>,
     pub out: String,
     pub err: String,
+    pub seconds: f32,
 }
 
 impl Ended {

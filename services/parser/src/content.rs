@@ -68,13 +68,13 @@ pub async fn drain(content: &mut Content) -> io::Result<()> {
 
 /// The file's fault inside an I/O error, if it is one: caps and broken gzip arrive through `AsyncRead`.
 pub fn refused(error: &io::Error) -> Option<Refused> {
-    if let Some(refused) = error.get_ref().and_then(|inner| inner.downcast_ref::<Refused>()) {
-        return Some(refused.clone());
-    }
-    // The decoder reports broken streams by kind only; a broken connection has other kinds.
-    let broken = matches!(error.kind(), io::ErrorKind::InvalidData | io::ErrorKind::InvalidInput | io::ErrorKind::UnexpectedEof);
-    broken.then(|| Refused::Gzip(error.to_string()))
+    error.get_ref().and_then(|inner| inner.downcast_ref::<Refused>()).cloned()
 }
+
+/// The storage's own error, so that a cut connection is kept apart from a broken gzip stream: the first is tried again, the second never.
+#[derive(Debug, thiserror::Error)]
+#[error("the object broke off: {0}")]
+struct BrokeOff(io::Error);
 
 struct Counted {
     inner: Pin<Box<dyn AsyncRead + Send>>,
@@ -85,10 +85,7 @@ struct Counted {
 impl AsyncRead for Counted {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let before = buffer.filled().len();
-        std::task::ready!(self.inner.as_mut().poll_read(cx, buffer)).map_err(|error| {
-            // Keeps a cut connection apart from a cut gzip stream: the first is tried again, the second never.
-            if error.kind() == io::ErrorKind::UnexpectedEof { io::Error::new(io::ErrorKind::ConnectionAborted, error) } else { error }
-        })?;
+        std::task::ready!(self.inner.as_mut().poll_read(cx, buffer)).map_err(|error| io::Error::new(error.kind(), BrokeOff(error)))?;
         let new = &buffer.filled()[before..];
         let mut progress = self.progress.0.lock().unwrap_or_else(PoisonError::into_inner);
         progress.0.update(new);
@@ -110,7 +107,11 @@ struct Bounded {
 impl AsyncRead for Bounded {
     fn poll_read(mut self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let before = buffer.filled().len();
-        std::task::ready!(self.inner.as_mut().poll_read(cx, buffer))?;
+        std::task::ready!(self.inner.as_mut().poll_read(cx, buffer)).map_err(|error| {
+            // What is neither the storage's nor a cap is the decoder's, whatever kind it has.
+            let passed = error.get_ref().is_some_and(|inner| inner.is::<BrokeOff>() || inner.is::<Refused>());
+            if passed { error } else { io::Error::new(io::ErrorKind::InvalidData, Refused::Gzip(error.to_string())) }
+        })?;
         self.bytes += (buffer.filled().len() - before) as u64;
         if self.bytes > self.caps.content_bytes {
             return Poll::Ready(Err(io::Error::other(Refused::TooMuch {

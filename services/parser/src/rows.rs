@@ -345,11 +345,30 @@ mod tests {
         let mut cut = gzip(&b"{\"a\":1}\n".repeat(1000));
         cut.truncate(cut.len() / 2);
         assert!(matches!(refused(all(cut, Format::Ndjson, CAPS).await), Refused::Gzip(_)));
+        let garbage = b"\x1f\x8b\x08\x00 this is no gzip stream".to_vec();
+        assert!(matches!(refused(all(garbage, Format::Csv, CAPS).await), Refused::Gzip(_)));
         assert_eq!(all(Vec::new(), Format::Csv, CAPS).await.unwrap(), []);
         assert_eq!(all(Vec::new(), Format::Ndjson, CAPS).await.unwrap(), []);
         let few = Caps { rows: 2, ..CAPS };
         assert!(matches!(refused(all(b"{}\n{}\n{}\n".to_vec(), Format::Ndjson, few).await), Refused::TooMuch { what: "rows", .. }));
         assert!(matches!(refused(all(b"a,a\n".to_vec(), Format::Csv, CAPS).await), Refused::Header(_)));
+    }
+
+    #[tokio::test]
+    async fn a_cut_connection_is_not_the_files_fault() {
+        let mut start = gzip(&b"{\"a\":1}\n".repeat(1000));
+        start.truncate(start.len() / 2);
+        let pieces = [Ok(bytes::Bytes::from(start)), Err(io::Error::from(io::ErrorKind::UnexpectedEof))];
+        let stored = tokio_util::io::StreamReader::new(futures::stream::iter(pieces));
+        let (content, _) = crate::content::open(stored, CAPS).await.unwrap();
+        let mut rows = Rows::open(content, Format::Ndjson, CAPS).await.unwrap();
+        let ended = loop {
+            match rows.next().await {
+                Ok(Some(_)) => {}
+                other => break other,
+            }
+        };
+        assert!(matches!(ended, Err(RowsError::Read(_))), "{ended:?}");
     }
 
     #[test]
