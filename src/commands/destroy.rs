@@ -25,6 +25,7 @@ pub async fn run(args: DestroyArgs, globals: &Globals, ui: &Ui) -> Result<u8, Fa
     let result = async {
         let plan = consider::plan(work, &Selection::default(), history).await?;
         let undo = destroy::decide(work, &plan, history)?;
+        destroy::permitted(work, &undo).await?;
         ui.note(&announcement(&undo));
         ui.confirm_name(&name, args.confirm.as_deref())?;
         // Another definition than apply's, so that no apply goes on with a half-done destroy as if it were its own.

@@ -9,7 +9,7 @@ use super::{
     consider, dag,
     event::{EventKind, Outcome, Phase},
     history::History,
-    journal::{Entry, Journal, JournalIntents},
+    journal::{Entry, Journal, JournalIntents, NoIntents},
     lease::Lease,
     status::StepEvent,
     workplace::{Workplace, millis},
@@ -62,6 +62,25 @@ pub fn decide(work: &Workplace, plan: &Plan, history: &History) -> Result<Vec<(S
         });
     }
     Ok(undo)
+}
+
+/// Fails if a guard would refuse any of it, with everything that stands in the way: half an environment is worse than a whole one.
+pub async fn permitted(work: &Workplace, undo: &[(StepId, Undo)]) -> Result<(), Failure> {
+    let looks = undo.iter().filter_map(|(id, what)| match what {
+        Undo::Away { kind, input } => Some(async move {
+            let cx = work.context(id, None, Arc::new(NoIntents))?;
+            work.registry.require(kind)?.may_undo(&cx, input).await.map_err(|failure| failure.in_step(id))
+        }),
+        Undo::NotThere { .. } => None,
+    });
+    let mut refused = futures::future::join_all(looks).await.into_iter().filter_map(Result::err);
+    let Some(mut first) = refused.next() else { return Ok(()) };
+    for other in refused {
+        first.evidence.push(format!("{}: {}", other.step.as_ref().map_or("", StepId::as_str), other.message));
+        first.evidence.extend(other.evidence);
+        first.next.extend(other.next.into_iter().filter(|next| !first.next.contains(next)).collect::<Vec<_>>());
+    }
+    Err(first)
 }
 
 /// Takes it away. Returns what stays, and why.

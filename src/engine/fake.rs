@@ -163,6 +163,9 @@ impl AnyKind for FakeKind {
         }
         .boxed()
     }
+    fn may_undo<'a>(&'a self, _cx: &'a StepContext, _input: &'a Value) -> BoxFuture<'a, Result<(), Failure>> {
+        async { Ok(()) }.boxed()
+    }
     fn undo<'a>(&'a self, cx: &'a StepContext, input: &'a Value) -> BoxFuture<'a, Result<Vec<String>, Failure>> {
         async move {
             self.call("undo", cx).await?;

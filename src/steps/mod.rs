@@ -191,6 +191,10 @@ pub trait Kind: Send + Sync + 'static {
     fn apply(cx: &StepContext, input: &Self::Input, plan: &StepPlan) -> impl Future<Output = Result<Applied, Failure>> + Send;
     /// Reads back what was done.
     fn verify(cx: &StepContext, input: &Self::Input, applied: &Applied) -> impl Future<Output = Result<(), Failure>> + Send;
+    /// Fails if a guard would refuse `undo`; changes nothing. Asked of every step before anything is taken away.
+    fn may_undo(_cx: &StepContext, _input: &Self::Input) -> impl Future<Output = Result<(), Failure>> + Send {
+        async { Ok(()) }
+    }
     /// Takes it away, for `destroy`; says what stays and why.
     fn undo(cx: &StepContext, input: &Self::Input) -> impl Future<Output = Result<Vec<String>, Failure>> + Send;
 }

@@ -32,6 +32,8 @@ pub trait AnyKind: Send + Sync {
     fn apply<'a>(&'a self, cx: &'a StepContext, input: &'a Value, plan: &'a StepPlan) -> BoxFuture<'a, Result<Applied, Failure>>;
     /// See [`Kind::verify`].
     fn verify<'a>(&'a self, cx: &'a StepContext, input: &'a Value, applied: &'a Applied) -> BoxFuture<'a, Result<(), Failure>>;
+    /// See [`Kind::may_undo`].
+    fn may_undo<'a>(&'a self, cx: &'a StepContext, input: &'a Value) -> BoxFuture<'a, Result<(), Failure>>;
     /// See [`Kind::undo`].
     fn undo<'a>(&'a self, cx: &'a StepContext, input: &'a Value) -> BoxFuture<'a, Result<Vec<String>, Failure>>;
 }
@@ -70,6 +72,9 @@ impl<K: Kind> AnyKind for Erased<K> {
     }
     fn verify<'a>(&'a self, cx: &'a StepContext, input: &'a Value, applied: &'a Applied) -> BoxFuture<'a, Result<(), Failure>> {
         async move { K::verify(cx, &typed::<K>(cx, input)?, applied).await }.boxed()
+    }
+    fn may_undo<'a>(&'a self, cx: &'a StepContext, input: &'a Value) -> BoxFuture<'a, Result<(), Failure>> {
+        async move { K::may_undo(cx, &typed::<K>(cx, input)?).await }.boxed()
     }
     fn undo<'a>(&'a self, cx: &'a StepContext, input: &'a Value) -> BoxFuture<'a, Result<Vec<String>, Failure>> {
         async move { K::undo(cx, &typed::<K>(cx, input)?).await }.boxed()

@@ -141,6 +141,14 @@ impl Kind for Terraform {
         Ok(())
     }
 
+    async fn may_undo(cx: &StepContext, input: &Input) -> Result<(), Failure> {
+        if !cx.aws.bucket_exists(&Names::of(&cx.environment)?.bucket).await? {
+            return Ok(());
+        }
+        let (_workspace, found) = planned(cx, input, Backend::Bucket, Direction::Destroy).await?;
+        guards::check(&cx.environment.guards, &found.changes)
+    }
+
     async fn undo(cx: &StepContext, input: &Input) -> Result<Vec<String>, Failure> {
         let bucket = Names::of(&cx.environment)?.bucket;
         if !cx.aws.bucket_exists(&bucket).await? {
