@@ -62,8 +62,8 @@ pub fn keep_no_secret(target: &Target, secrets: &[&str]) {
     let listed = block_on(client.list_objects_v2().bucket(bucket).send()).unwrap();
     assert!(listed.contents().len() >= 4, "a state for each stack");
     for key in listed.contents().iter().filter_map(|object| object.key()) {
-        let object = block_on(client.get_object().bucket(bucket).key(key).send()).unwrap();
-        places.insert(key.to_owned(), block_on(object.body.collect()).unwrap().to_vec());
+        let read = async { client.get_object().bucket(bucket).key(key).send().await.unwrap().body.collect().await.unwrap() };
+        places.insert(key.to_owned(), block_on(read).to_vec());
     }
     let pods = ["get", "pods", "-A", "-o", "yaml"];
     places.insert("kubectl get pods".into(), text(&target.command(Path::new("kubectl")).args(pods).output().unwrap()).into());
