@@ -10,7 +10,7 @@ use serde_json::{Map, Value, json};
 
 use super::{
     Action, Applied, CHECK, Change, Kind, Outputs, StepContext, StepPlan,
-    release::{AgentCommand, Release, render_folders, template_bound, template_values, text_list},
+    release::{AgentCommand, LOOKED_AT, Release, render_folders, template_bound, template_values, text_list},
 };
 use crate::{
     cluster::{ApplySet, PodSettings},
@@ -123,7 +123,7 @@ impl Kind for ServiceKind {
         let (objects, skipped) = render_folders(cx, &input.templates, &values, &std::collections::BTreeMap::new())?;
         let cluster = cx.cluster(&input.cluster).await?;
         let set = input.set();
-        let release = Release::observe(&cluster, &set, objects, skipped);
+        let release = Release::observe(cx, &cluster, &set, objects, skipped);
         let schema = async {
             match &input.migrations {
                 Some(migrations) => migration::observe(cx, &cluster, input.agent()?, &input.service, migrations).await.map(Some),
@@ -131,7 +131,7 @@ impl Kind for ServiceKind {
             }
         };
         let (release, schema) = tokio::try_join!(release, schema)?;
-        let address = release.address(&cluster).await?;
+        let address = cx.wait_until("the load balancer's address to be read", LOOKED_AT, release.address(&cluster)).await?;
         Ok(Observed { release, schema, address })
     }
 
