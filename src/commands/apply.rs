@@ -52,7 +52,7 @@ async fn apply_from(source: Source, globals: &Globals, ui: &Ui) -> Result<u8, Fa
     if result.is_ok() {
         session.tidy();
     }
-    result
+    result.map_err(|failure| failure.in_environment(&name))
 }
 
 async fn with_lease(
