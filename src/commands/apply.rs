@@ -90,12 +90,14 @@ async fn plan(session: &Session, source: Source, globals: &Globals, ui: &Ui) -> 
     let Session { work, history, .. } = session;
     match source {
         Source::Saved(saved) => {
+            consider::preflight(work, &saved.selection)?;
             let now = consider::plan(work, &saved.selection, history).await?;
             let plan = fresh::freshen(&saved, &now)?;
             ui.note(&render::summary(&plan));
             Ok(plan)
         }
         Source::Now(selection) => {
+            consider::preflight(work, &selection)?;
             let plan = consider::plan(work, &selection, history).await?;
             // Standard output holds one document: with --output json that is the report.
             if ui.output == Output::Human {

@@ -12,13 +12,14 @@ use serde_json::{Map, Value};
 
 use super::{
     Action, Applied, CHECK, Change, Kind, Outputs, StepContext, StepPlan,
-    release::{AgentCommand, LOOKED_AT, Release, render_folders, template_bound, template_values, text_list},
+    release::{AgentCommand, LOOKED_AT, Release, authorities_are_there, render_folders, template_bound, template_values, text_list},
 };
 use crate::{
     cluster::{ApplySet, Keep, PodSettings},
     engine::event::Outcome,
     failure::{Failure, FailureKind},
     ids::ClusterName,
+    plan::environment::Environment,
 };
 
 /// Kind `manifests`.
@@ -90,6 +91,10 @@ impl Kind for ManifestsKind {
         let shows = with["jobs"].as_array().into_iter().flatten().flat_map(|job| job["shows"].as_array().cloned().unwrap_or_default());
         bound.extend(shows.filter_map(|shown| shown["resource"].as_str().map(String::from)));
         bound
+    }
+
+    fn preflight(with: &Value, project: &Path, environment: &Environment) -> Result<(), Failure> {
+        authorities_are_there(with, project, environment)
     }
 
     async fn observe(cx: &StepContext, input: &Input) -> Result<Observed, Failure> {

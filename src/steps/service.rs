@@ -10,14 +10,14 @@ use serde_json::{Map, Value, json};
 
 use super::{
     Action, Applied, CHECK, Change, Kind, Outputs, StepContext, StepPlan,
-    release::{AgentCommand, LOOKED_AT, Release, render_folders, template_bound, template_values, text_list},
+    release::{AgentCommand, LOOKED_AT, Release, authorities_are_there, render_folders, template_bound, template_values, text_list},
 };
 use crate::{
     cluster::{ApplySet, PodSettings},
     engine::event::Outcome,
     failure::{Failure, FailureKind, LeftBehind},
     ids::{ClusterName, ServiceName},
-    plan::environment::Strategy,
+    plan::environment::{Environment, Strategy},
 };
 
 pub use migration::{Migrations, Schema};
@@ -96,6 +96,10 @@ impl Kind for ServiceKind {
             bound.extend(["migration", "snapshot"].map(String::from));
         }
         bound
+    }
+
+    fn preflight(with: &Value, project: &Path, environment: &Environment) -> Result<(), Failure> {
+        authorities_are_there(with, project, environment)
     }
 
     async fn observe(cx: &StepContext, input: &Input) -> Result<Observed, Failure> {

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 
 pub use bound::{bound_of, template_bound};
 pub use jobs::{AgentCommand, Shown};
-pub use values::{template_values, text_list};
+pub use values::{authorities_are_there, template_values, text_list};
 
 use super::{Action, Change, StepContext};
 use crate::{
