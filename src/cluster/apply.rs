@@ -89,7 +89,7 @@ impl Cluster {
         Ok(applied)
     }
 
-    async fn apply_one(&self, object: &Object) -> Result<Value, Failure> {
+    pub(super) async fn apply_one(&self, object: &Object) -> Result<Value, Failure> {
         let api = self.api(&object.key).await?;
         let (params, patch) = (params(), Patch::Apply(&object.value));
         let asked = self.answered(applying(object), api.patch(&object.key.name, &params, &patch)).await;

@@ -139,6 +139,11 @@ impl Cluster {
     /// Runs the Job to its end, whichever that is; `line` hears each line of its log. One that was already run with the same specification
     /// and has ended well is not run again: its result is read.
     pub async fn run_job(&self, job: &AgentJob, line: impl Fn(&str) + Sync) -> Result<JobResult, Failure> {
+        self.run_job_with(job, &[], line).await
+    }
+
+    /// As [`Cluster::run_job`], with objects that are this Job's alone: they are made before it and go when it goes.
+    pub async fn run_job_with(&self, job: &AgentJob, own: &[Object], line: impl Fn(&str) + Sync) -> Result<JobResult, Failure> {
         let object = job.object()?;
         let key = object.key.clone();
         if let Some(found) = self.get(&key).await?
@@ -147,7 +152,10 @@ impl Cluster {
             self.delete(&key).await?;
             self.wait_until_gone(&key, START).await?;
         }
-        self.apply_quietly(std::slice::from_ref(&object)).await?;
+        self.apply_quietly(own).await?;
+        let made = self.apply_one(&object).await?;
+        let owned: Vec<Object> = own.iter().cloned().map(|own| owned_by(own, &made)).collect();
+        self.apply_quietly(&owned).await.map_err(|failure| with_job(failure, &key))?;
         let followed = self.follow(&key, job.deadline, &line).await;
         let logs = format!("kubectl logs -n {} job/{}", job.pod.namespace, key.name);
         let followed = match followed {
@@ -219,6 +227,14 @@ impl Cluster {
     }
 }
 
+/// Kubernetes deletes the object once its owner is gone; nobody else's Job can lose it.
+fn owned_by(mut object: Object, owner: &Value) -> Object {
+    object.value["metadata"]["ownerReferences"] = json!([{
+        "apiVersion": owner["apiVersion"], "kind": owner["kind"], "name": owner["metadata"]["name"], "uid": owner["metadata"]["uid"],
+    }]);
+    object
+}
+
 /// The Job stays for its log, besides whatever else was left behind.
 fn with_job(failure: Failure, job: &ObjectKey) -> Failure {
     let stays = format!("Job {job}, for its log");
@@ -270,6 +286,15 @@ mod tests {
         assert!(failure.is_some_and(|f| f.left_behind == expected && f.next == ["look"]));
         let things = with_job(Failure::step("late").left(LeftBehind::Partial(vec!["rows".into()])), &key).left_behind;
         assert_eq!(things, LeftBehind::Partial(vec!["rows".into(), stays.into()]));
+    }
+
+    #[test]
+    fn what_a_job_mounts_goes_with_it() {
+        let map = json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "files", "namespace": "d"}});
+        let job = json!({"apiVersion": "batch/v1", "kind": "Job", "metadata": {"name": "migrate-1", "namespace": "d", "uid": "u"}});
+        let owned = Object::new(map, "(migrations)".into(), 0).map(|map| owned_by(map, &job).value["metadata"]["ownerReferences"].take());
+        let expected = json!([{"apiVersion": "batch/v1", "kind": "Job", "name": "migrate-1", "uid": "u"}]);
+        assert!(owned.is_ok_and(|owners| owners == expected));
     }
 
     #[test]
