@@ -40,7 +40,7 @@ use crate::{
 pub const FIELD_MANAGER: &str = "deployctl";
 /// An EKS token lives 15 minutes; a client is made anew with a fresh one well before.
 const TOKEN_LIFE: Duration = Duration::from_secs(600);
-/// Longest time for one call that is answered at once. An admission webhook may take 30 s of it only where it is broken.
+/// Longest time for one call that is answered at once. An admission webhook that needs all of it is broken.
 const CALL: Duration = Duration::from_secs(30);
 /// Requests in flight at once; more only queue up in the API server.
 const PARALLEL: usize = 16;
