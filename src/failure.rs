@@ -3,7 +3,7 @@ use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use crate::ids::StepId;
+use crate::ids::{EnvironmentName, StepId};
 
 /// Exit codes are promises to scripts (README, "Exit codes"); clap's own 2 is mapped to `USAGE`.
 pub mod exit {
@@ -174,6 +174,12 @@ impl Failure {
         self.step.get_or_insert_with(|| step.clone());
         self
     }
+    /// Names the environment in every command to type next: where there are several, a command without `-e` is refused.
+    #[must_use]
+    pub fn in_environment(mut self, environment: &EnvironmentName) -> Self {
+        self.next.iter_mut().for_each(|next| *next = with_environment(next, environment));
+        self
+    }
     /// The failure's own line and every cause below it, outermost first.
     pub fn chain(&self) -> Vec<String> {
         let mut lines = vec![self.message.clone()];
@@ -187,5 +193,46 @@ impl Failure {
             cause = error.source();
         }
         lines
+    }
+}
+
+/// Commands that work on an environment.
+const ON_AN_ENVIRONMENT: [&str; 11] =
+    ["plan", "apply", "smoke", "secret", "db", "image", "render", "destroy", "status", "history", "doctor"];
+
+/// The text with ` -e NAME` behind each such command, unless it names an environment already.
+fn with_environment(text: &str, environment: &EnvironmentName) -> String {
+    let words: Vec<&str> = text.split(' ').collect();
+    if words.contains(&"-e") {
+        return text.to_owned();
+    }
+    let named = words.iter().enumerate().map(|(at, word)| {
+        let command = word.trim_end_matches([',', ';', '.', '`']);
+        let called = at.checked_sub(1).is_some_and(|before| words[before].trim_start_matches('`') == "deployctl");
+        if called && ON_AN_ENVIRONMENT.contains(&command) {
+            format!("{command} -e {environment}{}", &word[command.len()..])
+        } else {
+            (*word).to_owned()
+        }
+    });
+    named.collect::<Vec<_>>().join(" ")
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test may panic")]
+    use super::*;
+
+    #[test]
+    fn next_commands_name_the_environment_once() {
+        let staging = EnvironmentName::parse("staging").unwrap();
+        let next = |text: &str| Failure::step("x").next(text).in_environment(&staging).in_environment(&staging).next.join("");
+        assert_eq!(next("deployctl smoke"), "deployctl smoke -e staging");
+        assert_eq!(next("deployctl plan, and read it again"), "deployctl plan -e staging, and read it again");
+        assert_eq!(next("then: deployctl apply --only cluster"), "then: deployctl apply -e staging --only cluster");
+        assert_eq!(next("listed by `deployctl db status`"), "listed by `deployctl db -e staging status`");
+        for other in ["deployctl status -e other", "deployctl sandbox up", "deployctl-sandbox up", "kubectl apply"] {
+            assert_eq!(next(other), other);
+        }
     }
 }

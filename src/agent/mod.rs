@@ -43,7 +43,9 @@ pub async fn run(command: &AgentCommand) -> Result<(), Failure> {
     match done {
         Ok(result) => say(&json!({ "result": result })),
         Err(failure) => {
-            say(&json!({ "failed": failure.chain(), "evidence": failure.evidence }))?;
+            say(&json!({
+                "failed": failure.chain(), "evidence": failure.evidence, "left_behind": failure.left_behind, "next": failure.next,
+            }))?;
             Err(failure)
         }
     }

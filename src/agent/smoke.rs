@@ -22,6 +22,8 @@ use crate::{
 
 /// Between two looks at what cannot be watched.
 const LOOK: Duration = Duration::from_millis(250);
+/// A queue that nobody else uses is empty by then: the parser deletes the message right after its commit.
+const DRAIN: Duration = Duration::from_secs(5);
 /// Rows of the marked file.
 const ROWS: i64 = 3;
 
@@ -107,9 +109,18 @@ pub async fn run(args: &SmokeArgs) -> Result<Value, Failure> {
     if let Err(failure) = consumer.close().await {
         say(&json!({ "progress": format!("the consumer did not close: {failure}") }))?;
     }
-    followed.map_err(|failure| failure.left(LeftBehind::Partial(vec![format!("s3://{}/{}", args.bucket, marked.key)])))?;
-    removed?;
+    outcome(followed, removed, &format!("s3://{}/{} and its rows, as far as they were made", args.bucket, marked.key))?;
     Ok(json!({ "file_id": marked.id, "millis": u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX) }))
+}
+
+/// The hop that failed comes first; something stays only where it could not be removed.
+fn outcome(followed: Result<(), Failure>, removed: Result<(), Failure>, stays: &str) -> Result<(), Failure> {
+    let Err(unremoved) = removed else { return followed };
+    let failure = match followed {
+        Ok(()) => unremoved,
+        Err(failed) => failed.evidence(unremoved.chain().join(": ")),
+    };
+    Err(failure.left(LeftBehind::Partial(vec![stays.to_owned()])))
 }
 
 /// Runs one hop, prints its time, and names it in a failure.
@@ -175,7 +186,8 @@ async fn follow(args: &SmokeArgs, aws: &Aws, consumer: &krafka::consumer::Consum
     hop("parser", "SQS has told the parser, its log says `parsed`", parsed(args, marked, end)).await?;
     hop("postgres", "the file and its rows are in the database", rows(args, marked, end)).await?;
     hop("kafka", "the event is in the topic, marked smoke", event(args, consumer, marked, end)).await?;
-    hop("sqs", "the message is gone from the queue", drained(args, aws, end)).await
+    let held = hop("sqs", "the queue says what it still holds", held(args, aws, end)).await?;
+    say(&json!({ "progress": of_queue(held) }))
 }
 
 async fn until<T, F: Future<Output = Result<Option<T>, Failure>>>(
@@ -267,15 +279,28 @@ async fn event(args: &SmokeArgs, consumer: &krafka::consumer::Consumer, marked: 
     Err(Failure::timeout(format!("the event of file {id} in {}", args.kafka_topic), started.elapsed()))
 }
 
-async fn drained(args: &SmokeArgs, aws: &Aws, end: Instant) -> Result<(), Failure> {
+/// Messages in the queue, about: none as soon as it is empty, else what is there after a few seconds.
+async fn held(args: &SmokeArgs, aws: &Aws, end: Instant) -> Result<u64, Failure> {
     let url = QueueUrl::parse(&args.queue_url).map_err(|e| Failure::usage("--queue-url").because(e))?;
-    let url = &url;
-    until("the queue to be empty", end, || async move {
-        let queue = aws.queue(url).await?.ok_or_else(|| Failure::step(format!("there is no queue {url}")))?;
-        // Others may be uploading meanwhile: what counts is that nothing waits.
-        Ok((queue.depth == 0).then_some(()))
-    })
-    .await
+    let end = end.min(Instant::now() + DRAIN);
+    loop {
+        let queue = aws.queue(&url).await?.ok_or_else(|| Failure::step(format!("there is no queue {url}")))?;
+        let held = queue.depth + queue.in_flight;
+        if held == 0 || Instant::now() >= end {
+            return Ok(held);
+        }
+        tokio::time::sleep(LOOK).await;
+    }
+}
+
+/// A queue tells numbers and not names, and others upload meanwhile: what it holds is no failure.
+fn of_queue(held: u64) -> String {
+    match held {
+        0 => "the message is gone: the queue is empty".to_owned(),
+        held => format!(
+            "the queue holds about {held} messages; whose they are cannot be told, the parser deletes each once its rows are committed"
+        ),
+    }
 }
 
 /// The rows and the object go; the event stays, marked smoke.
@@ -288,4 +313,23 @@ async fn remove(args: &SmokeArgs, aws: &Aws, marked: &Marked) -> Result<(), Fail
     let bucket = BucketName::parse(&args.bucket).map_err(|e| Failure::usage("--bucket").because(e))?;
     aws.delete_object_version(&bucket, &marked.key, marked.version.as_deref()).await?;
     checked("removed: rows and object; the event stays", started)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_hop_comes_first_and_only_what_stays_is_left_behind() {
+        let hop = || Err(Failure::step("hop parser: late"));
+        let unremoved = || Err(Failure::step("the rows cannot be removed"));
+        assert!(outcome(Ok(()), Ok(()), "object").is_ok());
+        assert!(outcome(hop(), Ok(()), "object").is_err_and(|f| f.message == "hop parser: late" && f.left_behind == LeftBehind::Nothing));
+        let stays = LeftBehind::Partial(vec!["object".into()]);
+        assert!(outcome(Ok(()), unremoved(), "object").is_err_and(|f| f.left_behind == stays));
+        let both = outcome(hop(), unremoved(), "object");
+        assert!(
+            both.is_err_and(|f| f.message == "hop parser: late" && f.evidence == ["the rows cannot be removed"] && f.left_behind == stays)
+        );
+    }
 }

@@ -1,10 +1,6 @@
 //! Tokens of service accounts, as the kubelet asks for them on a pod's behalf.
 use k8s_openapi::api::authentication::v1::{TokenRequest, TokenRequestSpec};
-use kube::{
-    Api,
-    api::PostParams,
-    core::ObjectMeta,
-};
+use kube::{Api, api::PostParams, core::ObjectMeta};
 use secrecy::SecretString;
 
 use super::Cluster;
@@ -19,8 +15,10 @@ impl Cluster {
         let accounts: Api<k8s_openapi::api::core::v1::ServiceAccount> = Api::namespaced(self.client().await?, namespace);
         let spec = TokenRequestSpec { audiences: vec![audience.to_owned()], expiration_seconds: Some(SECONDS), ..Default::default() };
         let request = TokenRequest { metadata: ObjectMeta::default(), spec, status: None };
-        let answer = accounts.create_token_request(account, &PostParams::default(), &request).await;
-        let answer = answer.map_err(|e| self.failed(format!("asking for a token of {namespace}/{account}"), e))?;
+        let what = format!("asking for a token of {namespace}/{account}");
+        let params = PostParams::default();
+        let answer = self.answered(&what, accounts.create_token_request(account, &params, &request)).await?;
+        let answer = answer.map_err(|e| self.failed(what, e))?;
         match answer.status {
             Some(status) => Ok(redact::secret(status.token)),
             None => Err(Failure::step(format!("the API server gave no token for {namespace}/{account}"))),

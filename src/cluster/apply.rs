@@ -77,7 +77,10 @@ impl Cluster {
                 }
             }
             if let Some(failure) = failed {
-                let names = applied.iter().filter_map(ObjectKey::of).map(|key| format!("{} {key}", key.kind)).collect::<Vec<_>>();
+                let mut names = applied.iter().filter_map(ObjectKey::of).map(|key| format!("{} {key}", key.kind)).collect::<Vec<_>>();
+                if let (LeftBehind::Unknown(what), false) = (&failure.left_behind, names.is_empty()) {
+                    names.push(format!("perhaps {what}"));
+                }
                 return Err(if names.is_empty() { failure } else { failure.left(LeftBehind::Partial(names)) });
             }
             let first: Vec<_> = members.iter().filter(|o| FIRST.contains(&o.key.kind.as_str())).map(|o| o.key.clone()).collect();
@@ -86,9 +89,11 @@ impl Cluster {
         Ok(applied)
     }
 
-    async fn apply_one(&self, object: &Object) -> Result<Value, Failure> {
+    pub(super) async fn apply_one(&self, object: &Object) -> Result<Value, Failure> {
         let api = self.api(&object.key).await?;
-        match api.patch(&object.key.name, &params(), &Patch::Apply(&object.value)).await {
+        let (params, patch) = (params(), Patch::Apply(&object.value));
+        let asked = self.answered(applying(object), api.patch(&object.key.name, &params, &patch)).await;
+        match asked.map_err(|silent| silent.left(LeftBehind::Unknown(format!("{} {}", object.key.kind, object.key))))? {
             Ok(applied) => to_value(&applied),
             Err(e) => Err(self.refused(object, e)),
         }
@@ -97,7 +102,8 @@ impl Cluster {
     /// What an apply would make of the object; nothing is stored.
     pub(super) async fn dry_run(&self, object: &Object) -> Result<Result<Value, kube::Error>, Failure> {
         let api = self.api(&object.key).await?;
-        match api.patch(&object.key.name, &params().dry_run(), &Patch::Apply(&object.value)).await {
+        let (params, patch) = (params().dry_run(), Patch::Apply(&object.value));
+        match self.answered(applying(object), api.patch(&object.key.name, &params, &patch)).await? {
             Ok(applied) => to_value(&applied).map(Ok),
             Err(e) => Ok(Err(e)),
         }
@@ -105,7 +111,7 @@ impl Cluster {
 
     /// Says where the object was written, and whose fields it wanted.
     pub(super) fn refused(&self, object: &Object, error: kube::Error) -> Failure {
-        let what = format!("applying {} {} ({}:{})", object.key.kind, object.key, object.file.display(), object.line);
+        let what = applying(object);
         let conflicts = conflicts(&error);
         if conflicts.is_empty() {
             return self.failed(what, error);
@@ -127,6 +133,11 @@ impl Cluster {
         let sent: Vec<_> = objects.iter().map(|object| self.apply_one(object)).collect();
         stream::iter(sent).buffer_unordered(PARALLEL).try_for_each(|_| async { Ok(()) }).await
     }
+}
+
+/// The call and where its object was written.
+fn applying(object: &Object) -> String {
+    format!("applying {} {} ({}:{})", object.key.kind, object.key, object.file.display(), object.line)
 }
 
 fn conflicts(error: &kube::Error) -> Vec<Conflict> {

@@ -139,6 +139,11 @@ impl Cluster {
     /// Runs the Job to its end, whichever that is; `line` hears each line of its log. One that was already run with the same specification
     /// and has ended well is not run again: its result is read.
     pub async fn run_job(&self, job: &AgentJob, line: impl Fn(&str) + Sync) -> Result<JobResult, Failure> {
+        self.run_job_with(job, &[], line).await
+    }
+
+    /// As [`Cluster::run_job`], with objects that are this Job's alone: they are made before it and go when it goes.
+    pub async fn run_job_with(&self, job: &AgentJob, own: &[Object], line: impl Fn(&str) + Sync) -> Result<JobResult, Failure> {
         let object = job.object()?;
         let key = object.key.clone();
         if let Some(found) = self.get(&key).await?
@@ -147,19 +152,21 @@ impl Cluster {
             self.delete(&key).await?;
             self.wait_until_gone(&key, START).await?;
         }
-        self.apply_quietly(std::slice::from_ref(&object)).await?;
+        self.apply_quietly(own).await?;
+        let made = self.apply_one(&object).await?;
+        let owned: Vec<Object> = own.iter().cloned().map(|own| owned_by(own, &made)).collect();
+        self.apply_quietly(&owned).await.map_err(|failure| with_job(failure, &key))?;
         let followed = self.follow(&key, job.deadline, &line).await;
-        let left = || LeftBehind::Partial(vec![format!("Job {key}, for its log")]);
         let logs = format!("kubectl logs -n {} job/{}", job.pod.namespace, key.name);
         let followed = match followed {
-            Err(failure) if failure.is_timeout() => return Err(failure.left(left()).next(logs)),
+            Err(failure) if failure.is_timeout() => return Err(with_job(failure, &key).next(logs)),
             other => other,
         };
         let waited = self.wait_until_current(std::slice::from_ref(&key), job.deadline + START, |_| {}).await;
         if let Err(failure) = waited {
             // The agent's own words say more than the Job's status does.
             let failure = followed.ok().and_then(|text| own_words(&key, &text)).unwrap_or(failure);
-            return Err(failure.left(left()).next(logs));
+            return Err(with_job(failure, &key).next(logs));
         }
         let text = followed?;
         let result = text.lines().rev().find_map(|line| serde_json::from_str::<Value>(line).ok()?.get_mut("result").map(Value::take));
@@ -220,7 +227,29 @@ impl Cluster {
     }
 }
 
-/// What the agent printed as its failure: `{"failed": [outermost, …], "evidence": […]}`.
+/// Kubernetes deletes the object once its owner is gone; nobody else's Job can lose it.
+fn owned_by(mut object: Object, owner: &Value) -> Object {
+    object.value["metadata"]["ownerReferences"] = json!([{
+        "apiVersion": owner["apiVersion"], "kind": owner["kind"], "name": owner["metadata"]["name"], "uid": owner["metadata"]["uid"],
+    }]);
+    object
+}
+
+/// The Job stays for its log, besides whatever else was left behind.
+fn with_job(failure: Failure, job: &ObjectKey) -> Failure {
+    let stays = format!("Job {job}, for its log");
+    let left = match failure.left_behind.clone() {
+        LeftBehind::Nothing => LeftBehind::Partial(vec![stays]),
+        LeftBehind::Partial(mut things) => {
+            things.push(stays);
+            LeftBehind::Partial(things)
+        }
+        LeftBehind::Unknown(what) => LeftBehind::Unknown(format!("{what}; also {stays}")),
+    };
+    failure.left(left)
+}
+
+/// What the agent printed as its failure: `{"failed": [outermost, …], "evidence": […], "left_behind": …, "next": […]}`.
 fn own_words(job: &ObjectKey, log: &str) -> Option<Failure> {
     let said = log.lines().rev().find_map(|line| serde_json::from_str::<Value>(line).ok().filter(|said| said.get("failed").is_some()))?;
     let texts =
@@ -228,6 +257,9 @@ fn own_words(job: &ObjectKey, log: &str) -> Option<Failure> {
     let mut chain = texts("failed").into_iter();
     let mut failure = Failure::step(format!("Job {job}: {}", chain.next()?));
     failure.evidence = chain.chain(texts("evidence")).collect();
+    failure.next = texts("next");
+    // An older image's agent does not say; then only the Job is known to stay.
+    failure.left_behind = serde_json::from_value(said["left_behind"].clone()).unwrap_or(LeftBehind::Nothing);
     Some(failure)
 }
 
@@ -241,6 +273,28 @@ mod tests {
         let log = "starting\n{\"checked\":\"kafka\"}\n{\"failed\":[\"hop sqs: late\",\"cause\"],\"evidence\":[\"line\"]}\n";
         assert!(own_words(&key, log).is_some_and(|f| f.message == "Job d/smoke-1: hop sqs: late" && f.evidence == ["cause", "line"]));
         assert!(own_words(&key, "nothing\n").is_none());
+    }
+
+    #[test]
+    fn what_the_agent_left_behind_and_proposes_crosses_the_log() {
+        let key = ObjectKey { api_version: "batch/v1".into(), kind: "Job".into(), namespace: Some("d".into()), name: "migrate-1".into() };
+        let left = LeftBehind::Unknown("the connection broke".into());
+        let log = json!({"failed": ["late"], "evidence": [], "left_behind": left, "next": ["look"]}).to_string();
+        let failure = own_words(&key, &log).map(|failure| with_job(failure, &key));
+        let stays = "Job d/migrate-1, for its log";
+        let expected = LeftBehind::Unknown(format!("the connection broke; also {stays}"));
+        assert!(failure.is_some_and(|f| f.left_behind == expected && f.next == ["look"]));
+        let things = with_job(Failure::step("late").left(LeftBehind::Partial(vec!["rows".into()])), &key).left_behind;
+        assert_eq!(things, LeftBehind::Partial(vec!["rows".into(), stays.into()]));
+    }
+
+    #[test]
+    fn what_a_job_mounts_goes_with_it() {
+        let map = json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "files", "namespace": "d"}});
+        let job = json!({"apiVersion": "batch/v1", "kind": "Job", "metadata": {"name": "migrate-1", "namespace": "d", "uid": "u"}});
+        let owned = Object::new(map, "(migrations)".into(), 0).map(|map| owned_by(map, &job).value["metadata"]["ownerReferences"].take());
+        let expected = json!([{"apiVersion": "batch/v1", "kind": "Job", "name": "migrate-1", "uid": "u"}]);
+        assert!(owned.is_ok_and(|owners| owners == expected));
     }
 
     #[test]

@@ -40,6 +40,8 @@ use crate::{
 pub const FIELD_MANAGER: &str = "deployctl";
 /// An EKS token lives 15 minutes; a client is made anew with a fresh one well before.
 const TOKEN_LIFE: Duration = Duration::from_secs(600);
+/// Longest time for one call that is answered at once. An admission webhook that needs all of it is broken.
+const CALL: Duration = Duration::from_secs(30);
 /// Requests in flight at once; more only queue up in the API server.
 const PARALLEL: usize = 16;
 
@@ -47,6 +49,9 @@ const PARALLEL: usize = 16;
 #[derive(Clone)]
 pub struct Cluster {
     name: ClusterName,
+    endpoint: http::Uri,
+    /// Of one call.
+    patience: Duration,
     access: Arc<Access>,
 }
 
@@ -70,13 +75,13 @@ impl Cluster {
         if found.status != "ACTIVE" && found.status != "UPDATING" {
             return Err(Failure::new(FailureKind::Preflight, format!("the cluster {name} is {}", found.status)));
         }
-        let uri: http::Uri = found.endpoint.parse().map_err(|e| broken(name, "no usable endpoint", e))?;
-        let mut config = Config::new(uri);
+        let endpoint: http::Uri = found.endpoint.parse().map_err(|e| broken(name, "no usable endpoint", e))?;
+        let mut config = Config::new(endpoint.clone());
         let authorities: Result<Vec<_>, _> =
             CertificateDer::pem_slice_iter(&found.certificate_authority_pem).map(|der| der.map(|der| der.to_vec())).collect();
         config.root_cert = Some(authorities.map_err(|e| broken(name, "no usable certificate authority", e))?);
         let access = Access::Eks { aws: aws.clone(), config: Box::new(config), current: Mutex::new(None) };
-        Ok(Self { name: name.clone(), access: Arc::new(access) })
+        Ok(Self { name: name.clone(), endpoint, patience: CALL, access: Arc::new(access) })
     }
 
     /// The cluster that this process runs in, as the pod's service account.
@@ -88,8 +93,9 @@ impl Cluster {
     /// A cluster by an explicit configuration: for an API server that is not EKS.
     pub fn with_config(name: &ClusterName, config: Config) -> Result<Self, Failure> {
         install_crypto();
+        let endpoint = config.cluster_url.clone();
         let client = Client::try_from(config).map_err(|e| broken(name, "no client", e))?;
-        Ok(Self { name: name.clone(), access: Arc::new(Access::Fixed(client)) })
+        Ok(Self { name: name.clone(), endpoint, patience: CALL, access: Arc::new(Access::Fixed(client)) })
     }
 
     /// Its name.
@@ -126,6 +132,31 @@ impl Cluster {
         })
     }
 
+    /// One call that is answered at once. kube itself waits for ever for an API server that takes a connection and says nothing.
+    async fn answered<T>(&self, what: impl fmt::Display, call: impl Future<Output = kube::Result<T>>) -> Result<kube::Result<T>, Failure> {
+        tokio::time::timeout(self.patience, call).await.map_err(|_late| {
+            let silence =
+                format!("the API server of {} at {} has not answered within {} s", self.name, self.endpoint, self.patience.as_secs());
+            Failure::new(FailureKind::Timeout, format!("{what}: {silence}")).next(self.way_there())
+        })
+    }
+
+    /// What to look at when the API server cannot be spoken to.
+    fn way_there(&self) -> String {
+        let host = self.endpoint.host().unwrap_or_default();
+        match (&*self.access, host.parse::<std::net::Ipv4Addr>()) {
+            // 198.18.0.0/15, where every sandbox lives.
+            (Access::Eks { .. }, Ok(address)) if matches!(address.octets(), [198, 18 | 19, ..]) => "deployctl-sandbox up".to_owned(),
+            (Access::Eks { .. }, _) => {
+                format!(
+                    "check cluster.public_access_cidrs in the environment file against your own address, then: curl -k {}version",
+                    self.endpoint
+                )
+            }
+            (Access::Fixed(_), _) => "kubectl get --raw /readyz".to_owned(),
+        }
+    }
+
     /// A failure that says which call on which object failed, and why the API server thinks so.
     fn failed(&self, what: impl fmt::Display, error: kube::Error) -> Failure {
         let failure = match &error {
@@ -138,8 +169,8 @@ impl Cluster {
                     .next("give this identity the access policy that allows it, in cluster.access_entries of the environment file")
             }
             kube::Error::Api(status) => return Failure::step(format!("{what}: {}", status.message)),
-            _ => Failure::step(format!("{what}: the API server of {} cannot be reached", self.name))
-                .next("check cluster.public_access_cidrs in the environment file against your own address"),
+            _ => Failure::step(format!("{what}: the API server of {} at {} cannot be reached", self.name, self.endpoint))
+                .next(self.way_there()),
         };
         failure.because(error)
     }
@@ -158,4 +189,36 @@ fn install_crypto() {
 
 fn broken(name: &ClusterName, what: &str, error: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Failure {
     Failure::new(FailureKind::Preflight, format!("the cluster {name}: {what}")).because(error)
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test may panic")]
+    use serde_json::json;
+
+    use super::*;
+    use crate::manifests::Object;
+
+    #[tokio::test]
+    async fn an_api_server_that_never_answers_ends_every_call() {
+        let silent = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let config = Config::new(format!("http://{}", silent.local_addr().unwrap()).parse().unwrap());
+        let mut cluster = Cluster::with_config(&ClusterName::parse("quiet").unwrap(), config).unwrap();
+        cluster.patience = Duration::from_millis(50);
+        let map = json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "a", "namespace": "b"}});
+        let object = Object::new(map, "a.yaml".into(), 1).unwrap();
+        let failures = [
+            cluster.get(&object.key).await.unwrap_err(),
+            cluster.list("v1", "Pod", None, "").await.unwrap_err(),
+            cluster.diff(std::slice::from_ref(&object)).await.unwrap_err(),
+            cluster.apply(std::slice::from_ref(&object), |_| {}).await.unwrap_err(),
+            cluster.delete(&object.key).await.unwrap_err(),
+            cluster.version().await.unwrap_err(),
+        ];
+        for failure in failures {
+            assert_eq!(failure.kind, FailureKind::Timeout, "{failure:?}");
+            assert!(failure.message.contains("the API server of quiet at http://127.0.0.1:"), "{}", failure.message);
+            assert!(!failure.next.is_empty());
+        }
+    }
 }

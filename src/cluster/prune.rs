@@ -108,7 +108,9 @@ impl Cluster {
         if group.is_empty() {
             return Ok(Some("v1".into()));
         }
-        let groups = self.client().await?.list_api_groups().await.map_err(|e| self.failed("listing API groups", e))?;
+        let what = "listing API groups";
+        let client = self.client().await?;
+        let groups = self.answered(what, client.list_api_groups()).await?.map_err(|e| self.failed(what, e))?;
         let found = groups.groups.into_iter().find(|g| g.name == group);
         Ok(found.and_then(|g| g.preferred_version.or_else(|| g.versions.into_iter().next())).map(|v| v.group_version))
     }

@@ -7,7 +7,10 @@ use kube::{
 use serde_json::Value;
 
 use super::{Cluster, resource_of};
-use crate::{failure::Failure, manifests::ObjectKey};
+use crate::{
+    failure::{Failure, LeftBehind},
+    manifests::ObjectKey,
+};
 
 /// Items in one page of a list.
 const PAGE: u32 = 250;
@@ -15,10 +18,11 @@ const PAGE: u32 = 250;
 impl Cluster {
     /// One object as it is; none if it, its namespace or its kind is not there.
     pub async fn get(&self, key: &ObjectKey) -> Result<Option<Value>, Failure> {
-        match self.api(key).await?.get_opt(&key.name).await {
+        let what = format!("reading {} {key}", key.kind);
+        match self.answered(&what, self.api(key).await?.get_opt(&key.name)).await? {
             Ok(found) => found.map(|o| to_value(&o)).transpose(),
             Err(kube::Error::Api(status)) if status.code == 404 => Ok(None),
-            Err(e) => Err(self.failed(format!("reading {} {key}", key.kind), e)),
+            Err(e) => Err(self.failed(what, e)),
         }
     }
 
@@ -36,10 +40,11 @@ impl Cluster {
         }
         let mut found = Vec::new();
         loop {
-            let page = match api.list(&params).await {
+            let what = format!("listing {kind}");
+            let page = match self.answered(&what, api.list(&params)).await? {
                 Ok(page) => page,
                 Err(kube::Error::Api(status)) if status.code == 404 => return Ok(found),
-                Err(e) => return Err(self.failed(format!("listing {kind}"), e)),
+                Err(e) => return Err(self.failed(what, e)),
             };
             let next = page.metadata.continue_.clone().filter(|token| !token.is_empty());
             for mut item in page.items {
@@ -62,11 +67,12 @@ impl Cluster {
         for pod in self.list("v1", "Pod", Some(namespace), labels).await? {
             let Some(name) = pod.pointer("/metadata/name").and_then(Value::as_str) else { continue };
             let params = kube::api::LogParams { since_seconds: Some(seconds), ..Default::default() };
-            match pods.logs(name, &params).await {
+            let what = format!("reading the log of {namespace}/{name}");
+            match self.answered(&what, pods.logs(name, &params)).await? {
                 Ok(text) => lines.extend(text.lines().map(String::from)),
                 // A pod that is only being made, or is going, has no log; the others have.
                 Err(kube::Error::Api(status)) if status.code == 400 || status.code == 404 => {}
-                Err(e) => return Err(self.failed(format!("reading the log of {namespace}/{name}"), e)),
+                Err(e) => return Err(self.failed(what, e)),
             }
         }
         Ok(lines)
@@ -74,17 +80,22 @@ impl Cluster {
 
     /// Deletes an object and, in the background, what it owns. One that is not there is fine.
     pub async fn delete(&self, key: &ObjectKey) -> Result<(), Failure> {
-        match self.api(key).await?.delete(&key.name, &DeleteParams::background()).await {
+        let what = format!("deleting {} {key}", key.kind);
+        let api = self.api(key).await?;
+        let asked = self.answered(&what, api.delete(&key.name, &DeleteParams::background())).await;
+        match asked.map_err(|silent| silent.left(LeftBehind::Unknown(format!("{} {key}, which was to be deleted", key.kind))))? {
             Ok(_) => Ok(()),
             Err(kube::Error::Api(status)) if status.code == 404 => Ok(()),
-            Err(e) => Err(self.failed(format!("deleting {} {key}", key.kind), e)),
+            Err(e) => Err(self.failed(what, e)),
         }
     }
 
     /// Answers whether the API server takes our token and lets us ask for its version.
     pub async fn version(&self) -> Result<String, Failure> {
-        let version = self.client().await?.apiserver_version().await.map_err(|e| self.failed("asking for the version", e))?;
-        Ok(version.git_version)
+        let what = "asking for the version";
+        let client = self.client().await?;
+        let version = self.answered(what, client.apiserver_version()).await?;
+        Ok(version.map_err(|e| self.failed(what, e))?.git_version)
     }
 }
 

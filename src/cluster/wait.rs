@@ -5,7 +5,7 @@ use futures::{StreamExt, stream::FuturesUnordered};
 use kube::runtime::{WatchStreamExt, watcher};
 use serde_json::Value;
 
-use super::{Cluster, Status, read::to_value, resource_of, status_of};
+use super::{CALL, Cluster, Status, read::to_value, resource_of, status_of};
 use crate::{
     failure::{Failure, FailureKind},
     manifests::ObjectKey,
@@ -45,7 +45,8 @@ impl Cluster {
             }
         };
         let mut failed = failed.next(describe_command(key));
-        failed.evidence = self.evidence_of(key).await;
+        // An API server that has fallen silent must not hold the failure back: what is not there by then is left out.
+        failed.evidence = tokio::time::timeout(CALL, self.evidence_of(key)).await.unwrap_or_default();
         Err(failed)
     }
 

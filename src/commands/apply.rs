@@ -52,7 +52,7 @@ async fn apply_from(source: Source, globals: &Globals, ui: &Ui) -> Result<u8, Fa
     if result.is_ok() {
         session.tidy();
     }
-    result
+    result.map_err(|failure| failure.in_environment(&name))
 }
 
 async fn with_lease(
@@ -90,12 +90,14 @@ async fn plan(session: &Session, source: Source, globals: &Globals, ui: &Ui) -> 
     let Session { work, history, .. } = session;
     match source {
         Source::Saved(saved) => {
+            consider::preflight(work, &saved.selection)?;
             let now = consider::plan(work, &saved.selection, history).await?;
             let plan = fresh::freshen(&saved, &now)?;
             ui.note(&render::summary(&plan));
             Ok(plan)
         }
         Source::Now(selection) => {
+            consider::preflight(work, &selection)?;
             let plan = consider::plan(work, &selection, history).await?;
             // Standard output holds one document: with --output json that is the report.
             if ui.output == Output::Human {

@@ -48,10 +48,20 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> u8 {
     match std::panic::catch_unwind(AssertUnwindSafe(|| dispatch(cli.command, &cli.globals, &ui))) {
         Ok(Ok(code)) => code,
         Ok(Err(failure)) => {
+            let failure = named(failure, &cli.globals);
             ui.failure(&failure);
             failure.kind.exit_code()
         }
         Err(_) => exit::FAILURE,
+    }
+}
+
+/// The failure's next commands with the environment that this one was about, where it can be told.
+fn named(failure: Failure, globals: &Globals) -> Failure {
+    match session::project(globals).and_then(|project| session::environment(globals, &project)) {
+        Ok(environment) => failure.in_environment(&environment),
+        // A saved plan has named it already; elsewhere its absence is what failed.
+        Err(_) => failure,
     }
 }
 

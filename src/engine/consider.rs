@@ -35,6 +35,18 @@ struct Considering<'a> {
     not_there: Mutex<BTreeSet<StepId>>,
 }
 
+/// Refuses what the selected steps are known to miss, before anything is looked at or made.
+pub fn preflight(work: &Workplace, selection: &Selection) -> Result<(), Failure> {
+    let definition = &work.definition;
+    let skipped = selection.skipped(&definition.dag)?;
+    for id in definition.dag.order().iter().filter(|id| !skipped.contains_key(id)) {
+        let step = definition.step(id)?;
+        let kind = work.registry.require(&step.kind)?;
+        kind.preflight(&step.with, &work.project, &definition.environment).map_err(|failure| failure.in_step(id))?;
+    }
+    Ok(())
+}
+
 /// The plan of the selected steps.
 pub async fn plan(work: &Workplace, selection: &Selection, history: &History) -> Result<Plan, Failure> {
     let definition = &work.definition;

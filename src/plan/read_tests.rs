@@ -115,6 +115,8 @@ fn environments_that_nobody_should_apply() {
         ("cidr: 10.40.0.0/16", "cidr: 10.40.0.0"),
         ("\"111122223333\"", "\"1111\""),
         ("dr_region: eu-west-1", "dr_region: us-east-1"),
+        ("strategy: rolling", "strategy: canary"),
+        ("observability:", "secrets: { store: ssm }\nobservability:"),
     ];
     insta::assert_snapshot!(all.map(|(from, to)| wrong_environment(from, to)).join("\n\n"));
 }

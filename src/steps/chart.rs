@@ -139,7 +139,7 @@ impl Kind for ChartKind {
             objects.push(Object::new(value, chart.clone(), 0)?);
         }
         let cluster = cx.cluster(&input.cluster).await?;
-        Release::observe(&cluster, &input.set(), objects, std::collections::BTreeMap::new()).await
+        Release::observe(cx, &cluster, &input.set(), objects, std::collections::BTreeMap::new()).await
     }
 
     fn plan(_input: &Input, observed: &Release) -> Result<StepPlan, Failure> {

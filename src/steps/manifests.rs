@@ -12,13 +12,14 @@ use serde_json::{Map, Value};
 
 use super::{
     Action, Applied, CHECK, Change, Kind, Outputs, StepContext, StepPlan,
-    release::{AgentCommand, Release, render_folders, template_bound, template_values, text_list},
+    release::{AgentCommand, LOOKED_AT, Release, authorities_are_there, render_folders, template_bound, template_values, text_list},
 };
 use crate::{
     cluster::{ApplySet, Keep, PodSettings},
     engine::event::Outcome,
     failure::{Failure, FailureKind},
     ids::ClusterName,
+    plan::environment::Environment,
 };
 
 /// Kind `manifests`.
@@ -92,6 +93,10 @@ impl Kind for ManifestsKind {
         bound
     }
 
+    fn preflight(with: &Value, project: &Path, environment: &Environment) -> Result<(), Failure> {
+        authorities_are_there(with, project, environment)
+    }
+
     async fn observe(cx: &StepContext, input: &Input) -> Result<Observed, Failure> {
         let mut values = template_values(cx, &input.values)?;
         for (name, path) in &input.files {
@@ -102,13 +107,17 @@ impl Kind for ManifestsKind {
         let (objects, skipped) = render_folders(cx, &input.templates, &values, &input.skip)?;
         let cluster = cx.cluster(&input.cluster).await?;
         let set = ApplySet::new(input.applyset.as_deref().unwrap_or(cx.step.as_str()), &input.namespace);
-        let release = Release::observe(&cluster, &set, objects, skipped).await?;
-        let mut pending = Vec::new();
-        for command in &input.jobs {
-            if !cluster.has_run(&command.job(pod(input)?, Keep::UntilReplaced, "")).await? {
-                pending.push(command.name.clone());
+        let release = Release::observe(cx, &cluster, &set, objects, skipped).await?;
+        let asked = async {
+            let mut pending = Vec::new();
+            for command in &input.jobs {
+                if !cluster.has_run(&command.job(pod(input)?, Keep::UntilReplaced, "")).await? {
+                    pending.push(command.name.clone());
+                }
             }
-        }
+            Ok(pending)
+        };
+        let pending = cx.wait_until("word of the Jobs that have run", LOOKED_AT, asked).await?;
         Ok(Observed { release, pending })
     }
 

@@ -178,6 +178,10 @@ pub trait Kind: Send + Sync + 'static {
 
     /// What a deferred step may create at most: resource types, as in [`Change::resource`]. Read from `with` before its references resolve.
     fn bound(with: &Value, project: &std::path::Path) -> Vec<String>;
+    /// Refuses what is known to be missing before anything is looked at, so that nobody waits for a database to hear of a missing file.
+    fn preflight(_with: &Value, _project: &std::path::Path, _environment: &Environment) -> Result<(), Failure> {
+        Ok(())
+    }
     /// Reads what is there. Changes nothing.
     fn observe(cx: &StepContext, input: &Self::Input) -> impl Future<Output = Result<Self::Observed, Failure>> + Send;
     /// Decides. Pure: the same input and observation give the same plan.

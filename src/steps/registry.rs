@@ -5,7 +5,10 @@ use futures::{FutureExt, future::BoxFuture};
 use serde_json::Value;
 
 use super::{Applied, Kind, Outputs, StepContext, StepPlan};
-use crate::failure::{Failure, FailureKind};
+use crate::{
+    failure::{Failure, FailureKind},
+    plan::environment::Environment,
+};
 
 /// What observing and planning one step has given.
 #[derive(Clone, Debug)]
@@ -26,6 +29,10 @@ pub trait AnyKind: Send + Sync {
     fn input_schema(&self) -> Value;
     /// See [`Kind::bound`].
     fn bound(&self, with: &Value, project: &Path) -> Vec<String>;
+    /// See [`Kind::preflight`].
+    fn preflight(&self, _with: &Value, _project: &Path, _environment: &Environment) -> Result<(), Failure> {
+        Ok(())
+    }
     /// Observes and plans.
     fn consider<'a>(&'a self, cx: &'a StepContext, input: &'a Value) -> BoxFuture<'a, Result<Considered, Failure>>;
     /// See [`Kind::apply`].
@@ -54,6 +61,9 @@ impl<K: Kind> AnyKind for Erased<K> {
     }
     fn bound(&self, with: &Value, project: &Path) -> Vec<String> {
         K::bound(with, project)
+    }
+    fn preflight(&self, with: &Value, project: &Path, environment: &Environment) -> Result<(), Failure> {
+        K::preflight(with, project, environment)
     }
     fn consider<'a>(&'a self, cx: &'a StepContext, input: &'a Value) -> BoxFuture<'a, Result<Considered, Failure>> {
         async move {

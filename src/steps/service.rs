@@ -10,14 +10,14 @@ use serde_json::{Map, Value, json};
 
 use super::{
     Action, Applied, CHECK, Change, Kind, Outputs, StepContext, StepPlan,
-    release::{AgentCommand, Release, render_folders, template_bound, template_values, text_list},
+    release::{AgentCommand, LOOKED_AT, Release, authorities_are_there, render_folders, template_bound, template_values, text_list},
 };
 use crate::{
     cluster::{ApplySet, PodSettings},
     engine::event::Outcome,
     failure::{Failure, FailureKind, LeftBehind},
     ids::{ClusterName, ServiceName},
-    plan::environment::Strategy,
+    plan::environment::{Environment, Strategy},
 };
 
 pub use migration::{Migrations, Schema};
@@ -98,6 +98,10 @@ impl Kind for ServiceKind {
         bound
     }
 
+    fn preflight(with: &Value, project: &Path, environment: &Environment) -> Result<(), Failure> {
+        authorities_are_there(with, project, environment)
+    }
+
     async fn observe(cx: &StepContext, input: &Input) -> Result<Observed, Failure> {
         if input.strategy != Strategy::Rolling {
             return Err(Failure::usage(format!(
@@ -123,7 +127,7 @@ impl Kind for ServiceKind {
         let (objects, skipped) = render_folders(cx, &input.templates, &values, &std::collections::BTreeMap::new())?;
         let cluster = cx.cluster(&input.cluster).await?;
         let set = input.set();
-        let release = Release::observe(&cluster, &set, objects, skipped);
+        let release = Release::observe(cx, &cluster, &set, objects, skipped);
         let schema = async {
             match &input.migrations {
                 Some(migrations) => migration::observe(cx, &cluster, input.agent()?, &input.service, migrations).await.map(Some),
@@ -131,7 +135,7 @@ impl Kind for ServiceKind {
             }
         };
         let (release, schema) = tokio::try_join!(release, schema)?;
-        let address = release.address(&cluster).await?;
+        let address = cx.wait_until("the load balancer's address to be read", LOOKED_AT, release.address(&cluster)).await?;
         Ok(Observed { release, schema, address })
     }
 

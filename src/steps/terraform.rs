@@ -195,6 +195,10 @@ async fn planned(cx: &StepContext, input: &Input, backend: Backend, direction: D
         other => other?,
     }
     let plan = workspace.terraform.show_plan(&file).await?;
+    // A lost state would make everything once more beside what is there. The secrets that a stack takes over are not asked after.
+    if direction == Direction::Forward && plan.starts_from_nothing() {
+        orphans::refuse(cx, input).await?;
+    }
     let found = read(&plan, backend, &file)?;
     Ok((workspace, found))
 }

@@ -213,7 +213,7 @@ impl Terraform {
                 .left(LeftBehind::Unknown("its lock may still be held and its last changes missing from the state".into()))
                 .next(log));
         }
-        Err(diagnostics::failure(command, ended, ui).left(left).next(log))
+        Err(diagnostics::failure(command, ended, ui, &self.dir).left(left).next(log))
     }
 }
 

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 
 pub use bound::{bound_of, template_bound};
 pub use jobs::{AgentCommand, Shown};
-pub use values::{template_values, text_list};
+pub use values::{authorities_are_there, template_values, text_list};
 
 use super::{Action, Change, StepContext};
 use crate::{
@@ -21,6 +21,9 @@ use crate::{
 
 /// How long the objects of one step may take to become what they are asked to be.
 const CURRENT: Duration = Duration::from_secs(600);
+
+/// How long a plan may look at the cluster; each call has its own, shorter deadline.
+pub const LOOKED_AT: Duration = Duration::from_secs(300);
 
 /// One step's objects and what would become of them; part of the saved plan.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
@@ -72,14 +75,15 @@ pub fn render_folders(
 impl Release {
     /// Compares the objects with the cluster.
     pub async fn observe(
+        cx: &StepContext,
         cluster: &Cluster,
         set: &ApplySet,
         mut objects: Vec<Object>,
         skipped: BTreeMap<String, String>,
     ) -> Result<Self, Failure> {
         set.mark(&mut objects);
-        let diffs = cluster.diff(&objects).await?;
-        let pruned = cluster.prunable(set, &objects).await?;
+        let compared = async { Ok((cluster.diff(&objects).await?, cluster.prunable(set, &objects).await?)) };
+        let (diffs, pruned) = cx.wait_until(&format!("{} objects to be compared", objects.len()), LOOKED_AT, compared).await?;
         let changed = diffs.iter().filter(|d| d.verdict != Verdict::Unchanged).map(|d| d.key.clone()).collect();
         let mut changes: Vec<Change> = diffs.iter().filter_map(crate::cluster::Diff::change).collect();
         changes.extend(pruned.iter().map(|key| Change {

@@ -1,11 +1,12 @@
 //! What templates see: the environment, the services, the plan file's own values, and the database's authorities.
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use serde_json::{Map, Value};
 
+use super::bound::template_texts;
 use crate::{
     failure::{Failure, FailureKind},
-    plan::environment::SecretStore,
+    plan::environment::{Environment, SecretStore},
     steps::StepContext,
 };
 
@@ -25,17 +26,42 @@ pub fn template_values(cx: &StepContext, own: &Map<String, Value>) -> Result<Val
         SecretStore::Ssm => "ParameterStore",
     };
     values.insert("secret_service".into(), Value::String(store.into()));
-    let bundle = std::env::var_os(CA_BUNDLE).map(PathBuf::from);
-    let bundle = bundle.or_else(|| cx.environment.database.ca_bundle.as_ref().map(|path| cx.project.join(path)));
     // A template that asks for it where there is none fails by name; most steps never ask.
-    if let Some(path) = bundle {
-        let text = std::fs::read_to_string(&path).map_err(|e| {
-            Failure::new(FailureKind::Preflight, format!("the database's authorities in {} cannot be read", path.display())).because(e)
-        })?;
+    if let Some(text) = authorities(&cx.project, &cx.environment)? {
         values.insert("database_ca".into(), Value::String(text));
     }
     values.extend(own.clone());
     Ok(Value::Object(values))
+}
+
+/// The database's authorities; none if nobody has said where they are.
+fn authorities(project: &Path, environment: &Environment) -> Result<Option<String>, Failure> {
+    let bundle = std::env::var_os(CA_BUNDLE).map(PathBuf::from);
+    let bundle = bundle.or_else(|| environment.database.ca_bundle.as_ref().map(|path| project.join(path)));
+    let Some(path) = bundle else { return Ok(None) };
+    let text = std::fs::read_to_string(&path).map_err(|e| {
+        Failure::new(FailureKind::Preflight, format!("the database's authorities in {} cannot be read", path.display())).because(e)
+    })?;
+    Ok(Some(text))
+}
+
+/// Refuses where a template in `with.templates` asks for the database's authorities and nobody has said where they are.
+pub fn authorities_are_there(with: &Value, project: &Path, environment: &Environment) -> Result<(), Failure> {
+    let texts = template_texts(with, project);
+    let Some((asking, _)) = texts.iter().find(|(_, text)| asks_for_authorities(text)) else { return Ok(()) };
+    if authorities(project, environment)?.is_some() {
+        return Ok(());
+    }
+    let (name, region) = (&environment.name, &environment.aws.region);
+    Err(Failure::new(FailureKind::Preflight, format!("{} needs the database's authorities, and none are named", asking.display()))
+        .next(format!("curl -o plans/rds-ca.pem https://truststore.pki.rds.amazonaws.com/{region}/{region}-bundle.pem"))
+        .next(format!("then, in plans/environments/{name}.yaml, under database: `ca_bundle: plans/rds-ca.pem`")))
+}
+
+/// Whether a template uses the value `database_ca`, and not only one whose name begins like it.
+fn asks_for_authorities(template: &str) -> bool {
+    let name = "database_ca";
+    template.match_indices(name).any(|(at, _)| !template[at + name.len()..].starts_with(|next: char| next.is_alphanumeric() || next == '_'))
 }
 
 /// A text or a list of texts, as plan files may write `templates`.
@@ -51,4 +77,15 @@ pub fn text_list<'de, D: serde::Deserializer<'de>>(deserializer: D) -> Result<Ve
         OneOrMany::One(path) => vec![path],
         OneOrMany::Many(paths) => paths,
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_the_value_itself_asks_for_authorities() {
+        assert!(asks_for_authorities(include_str!("../../../templates/config/10-database-ca.yaml.hbs")));
+        assert!(!asks_for_authorities("{{#each database_ca_namespaces}}\n  name: database-ca\n"));
+    }
 }

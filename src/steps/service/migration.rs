@@ -101,10 +101,11 @@ fn files(cx: &StepContext, migrations: &Migrations) -> Result<(Map<String, Value
     Ok((data, hex::encode(hash.finalize())[..16].to_owned()))
 }
 
-fn config_map(pod: &PodSettings, service: &ServiceName, data: Map<String, Value>, hash: &str) -> Result<Object, Failure> {
+/// The files for one Job. Its name is its own: a plan and an apply may look at the same files at the same time.
+fn config_map(pod: &PodSettings, service: &ServiceName, data: Map<String, Value>) -> Result<Object, Failure> {
     let value = json!({
         "apiVersion": "v1", "kind": "ConfigMap", "immutable": true,
-        "metadata": { "name": format!("{service}-migrations-{hash}"), "namespace": pod.namespace, "labels": { "app.kubernetes.io/managed-by": "deployctl" } },
+        "metadata": { "name": format!("{service}-migrations-{}", uuid::Uuid::now_v7()), "namespace": pod.namespace, "labels": { "app.kubernetes.io/managed-by": "deployctl" } },
         "data": data,
     });
     Object::new(value, "(migrations)".into(), 0)
@@ -135,7 +136,7 @@ fn job(cx: &StepContext, pod: &PodSettings, service: &ServiceName, migrations: &
     }
 }
 
-/// Asks the database what is pending. The Job and its ConfigMap are the only things that a plan makes; the ConfigMap goes at once.
+/// Asks the database what is pending. The Job and its ConfigMap are the only things that a plan makes; both go an hour after it has ended.
 pub async fn observe(
     cx: &StepContext,
     cluster: &Cluster,
@@ -144,17 +145,11 @@ pub async fn observe(
     migrations: &Migrations,
 ) -> Result<Schema, Failure> {
     let (data, hash) = files(cx, migrations)?;
-    let mounted = config_map(pod, service, data, &hash)?;
+    let mounted = config_map(pod, service, data)?;
     let job = job(cx, pod, service, migrations, "schema", &mounted);
-    let asked = async {
-        cluster.apply_quietly(std::slice::from_ref(&mounted)).await?;
-        cx.wait_until("the schema's version", READING * 3, cluster.run_job(&job, |_| {})).await
-    };
-    let answer = asked.await;
-    let removed = cluster.delete(&mounted.key).await;
-    match answer {
+    let asking = cluster.run_job_with(&job, std::slice::from_ref(&mounted), |_| {});
+    match cx.wait_until("the schema's version", READING * 3, asking).await {
         Ok(answer) => {
-            removed?;
             let found: Schema = serde_json::from_value(json!({
                 "version": answer.result["version"], "pending": answer.result["pending"], "problems": answer.result["problems"], "files": hash,
             }))
@@ -181,15 +176,12 @@ pub async fn run(
             Failure::new(FailureKind::PlanStale, format!("the migrations of {service} have changed since the plan")).next("deployctl plan")
         );
     }
-    let mounted = config_map(pod, service, data, &hash)?;
-    cluster.apply_quietly(std::slice::from_ref(&mounted)).await?;
+    let mounted = config_map(pod, service, data)?;
     let job = job(cx, pod, service, migrations, "migrate", &mounted);
     let deadline = job.deadline + Duration::from_secs(240);
     let progress = |line: &str| cx.progress(format!("migrate: {line}"));
-    let answer = cx.wait_until(&format!("the migrations of {service}"), deadline, cluster.run_job(&job, progress)).await;
-    let removed = cluster.delete(&mounted.key).await;
-    let answer = answer?;
-    removed?;
+    let running = cluster.run_job_with(&job, std::slice::from_ref(&mounted), progress);
+    let answer = cx.wait_until(&format!("the migrations of {service}"), deadline, running).await?;
     cx.progress(format!("the schema of {service} is at version {}", answer.result["version"].as_str().unwrap_or("(none)")));
     Ok(())
 }

@@ -1,4 +1,4 @@
-//! An empty state beside resources that carry our names: somebody lost the state, and destroying "nothing" would leave them behind.
+//! An empty state beside resources that carry our names: the state was lost. An apply would make them again, a destroy leave them.
 use super::{Input, verify::Check};
 use crate::{
     failure::{Failure, FailureKind},

@@ -1,4 +1,6 @@
 //! terraform's errors as failures: who holds the lock, that a plan is stale, which action is missing.
+use std::path::Path;
+
 use super::messages::{Diagnostic, Ui};
 use crate::{
     failure::{Failure, FailureKind},
@@ -49,7 +51,8 @@ pub fn wants_init(failure: &Failure) -> bool {
     failure.evidence.iter().chain([&failure.message]).any(|text| SIGNS.iter().any(|sign| text.contains(sign)))
 }
 
-pub(super) fn failure(command: &str, ended: &Ended, ui: &Ui) -> Failure {
+/// `dir` is where terraform was initialised: the only place where it knows whose lock it is.
+pub(super) fn failure(command: &str, ended: &Ended, ui: &Ui, dir: &Path) -> Failure {
     let mut errors: Vec<Diagnostic> = Vec::new();
     for error in &ui.errors {
         // A provider that cannot log in says so once for each resource.
@@ -67,7 +70,11 @@ pub(super) fn failure(command: &str, ended: &Ended, ui: &Ui) -> Failure {
             format!("the state {} is locked by {} since {} ({}, lock {})", lock.path, lock.who, lock.created, lock.operation, lock.id),
         )
         .next("wait until that terraform has ended, then run the same command again")
-        .next(format!("only when it is certainly dead: terraform force-unlock {}", lock.id));
+        .next(format!(
+            "only when it is certainly dead, with the deployer role's credentials: terraform -chdir={} force-unlock {}",
+            dir.display(),
+            lock.id
+        ));
     }
     if errors.iter().any(|error| error.summary.contains("Saved plan is stale") || error.summary.contains("Saved plan does not match")) {
         return Failure::new(FailureKind::PlanStale, format!("the saved plan is stale: {}", first.summary))

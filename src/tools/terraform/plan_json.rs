@@ -154,6 +154,14 @@ impl PlanJson {
     pub fn prior_resources(&self) -> Vec<&Resource> {
         self.prior_state.as_ref().map(StateJson::resources).unwrap_or_default()
     }
+    /// Whether the state held nothing; what the plan takes over was not in it.
+    pub fn starts_from_nothing(&self) -> bool {
+        let taken_over = |resource: &Resource| {
+            let mut changes = self.resource_changes.iter();
+            changes.any(|change| change.address == resource.address && change.change.importing.is_some())
+        };
+        self.prior_resources().into_iter().all(taken_over)
+    }
 }
 
 impl StateJson {
@@ -193,4 +201,28 @@ fn known(what: &str, version: &str) -> Result<(), Failure> {
     }
     Err(Failure::new(FailureKind::Preflight, format!("terraform writes its {what} in format {version:?}; this deployctl reads 1.x"))
         .next("use a terraform of the series 1.11 to 1.14, or a newer deployctl"))
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test may panic")]
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn what_is_taken_over_was_not_in_the_state() {
+        let secret = json!({"address": "aws_secretsmanager_secret.a", "mode": "managed", "type": "aws_secretsmanager_secret"});
+        let data = json!({"address": "data.aws_partition.a", "mode": "data", "type": "aws_partition"});
+        let plan = |resources: Value, importing: Value| {
+            let mut change = secret.clone();
+            change["change"] = json!({"actions": ["update"], "importing": importing});
+            let prior = json!({"format_version": "1.0", "values": {"root_module": {"resources": resources}}});
+            let plan = json!({"format_version": "1.2", "resource_changes": [change], "prior_state": prior});
+            PlanJson::parse(plan.to_string().as_bytes()).unwrap()
+        };
+        assert!(plan(json!([]), Value::Null).starts_from_nothing());
+        assert!(plan(json!([secret, data]), json!({"id": "arn"})).starts_from_nothing());
+        assert!(!plan(json!([secret, data]), Value::Null).starts_from_nothing());
+    }
 }
