@@ -260,7 +260,8 @@ fn expected_schema(service: &ServiceName, found: &Schema) -> Result<String, Fail
     }
     if let Some(problem) = found.problems.iter().chain(&found.pending).next() {
         let mut failure = Failure::verification(format!("the schema of {service} is not as its migrations have it: {problem}"));
-        failure.evidence = found.problems.iter().cloned().chain(found.pending.iter().map(|script| format!("not applied: {script}"))).collect();
+        failure.evidence =
+            found.problems.iter().cloned().chain(found.pending.iter().map(|script| format!("not applied: {script}"))).collect();
         return Err(failure.next(next));
     }
     Ok(format!("the schema of {service} is at version {}, its newest migration", found.version.as_deref().unwrap_or("(none)")))
