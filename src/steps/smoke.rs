@@ -87,6 +87,7 @@ impl Input {
         AgentCommand {
             name: "smoke".into(),
             args,
+            observe_args: Vec::new(),
             config_maps: BTreeMap::from([(AUTHORITIES.to_owned(), self.ca_config_map.clone())]),
             secrets: BTreeMap::from([(KAFKA.to_owned(), self.kafka_secret.clone())]),
             deadline_seconds: self.deadline_seconds + 60,
