@@ -52,6 +52,7 @@ pub struct Shown {
     pub resource: String,
     /// As in `file.parsed`; a list stands for as many lines.
     #[serde(deserialize_with = "text_list")]
+    #[schemars(with = "Value")]
     pub name: Vec<String>,
 }
 
@@ -229,6 +230,8 @@ mod tests {
             (resource.to_owned(), name.to_owned(), details.iter().map(ToString::to_string).collect::<Vec<_>>())
         };
         assert_eq!(names(command.changes()), [line("topic", "a", &[]), line("topic", "b", &[])]);
+        let one: Shown = serde_json::from_value(json!({"resource": "topic", "name": "a"})).unwrap();
+        assert_eq!(one.name, ["a"]);
         let found = |changes: &[&str]| Findings { changes: changes.iter().map(ToString::to_string).collect(), ..Findings::default() };
         assert!(command.changes_of(&found(&[])).is_empty());
         let changes = command.changes_of(&found(&["b: retention.ms 1 -> 2", "c: made"]));
