@@ -2,6 +2,7 @@
 mod migration;
 mod reads;
 mod snapshot;
+mod upload;
 
 use std::path::{Path, PathBuf};
 
@@ -24,6 +25,7 @@ use crate::{
 pub use migration::{Migrations, Schema};
 pub use reads::Reads;
 pub use snapshot::Snapshot;
+pub use upload::Upload;
 
 /// Kind `service`.
 pub struct ServiceKind;
@@ -59,6 +61,9 @@ pub struct Input {
     /// What it must be able to read; checked at every apply, after the rollout.
     #[serde(default)]
     pub reads: Option<Reads>,
+    /// A file that is uploaded through it at every apply, after the rollout, and removed.
+    #[serde(default)]
+    pub upload: Option<Upload>,
     /// Run at every apply, after the rollout; they change nothing.
     #[serde(default)]
     pub checks: Vec<AgentCommand>,
@@ -80,11 +85,15 @@ impl Input {
         ApplySet::new(self.service.as_str(), "deployctl")
     }
     fn agent(&self) -> Result<&PodSettings, Failure> {
-        self.agent.as_ref().ok_or_else(|| Failure::usage("kind service: `migrations` and `checks` need `agent`"))
+        self.agent.as_ref().ok_or_else(|| Failure::usage("kind service: `migrations`, `upload` and `checks` need `agent`"))
     }
     /// Names of what is checked at every apply.
     fn check_names(&self) -> Vec<&str> {
-        let own = [self.migrations.is_some().then_some("schema"), self.reads.is_some().then_some("reads")];
+        let own = [
+            self.migrations.is_some().then_some("schema"),
+            self.reads.is_some().then_some("reads"),
+            self.upload.is_some().then_some("upload"),
+        ];
         own.into_iter().flatten().chain(self.checks.iter().map(|check| check.name.as_str())).collect()
     }
     fn outputs(&self, address: Option<String>) -> Outputs {
@@ -211,7 +220,7 @@ impl Kind for ServiceKind {
         Ok(Applied { outcome, outputs })
     }
 
-    async fn verify(cx: &StepContext, input: &Input, _applied: &Applied) -> Result<(), Failure> {
+    async fn verify(cx: &StepContext, input: &Input, applied: &Applied) -> Result<(), Failure> {
         if input.check_names().is_empty() {
             return Ok(());
         }
@@ -229,8 +238,14 @@ impl Kind for ServiceKind {
                 None => Ok(()),
             }
         };
+        let upload = async {
+            match &input.upload {
+                Some(upload) => upload.command(cx, applied)?.run_now(cx, &cluster, input.agent()?).await.map(drop),
+                None => Ok(()),
+            }
+        };
         // A Job takes a second to start: what does not depend on each other is checked at the same time.
-        tokio::try_join!(schema, reads).map_err(unverified)?;
+        tokio::try_join!(schema, reads, upload).map_err(unverified)?;
         for check in &input.checks {
             check.run_now(cx, &cluster, input.agent()?).await.map_err(unverified)?;
         }
@@ -305,9 +320,10 @@ mod tests {
             "cluster": "c", "service": "parser", "image": "i", "templates": "t",
             "migrations": { "folder": "m", "endpoint_secret": "e", "credentials_secret": "c", "ca_config_map": "a" },
             "reads": { "role": "arn:aws:iam::111122223333:role/r", "bucket": "bucket", "queue_url": "https://q", "complaint": "c" },
+            "upload": { "bucket": "bucket", "token_secret": "t", "endpoint_secret": "e", "credentials_secret": "c", "ca_config_map": "a" },
             "checks": [{ "name": "more", "args": ["x"] }],
         });
         let input: Input = serde_json::from_value(with).unwrap();
-        assert_eq!(input.check_names(), ["schema", "reads", "more"]);
+        assert_eq!(input.check_names(), ["schema", "reads", "upload", "more"]);
     }
 }

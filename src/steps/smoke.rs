@@ -13,7 +13,8 @@ use crate::{
     ids::{BucketName, ClusterName, QueueUrl},
 };
 
-const AUTHORITIES: &str = "/etc/database-ca";
+/// Where an agent's Job has the authorities of the database's certificate.
+pub(super) const AUTHORITIES: &str = "/etc/database-ca";
 const KAFKA: &str = "/etc/kafka";
 
 /// Kind `smoke`.

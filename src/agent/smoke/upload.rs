@@ -23,6 +23,8 @@ use crate::{
 pub(super) const ROWS: i64 = 3;
 /// What the hop says of itself.
 pub(super) const PATH: &str = "through the load balancer and the pre-signed URL";
+/// Between two looks at a new load balancer.
+const LOOK: Duration = Duration::from_secs(1);
 /// A parser that had begun to read so small a file when it was removed has committed or given up by then.
 const SETTLED: Duration = Duration::from_millis(500);
 
@@ -40,6 +42,9 @@ pub struct UploadArgs {
     /// The bucket for uploads
     #[arg(long)]
     bucket: String,
+    /// Longest time until the load balancer passes requests on
+    #[arg(long, default_value_t = 240)]
+    deadline_seconds: u64,
 }
 
 /// What the uploader answers.
@@ -74,6 +79,8 @@ pub async fn run(args: &UploadArgs) -> Result<Value, Failure> {
     let aws = args.database.aws().await?;
     let bucket = BucketName::parse(&args.bucket).map_err(|e| Failure::usage("--bucket").because(e))?;
     let token = token(&aws, &args.token_secret).await?;
+    let end = started + Duration::from_secs(args.deadline_seconds);
+    hop("load balancer", "it passes requests on", until_answered(&args.address, end)).await?;
     let marked = hop("upload", PATH, send(&args.address, &args.bucket, &token)).await?;
     let stored = hop("s3", "the object is in the bucket", stored(&aws, &bucket, &marked)).await;
     let removed = hop("removed", "object and, if a parser was faster, its rows", remove(args, &aws, &bucket, &marked)).await;
@@ -90,16 +97,39 @@ pub(super) async fn token(aws: &Aws, secret: &str) -> Result<SecretString, Failu
     })
 }
 
+fn http() -> Result<reqwest::Client, Failure> {
+    reqwest::Client::builder().timeout(Duration::from_secs(30)).build().map_err(|e| Failure::step("no HTTP client").because(e))
+}
+
+fn url(address: &str, path: &str) -> String {
+    let base = if address.contains("://") { address.to_owned() } else { format!("http://{address}") };
+    format!("{}{path}", base.trim_end_matches('/'))
+}
+
+/// A new load balancer has its name minutes before it resolves and knows its targets.
+async fn until_answered(address: &str, end: Instant) -> Result<(), Failure> {
+    let (http, url, started) = (http()?, url(address, "/readyz"), Instant::now());
+    loop {
+        let said = match http.get(&url).send().await {
+            Ok(answer) if answer.status().is_success() => return Ok(()),
+            Ok(answer) => answer.status().to_string(),
+            Err(error) => Failure::step("no answer").because(error.without_url()).chain().join(": "),
+        };
+        if Instant::now() >= end {
+            return Err(Failure::timeout(format!("{url} to answer"), started.elapsed()).evidence(said));
+        }
+        tokio::time::sleep(LOOK).await;
+    }
+}
+
 /// Asks the uploader for a pre-signed URL and puts a marked file there.
 pub(super) async fn send(address: &str, bucket: &str, token: &SecretString) -> Result<Marked, Failure> {
     let body = format!("id,mark\n1,smoke\n2,{}\n3,smoke\n", Uuid::new_v4());
-    let http =
-        reqwest::Client::builder().timeout(Duration::from_secs(30)).build().map_err(|e| Failure::step("no HTTP client").because(e))?;
+    let http = http()?;
     let asked = json!({
         "filename": "smoke.csv", "content_type": "text/csv", "size_bytes": body.len(), "sha256": hex::encode(Sha256::digest(&body)),
     });
-    let base = if address.contains("://") { address.to_owned() } else { format!("http://{address}") };
-    let url = format!("{}/v1/uploads", base.trim_end_matches('/'));
+    let url = url(address, "/v1/uploads");
     let response = http.post(&url).bearer_auth(token.expose_secret()).json(&asked).send().await;
     let response = response.map_err(|e| Failure::step(format!("{url} does not answer")).because(e.without_url()))?;
     let begun: Begun = json_of(response, &url).await?;
@@ -158,4 +188,15 @@ async fn remove(args: &UploadArgs, aws: &Aws, bucket: &BucketName, marked: &Mark
     client.execute("DELETE FROM files WHERE file_id = $1", &[&marked.id]).await.map_err(failed)?;
     client.execute("DELETE FROM outbox WHERE key = $1 AND published_at IS NOT NULL", &[&marked.key]).await.map_err(failed)?;
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_address_is_a_host_or_a_url() {
+        assert_eq!(url("internal-x.elb.amazonaws.com", "/readyz"), "http://internal-x.elb.amazonaws.com/readyz");
+        assert_eq!(url("https://up.example.com/", "/v1/uploads"), "https://up.example.com/v1/uploads");
+    }
 }
