@@ -26,6 +26,8 @@ pub enum AgentCommand {
     Topics(topics::TopicsArgs),
     /// Send a marked file through the system and follow it
     Smoke(smoke::SmokeArgs),
+    /// Upload a marked file, read it back and remove it
+    Upload(smoke::upload::UploadArgs),
     /// Look for targets, rules and a firing alert in Prometheus
     Prometheus(prometheus::PrometheusArgs),
 }
@@ -38,6 +40,7 @@ pub async fn run(command: &AgentCommand) -> Result<(), Failure> {
         AgentCommand::Schema(args) => migrate::schema(args).await,
         AgentCommand::Topics(args) => topics::run(args).await,
         AgentCommand::Smoke(args) => smoke::run(args).await,
+        AgentCommand::Upload(args) => smoke::upload::run(args).await,
         AgentCommand::Prometheus(args) => prometheus::run(args).await,
     };
     match done {

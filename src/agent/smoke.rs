@@ -1,16 +1,14 @@
 //! Sends a marked file through the load balancer and a pre-signed URL, and follows it: queue, parser's log, rows, event. Takes it away again.
+pub mod upload;
+
 use std::{
-    collections::BTreeMap,
     path::PathBuf,
     time::{Duration, Instant},
 };
 
 use clap::Args;
-use secrecy::{ExposeSecret, SecretString};
-use serde::Deserialize;
 use serde_json::{Value, json};
-use sha2::{Digest, Sha256};
-use uuid::Uuid;
+use upload::{Marked, ROWS};
 
 use super::{checked, database::DatabaseArgs, say, topics};
 use crate::{
@@ -24,8 +22,6 @@ use crate::{
 const LOOK: Duration = Duration::from_millis(250);
 /// A queue that nobody else uses is empty by then: the parser deletes the message right after its commit.
 const DRAIN: Duration = Duration::from_secs(5);
-/// Rows of the marked file.
-const ROWS: i64 = 3;
 
 /// `deployctl agent smoke`; `--credentials-secret` is the tables' owner's.
 #[derive(Args, Clone, Debug)]
@@ -70,40 +66,15 @@ pub struct SmokeArgs {
     deadline_seconds: u64,
 }
 
-/// What the uploader answers.
-#[derive(Deserialize)]
-struct Begun {
-    key: String,
-    put: Signed,
-}
-
-/// A pre-signed request.
-#[derive(Deserialize)]
-struct Signed {
-    method: String,
-    url: String,
-    headers: BTreeMap<String, String>,
-}
-
-/// What has been uploaded, so that it can be found and removed.
-struct Marked {
-    id: Uuid,
-    key: String,
-    version: Option<String>,
-}
-
 /// Follows one file through every hop; a failure names the hop.
 pub async fn run(args: &SmokeArgs) -> Result<Value, Failure> {
     let started = Instant::now();
     let end = started + Duration::from_secs(args.deadline_seconds);
     let aws = args.database.aws().await?;
-    let token = aws.secret_value(&args.token_secret).await?.ok_or_else(|| {
-        Failure::step(format!("the secret {} has no value", args.token_secret))
-            .next("deployctl secret set smoke-token, and its SHA-256 as caller `smoke` in uploader-tokens")
-    })?;
+    let token = upload::token(&aws, &args.token_secret).await?;
     // Near the end of the topic, so that it reads one event and not a week of them; before anything is sent, for a wrong key to be known first.
     let consumer = hop("kafka", "subscribing", listen(args)).await?;
-    let marked = hop("upload", "through the load balancer and the pre-signed URL", upload(args, &token)).await?;
+    let marked = hop("upload", upload::PATH, upload::send(&args.address, &args.bucket, &token)).await?;
     let followed = follow(args, &aws, &consumer, &marked, end).await;
     let removed = remove(args, &aws, &marked).await;
     if let Err(failure) = consumer.close().await {
@@ -136,50 +107,6 @@ async fn hop<T>(name: &str, what: &str, work: impl Future<Output = Result<T, Fai
             Err(failure)
         }
     }
-}
-
-async fn upload(args: &SmokeArgs, token: &SecretString) -> Result<Marked, Failure> {
-    let body = format!("id,mark\n1,smoke\n2,{}\n3,smoke\n", Uuid::new_v4());
-    let http =
-        reqwest::Client::builder().timeout(Duration::from_secs(30)).build().map_err(|e| Failure::step("no HTTP client").because(e))?;
-    let asked = json!({
-        "filename": "smoke.csv", "content_type": "text/csv", "size_bytes": body.len(), "sha256": hex::encode(Sha256::digest(&body)),
-    });
-    let base = if args.address.contains("://") { args.address.clone() } else { format!("http://{}", args.address) };
-    let url = format!("{}/v1/uploads", base.trim_end_matches('/'));
-    let response = http.post(&url).bearer_auth(token.expose_secret()).json(&asked).send().await;
-    let response = response.map_err(|e| Failure::step(format!("{url} does not answer")).because(e.without_url()))?;
-    let begun: Begun = json_of(response, &url).await?;
-    let method = reqwest::Method::from_bytes(begun.put.method.as_bytes()).map_err(|e| Failure::step("the uploader's answer").because(e))?;
-    let mut request = http.request(method, &begun.put.url).body(body);
-    // Its length is what reqwest sends of itself; a second one would make the request invalid.
-    for (name, value) in
-        begun.put.headers.iter().filter(|(name, _)| !name.eq_ignore_ascii_case("content-length") && !name.eq_ignore_ascii_case("host"))
-    {
-        request = request.header(name, value);
-    }
-    let response = request.send().await.map_err(|e| Failure::step("the pre-signed URL does not answer").because(e.without_url()))?;
-    let status = response.status();
-    let version = response.headers().get("x-amz-version-id").and_then(|v| v.to_str().ok()).map(String::from);
-    if !status.is_success() {
-        let text = response.text().await.unwrap_or_default();
-        return Err(
-            Failure::step(format!("S3 answered the pre-signed PUT with {status}")).evidence(text.chars().take(600).collect::<String>())
-        );
-    }
-    // As the parser derives it, so that a file that is announced twice is one file.
-    let url = format!("s3://{}/{}?versionId={}", args.bucket, begun.key, version.as_deref().unwrap_or("null"));
-    Ok(Marked { id: Uuid::new_v5(&Uuid::NAMESPACE_URL, url.as_bytes()), key: begun.key, version })
-}
-
-async fn json_of<T: serde::de::DeserializeOwned>(response: reqwest::Response, url: &str) -> Result<T, Failure> {
-    let status = response.status();
-    let text = response.text().await.map_err(|e| Failure::step(format!("{url} broke off")).because(e.without_url()))?;
-    if !status.is_success() {
-        return Err(Failure::step(format!("{url} answered {status}")).evidence(text.chars().take(600).collect::<String>()));
-    }
-    // The answer holds a pre-signed URL: it is never part of a failure.
-    serde_json::from_str(&text).map_err(|_shows_the_answer| Failure::step(format!("{url} answered something unexpected")))
 }
 
 async fn follow(args: &SmokeArgs, aws: &Aws, consumer: &krafka::consumer::Consumer, marked: &Marked, end: Instant) -> Result<(), Failure> {

@@ -57,7 +57,7 @@ pub struct TopicsArgs {
     #[arg(long)]
     retention_hours: u64,
     /// Only look, or also mend
-    #[arg(long)]
+    #[arg(long, default_value = "ensure")]
     mode: Mode,
 }
 

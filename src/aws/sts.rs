@@ -2,7 +2,11 @@
 use std::time::{Duration, SystemTime};
 
 use aws_config::{SdkConfig, retry::RetryConfig};
-use aws_credential_types::provider::ProvideCredentials;
+use aws_credential_types::{
+    Credentials,
+    provider::{ProvideCredentials, SharedCredentialsProvider},
+};
+use aws_sdk_sts::operation::assume_role_with_web_identity::builders::AssumeRoleWithWebIdentityFluentBuilder;
 use aws_sigv4::{
     http_request::{SignableBody, SignableRequest, SignatureLocation, SigningSettings, sign},
     sign::v4,
@@ -11,7 +15,7 @@ use base64::{Engine, engine::general_purpose::URL_SAFE_NO_PAD};
 use secrecy::{ExposeSecret, SecretString};
 
 use super::{
-    Aws,
+    Aws, Clients,
     error::{self, Call},
 };
 use crate::{
@@ -22,6 +26,8 @@ use crate::{
 
 /// How long EKS accepts the pre-signed request itself; the token that it stands for is good for 14 minutes.
 const TOKEN_EXPIRY: Duration = Duration::from_secs(60);
+/// Whom a service account's token must be meant for, to be taken by STS.
+pub const WEB_IDENTITY_AUDIENCE: &str = "sts.amazonaws.com";
 /// What clients may count on: EKS' 15 minutes less a minute for clocks that differ.
 pub const TOKEN_LIFETIME: Duration = Duration::from_secs(14 * 60);
 
@@ -117,15 +123,36 @@ pub enum Assumed {
 impl Aws {
     /// AssumeRoleWithWebIdentity, which needs no credentials: whether the role is given to the bearer of this token.
     pub async fn assume_with_token(&self, role: &RoleArn, token: &SecretString) -> Result<Assumed, Failure> {
-        let asked = aws_sdk_sts::Client::new(&self.config).assume_role_with_web_identity().role_arn(role.as_str());
-        let asked = asked.role_session_name("deployctl-verify").web_identity_token(token.expose_secret());
-        match asked.send().await {
+        match self.web_identity(role, token).send().await {
             Ok(_) => Ok(Assumed::Yes),
             Err(e) => match error::code(&e) {
                 Some(code @ ("AccessDenied" | "InvalidIdentityToken")) => Ok(Assumed::Refused(code.to_owned())),
                 _ => Err(self.failed("sts:AssumeRoleWithWebIdentity", role.as_str(), e)),
             },
         }
+    }
+
+    /// AWS as the role that the bearer of this token is given, to see what a pod would see. The credentials end with their hour.
+    pub async fn as_bearer(&self, role: &RoleArn, token: &SecretString) -> Result<Self, Failure> {
+        let answer = self.web_identity(role, token).send().await;
+        let answer = answer.map_err(|e| self.failed("sts:AssumeRoleWithWebIdentity", role.as_str(), e))?;
+        let given = answer.credentials.ok_or_else(|| Failure::step(format!("STS gave no credentials for {role}")))?;
+        redact::register(&given.secret_access_key);
+        redact::register(&given.session_token);
+        let credentials =
+            Credentials::new(given.access_key_id, given.secret_access_key, Some(given.session_token), None, "AssumeRoleWithWebIdentity");
+        Ok(Self {
+            region: self.region.clone(),
+            account: self.account.clone(),
+            principal: answer.assumed_role_user.map_or_else(|| role.to_string(), |user| user.arn),
+            config: self.config.to_builder().credentials_provider(SharedCredentialsProvider::new(credentials)).build(),
+            clients: Clients::default(),
+        })
+    }
+
+    fn web_identity(&self, role: &RoleArn, token: &SecretString) -> AssumeRoleWithWebIdentityFluentBuilder {
+        let asked = aws_sdk_sts::Client::new(&self.config).assume_role_with_web_identity().role_arn(role.as_str());
+        asked.role_session_name("deployctl-verify").web_identity_token(token.expose_secret())
     }
 }
 

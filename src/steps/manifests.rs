@@ -12,7 +12,7 @@ use serde_json::{Map, Value};
 
 use super::{
     Action, Applied, CHECK, Change, Kind, Outputs, StepContext, StepPlan,
-    release::{AgentCommand, LOOKED_AT, Release, authorities_are_there, render_folders, template_bound, template_values, text_list},
+    release::{AgentCommand, Findings, LOOKED_AT, Release, authorities_are_there, render_folders, template_bound, template_values, text_list},
 };
 use crate::{
     cluster::{ApplySet, Keep, PodSettings},
@@ -74,6 +74,9 @@ pub struct Observed {
     pub release: Release,
     /// Names of the commands that have not run with their present specification.
     pub pending: Vec<String>,
+    /// What those that have run before, and can look, find now; by name.
+    #[serde(default)]
+    pub found: BTreeMap<String, Findings>,
 }
 
 fn pod(input: &Input) -> Result<&PodSettings, Failure> {
@@ -109,21 +112,28 @@ impl Kind for ManifestsKind {
         let set = ApplySet::new(input.applyset.as_deref().unwrap_or(cx.step.as_str()), &input.namespace);
         let release = Release::observe(cx, &cluster, &set, objects, skipped).await?;
         let asked = async {
-            let mut pending = Vec::new();
+            let (mut pending, mut found) = (Vec::new(), BTreeMap::new());
             for command in &input.jobs {
                 if !cluster.has_run(&command.job(pod(input)?, Keep::UntilReplaced, "")).await? {
                     pending.push(command.name.clone());
+                } else if !command.observe_args.is_empty() {
+                    // That it ran well once says nothing about what others have changed since.
+                    found.insert(command.name.clone(), command.look(cx, &cluster, pod(input)?).await?);
                 }
             }
-            Ok(pending)
+            Ok((pending, found))
         };
-        let pending = cx.wait_until("word of the Jobs that have run", LOOKED_AT, asked).await?;
-        Ok(Observed { release, pending })
+        let (pending, found) = cx.wait_until("word of the Jobs that have run", LOOKED_AT, asked).await?;
+        Ok(Observed { release, pending, found })
     }
 
     fn plan(input: &Input, observed: &Observed) -> Result<StepPlan, Failure> {
         let mut changes = observed.release.changes.clone();
         changes.extend(input.jobs.iter().filter(|job| observed.pending.contains(&job.name)).flat_map(AgentCommand::changes));
+        for (job, found) in input.jobs.iter().filter_map(|job| Some((job, observed.found.get(&job.name)?))) {
+            found.refuse_drift(job)?;
+            changes.extend(job.changes_of(found));
+        }
         changes.extend(input.checks.iter().map(|check| Change {
             action: Action::Run,
             resource: CHECK.into(),
@@ -147,6 +157,12 @@ impl Kind for ManifestsKind {
         for command in input.jobs.iter().filter(|job| planned.pending.contains(&job.name)) {
             command.run_once(cx, &cluster, pod(input)?).await?;
             outcome = Outcome::Changed;
+        }
+        for (job, found) in input.jobs.iter().filter_map(|job| Some((job, planned.found.get(&job.name)?))) {
+            if !job.changes_of(found).is_empty() {
+                job.mend(cx, &cluster, pod(input)?).await?;
+                outcome = Outcome::Changed;
+            }
         }
         for (name, reason) in &planned.release.skipped {
             cx.progress(format!("{name}: rendered and validated, not applied: {reason}"));

@@ -1,6 +1,8 @@
 //! Kind `service`: a snapshot and migrations where any are pending, then the rollout, then what the load balancer answers with.
 mod migration;
+mod reads;
 mod snapshot;
+mod upload;
 
 use std::path::{Path, PathBuf};
 
@@ -21,7 +23,9 @@ use crate::{
 };
 
 pub use migration::{Migrations, Schema};
+pub use reads::Reads;
 pub use snapshot::Snapshot;
+pub use upload::Upload;
 
 /// Kind `service`.
 pub struct ServiceKind;
@@ -54,6 +58,12 @@ pub struct Input {
     /// The snapshot that is taken before migrations run.
     #[serde(default)]
     pub snapshot: Option<Snapshot>,
+    /// What it must be able to read; checked at every apply, after the rollout.
+    #[serde(default)]
+    pub reads: Option<Reads>,
+    /// A file that is uploaded through it at every apply, after the rollout, and removed.
+    #[serde(default)]
+    pub upload: Option<Upload>,
     /// Run at every apply, after the rollout; they change nothing.
     #[serde(default)]
     pub checks: Vec<AgentCommand>,
@@ -75,7 +85,16 @@ impl Input {
         ApplySet::new(self.service.as_str(), "deployctl")
     }
     fn agent(&self) -> Result<&PodSettings, Failure> {
-        self.agent.as_ref().ok_or_else(|| Failure::usage("kind service: `migrations` and `checks` need `agent`"))
+        self.agent.as_ref().ok_or_else(|| Failure::usage("kind service: `migrations`, `upload` and `checks` need `agent`"))
+    }
+    /// Names of what is checked at every apply.
+    fn check_names(&self) -> Vec<&str> {
+        let own = [
+            self.migrations.is_some().then_some("schema"),
+            self.reads.is_some().then_some("reads"),
+            self.upload.is_some().then_some("upload"),
+        ];
+        own.into_iter().flatten().chain(self.checks.iter().map(|check| check.name.as_str())).collect()
     }
     fn outputs(&self, address: Option<String>) -> Outputs {
         let mut outputs = Outputs::from([("image".to_owned(), json!(self.image))]);
@@ -161,10 +180,10 @@ impl Kind for ServiceKind {
             changes.extend(schema.changes());
         }
         changes.extend(observed.release.changes.clone());
-        changes.extend(input.checks.iter().map(|check| Change {
+        changes.extend(input.check_names().into_iter().map(|name| Change {
             action: Action::Run,
             resource: CHECK.into(),
-            name: check.name.clone(),
+            name: name.to_owned(),
             details: Vec::new(),
         }));
         let payload =
@@ -205,16 +224,34 @@ impl Kind for ServiceKind {
         Ok(Applied { outcome, outputs })
     }
 
-    async fn verify(cx: &StepContext, input: &Input, _applied: &Applied) -> Result<(), Failure> {
-        if input.checks.is_empty() {
+    async fn verify(cx: &StepContext, input: &Input, applied: &Applied) -> Result<(), Failure> {
+        if input.check_names().is_empty() {
             return Ok(());
         }
         let cluster = cx.cluster(&input.cluster).await?;
+        let schema = async {
+            let Some(migrations) = &input.migrations else { return Ok(()) };
+            let started = tokio::time::Instant::now();
+            let found = migration::observe(cx, &cluster, input.agent()?, &input.service, migrations).await?;
+            cx.checked(expected_schema(&input.service, &found)?, started.elapsed());
+            Ok(())
+        };
+        let reads = async {
+            match &input.reads {
+                Some(reads) => reads::check(cx, &cluster, &input.service, reads).await,
+                None => Ok(()),
+            }
+        };
+        let upload = async {
+            match &input.upload {
+                Some(upload) => upload.command(cx, applied)?.run_now(cx, &cluster, input.agent()?).await.map(drop),
+                None => Ok(()),
+            }
+        };
+        // A Job takes a second to start: what does not depend on each other is checked at the same time.
+        tokio::try_join!(schema, reads, upload).map_err(unverified)?;
         for check in &input.checks {
-            check.run_now(cx, &cluster, input.agent()?).await.map_err(|mut failure| {
-                failure.kind = FailureKind::Verification;
-                failure
-            })?;
+            check.run_now(cx, &cluster, input.agent()?).await.map_err(unverified)?;
         }
         Ok(())
     }
@@ -226,6 +263,29 @@ impl Kind for ServiceKind {
     }
 }
 
+/// What failed is a check, whatever it failed on; an interruption stays one.
+fn unverified(mut failure: Failure) -> Failure {
+    if failure.kind != FailureKind::Interrupted {
+        failure.kind = FailureKind::Verification;
+    }
+    failure
+}
+
+/// Says the version if the history table has all that the folder has, and nothing else.
+fn expected_schema(service: &ServiceName, found: &Schema) -> Result<String, Failure> {
+    let next = "deployctl db status";
+    if let Some(reason) = &found.unknown {
+        return Err(Failure::verification(format!("the schema of {service} cannot be read back: {reason}")).next(next));
+    }
+    if let Some(problem) = found.problems.iter().chain(&found.pending).next() {
+        let mut failure = Failure::verification(format!("the schema of {service} is not as its migrations have it: {problem}"));
+        failure.evidence =
+            found.problems.iter().cloned().chain(found.pending.iter().map(|script| format!("not applied: {script}"))).collect();
+        return Err(failure.next(next));
+    }
+    Ok(format!("the schema of {service} is at version {}, its newest migration", found.version.as_deref().unwrap_or("(none)")))
+}
+
 fn with_left(failure: Failure, more: &[String]) -> Failure {
     let mut all = more.to_vec();
     match &failure.left_behind {
@@ -235,4 +295,39 @@ fn with_left(failure: Failure, more: &[String]) -> Failure {
         LeftBehind::Unknown(_) => return failure,
     }
     failure.left(LeftBehind::Partial(all))
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "tests")]
+    use super::*;
+
+    #[test]
+    fn a_schema_is_expected_only_if_nothing_is_pending_odd_or_unknown() {
+        let service = ServiceName::parse("parser").unwrap();
+        let good = Schema { version: Some("3".into()), ..Schema::default() };
+        assert_eq!(expected_schema(&service, &good).unwrap(), "the schema of parser is at version 3, its newest migration");
+        let bad = [
+            Schema { pending: vec!["V4__x.sql".into()], ..good.clone() },
+            Schema { problems: vec!["V2__a.sql was changed".into()], ..good.clone() },
+            Schema { unknown: Some("forbidden".into()), ..good },
+        ];
+        for (schema, word) in bad.iter().zip(["V4__x.sql", "was changed", "forbidden"]) {
+            let failure = expected_schema(&service, schema).unwrap_err();
+            assert!(failure.kind == FailureKind::Verification && failure.message.contains(word), "{failure:?}");
+        }
+    }
+
+    #[test]
+    fn what_is_checked_is_shown() {
+        let with = json!({
+            "cluster": "c", "service": "parser", "image": "i", "templates": "t",
+            "migrations": { "folder": "m", "endpoint_secret": "e", "credentials_secret": "c", "ca_config_map": "a" },
+            "reads": { "role": "arn:aws:iam::111122223333:role/r", "bucket": "bucket", "queue_url": "https://q", "complaint": "c" },
+            "upload": { "bucket": "bucket", "token_secret": "t", "endpoint_secret": "e", "credentials_secret": "c", "ca_config_map": "a" },
+            "checks": [{ "name": "more", "args": ["x"] }],
+        });
+        let input: Input = serde_json::from_value(with).unwrap();
+        assert_eq!(input.check_names(), ["schema", "reads", "upload", "more"]);
+    }
 }

@@ -13,7 +13,8 @@ use crate::{
     ids::{BucketName, ClusterName, QueueUrl},
 };
 
-const AUTHORITIES: &str = "/etc/database-ca";
+/// Where an agent's Job has the authorities of the database's certificate.
+pub(super) const AUTHORITIES: &str = "/etc/database-ca";
 const KAFKA: &str = "/etc/kafka";
 
 /// Kind `smoke`.
@@ -87,6 +88,7 @@ impl Input {
         AgentCommand {
             name: "smoke".into(),
             args,
+            observe_args: Vec::new(),
             config_maps: BTreeMap::from([(AUTHORITIES.to_owned(), self.ca_config_map.clone())]),
             secrets: BTreeMap::from([(KAFKA.to_owned(), self.kafka_secret.clone())]),
             deadline_seconds: self.deadline_seconds + 60,

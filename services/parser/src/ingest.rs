@@ -1,7 +1,10 @@
 //! One file into the database: COPY into a temporary table, then everything that it leaves behind in one transaction, once.
 use std::pin::pin;
 
-use aws_sdk_s3::{error::DisplayErrorContext, operation::get_object::GetObjectOutput};
+use aws_sdk_s3::{
+    error::{DisplayErrorContext, ProvideErrorMetadata as _},
+    operation::get_object::GetObjectOutput,
+};
 use bytes::{BufMut, BytesMut};
 use futures::SinkExt;
 use serde_json::json;
@@ -86,7 +89,8 @@ pub async fn ingest(config: &Config, s3: &aws_sdk_s3::Client, database: &mut Cli
     let request = s3.get_object().bucket(&created.bucket).key(&created.key).set_version_id(created.version.clone());
     let object = match request.send().await {
         Ok(object) => object,
-        Err(error) if error.as_service_error().is_some_and(|service| service.is_no_such_key()) => return Ok(Ingested::Gone),
+        // Of a version that was removed S3 says NoSuchVersion, which the SDK does not model.
+        Err(error) if matches!(error.code(), Some("NoSuchKey" | "NoSuchVersion")) => return Ok(Ingested::Gone),
         Err(error) => return Err(IngestError::Storage(DisplayErrorContext(&error).to_string())),
     };
     if object.content_length().is_some_and(|length| u64::try_from(length).is_ok_and(|length| length > config.caps.stored_bytes)) {

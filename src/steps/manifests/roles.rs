@@ -7,15 +7,13 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    aws::sts::Assumed,
+    aws::sts::{Assumed, WEB_IDENTITY_AUDIENCE},
     cluster::Cluster,
     failure::{Failure, FailureKind},
     ids::RoleArn,
     steps::StepContext,
 };
 
-/// What STS asks a token to be for.
-const AUDIENCE: &str = "sts.amazonaws.com";
 /// Every namespace has it, and no role trusts it.
 const STRANGER: &str = "default";
 /// A new role is known everywhere within seconds (IAM, "Troubleshoot IAM: changes that I make are not always immediately visible").
@@ -45,7 +43,7 @@ pub(super) async fn check(cx: &StepContext, cluster: &Cluster, roles: &Roles) ->
     let started = tokio::time::Instant::now();
     let looks = roles.service_accounts.iter().map(|(key, account)| async move {
         let arn = roles.arns.get(key).ok_or_else(|| Failure::verification(format!("there is no role for {key}")))?;
-        let own = cluster.account_token(&account.namespace, &account.service_account, AUDIENCE).await?;
+        let own = cluster.account_token(&account.namespace, &account.service_account, WEB_IDENTITY_AUDIENCE).await?;
         let assumed = || async {
             match cx.aws.assume_with_token(arn, &own).await? {
                 Assumed::Yes => Ok(()),
@@ -55,13 +53,14 @@ pub(super) async fn check(cx: &StepContext, cluster: &Cluster, roles: &Roles) ->
         let patience = ConstantBuilder::default().with_delay(Duration::from_secs(2)).without_max_times();
         let refused = |failure: &Failure| failure.kind == FailureKind::Verification;
         cx.wait_until(&format!("STS to give {key} its role"), DEADLINE, assumed.retry(patience).when(refused)).await?;
-        let strange = cluster.account_token(&account.namespace, STRANGER, AUDIENCE).await?;
+        let strange = cluster.account_token(&account.namespace, STRANGER, WEB_IDENTITY_AUDIENCE).await?;
         match cx.aws.assume_with_token(arn, &strange).await? {
             Assumed::Refused(_) => Ok(()),
-            Assumed::Yes => {
-                Err(Failure::verification(format!("{arn} is given to the account {STRANGER} of {}, which it is not for", account.namespace))
-                    .next("look at the role's trust policy, then: deployctl apply --from identity"))
-            }
+            Assumed::Yes => Err(Failure::verification(format!(
+                "{arn} is given to the account {STRANGER} of {}, which it is not for",
+                account.namespace
+            ))
+            .next("look at the role's trust policy, then: deployctl apply --from identity")),
         }
     });
     try_join_all(looks).await?;

@@ -5,11 +5,15 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use super::text_list;
 use crate::{
     cluster::{AgentJob, Cluster, Keep, PodSettings},
-    failure::Failure,
+    failure::{Failure, FailureKind},
     steps::{Action, Change, StepContext},
 };
+
+/// Looking takes a second; a plan waits no longer than this for it.
+const LOOKING: Duration = Duration::from_secs(60);
 
 /// A command of `deployctl agent`, run as a Job in the cluster.
 #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
@@ -21,6 +25,11 @@ pub struct AgentCommand {
     #[serde(deserialize_with = "arguments")]
     #[schemars(with = "Vec<Value>")]
     pub args: Vec<String>,
+    /// What follows `args` to look only, once the command has run; its result must list `changes` that `args` alone would make, and
+    /// `drift` that nobody can mend by running it.
+    #[serde(default, deserialize_with = "arguments")]
+    #[schemars(with = "Vec<Value>")]
+    pub observe_args: Vec<String>,
     /// ConfigMaps to mount, by path.
     #[serde(default)]
     pub config_maps: BTreeMap<String, String>,
@@ -41,8 +50,34 @@ pub struct AgentCommand {
 pub struct Shown {
     /// As in `topic`.
     pub resource: String,
-    /// As in `file.parsed`.
-    pub name: String,
+    /// As in `file.parsed`; a list stands for as many lines.
+    #[serde(deserialize_with = "text_list")]
+    #[schemars(with = "Value")]
+    pub name: Vec<String>,
+}
+
+/// What a command that looks only has found.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Findings {
+    /// What running it would change, each as `NAME: what`.
+    #[serde(default)]
+    pub changes: Vec<String>,
+    /// What differs and stays so.
+    #[serde(default)]
+    pub drift: Vec<String>,
+    /// Why nobody could look.
+    #[serde(default)]
+    pub unknown: Option<String>,
+}
+
+impl Findings {
+    /// Fails on what the command cannot mend.
+    pub fn refuse_drift(&self, command: &AgentCommand) -> Result<(), Failure> {
+        let Some(first) = self.drift.first() else { return Ok(()) };
+        let mut failure = Failure::new(FailureKind::Preflight, format!("{} cannot bring this to what is asked: {first}", command.name));
+        failure.evidence.clone_from(&self.drift);
+        Err(failure.next("change it by hand where it is, or ask in the environment file for what is there; then the same command again"))
+    }
 }
 
 /// References resolve to what they refer to, a number or a list as well as a text; a command line has only texts.
@@ -80,19 +115,55 @@ impl AgentCommand {
         }
     }
 
-    /// Its lines in the plan.
+    /// Its lines in the plan when it has not run before.
     pub fn changes(&self) -> Vec<Change> {
-        let line =
-            |resource: &str, name: &str| Change { action: Action::Run, resource: resource.into(), name: name.into(), details: Vec::new() };
-        if self.shows.is_empty() { vec![line("job", &self.name)] } else { self.shows.iter().map(|s| line(&s.resource, &s.name)).collect() }
+        let shown: Vec<Change> =
+            self.shows.iter().flat_map(|shown| shown.name.iter().map(|name| run(&shown.resource, name, Vec::new()))).collect();
+        if shown.is_empty() { vec![run("job", &self.name, Vec::new())] } else { shown }
+    }
+
+    /// Its lines in the plan for what it has found: one for each thing that it shows, the rest under its own name.
+    pub fn changes_of(&self, found: &Findings) -> Vec<Change> {
+        let mut rest: Vec<String> = found.changes.clone();
+        let mut lines = Vec::new();
+        for (resource, name) in self.shows.iter().flat_map(|shown| shown.name.iter().map(|name| (&shown.resource, name))) {
+            let start = format!("{name}: ");
+            let (own, others): (Vec<String>, Vec<String>) = rest.into_iter().partition(|change| change.starts_with(&start));
+            rest = others;
+            if !own.is_empty() {
+                lines.push(run(resource, name, own.iter().map(|change| change[start.len()..].to_owned()).collect()));
+            }
+        }
+        rest.extend(found.unknown.iter().map(|reason| format!("unknown: {reason}")));
+        if !rest.is_empty() {
+            lines.push(run("job", &self.name, rest));
+        }
+        lines
+    }
+
+    /// Looks only. What cannot be looked at is unknown, with the reason; an interruption is none.
+    pub async fn look(&self, cx: &StepContext, cluster: &Cluster, pod: &PodSettings) -> Result<Findings, Failure> {
+        let mut looking = self.clone();
+        looking.args.extend(self.observe_args.iter().cloned());
+        looking.deadline_seconds = self.deadline_seconds.min(LOOKING.as_secs());
+        match looking.run_now(cx, cluster, pod).await {
+            Ok(found) => findings(found),
+            Err(failure) if failure.kind == FailureKind::Interrupted => Err(failure),
+            Err(failure) => Ok(Findings { unknown: Some(failure.message), ..Findings::default() }),
+        }
+    }
+
+    /// Runs it to mend what was found: also if it has run before.
+    pub async fn mend(&self, cx: &StepContext, cluster: &Cluster, pod: &PodSettings) -> Result<(), Failure> {
+        findings(self.run_now(cx, cluster, pod).await?)?.refuse_drift(self)
     }
 
     /// Runs it unless the same specification has run before.
-    pub async fn run_once(&self, cx: &StepContext, cluster: &Cluster, pod: &PodSettings) -> Result<Value, Failure> {
+    pub async fn run_once(&self, cx: &StepContext, cluster: &Cluster, pod: &PodSettings) -> Result<(), Failure> {
         let job = self.job(pod, Keep::UntilReplaced, "");
         let result = self.run(cx, cluster, &job).await?;
         cluster.forget_older(&job).await?;
-        Ok(result)
+        if self.observe_args.is_empty() { Ok(()) } else { findings(result)?.refuse_drift(self) }
     }
 
     /// Runs it now.
@@ -107,6 +178,14 @@ impl AgentCommand {
         let result = cx.wait_until(&format!("Job {}", self.name), deadline, cluster.run_job(job, heard)).await?;
         Ok(result.result)
     }
+}
+
+fn run(resource: &str, name: &str, details: Vec<String>) -> Change {
+    Change { action: Action::Run, resource: resource.to_owned(), name: name.to_owned(), details }
+}
+
+fn findings(result: Value) -> Result<Findings, Failure> {
+    serde_json::from_value(result).map_err(|e| Failure::step("the agent's answer on what differs").because(e))
 }
 
 /// One line of an agent's log: a hop that was checked, a word on how far it is, or anything else.
@@ -137,5 +216,35 @@ mod tests {
             ["topics", "--partitions", "3", "--topic", "a,b"]
         );
         assert!(read(json!([{"a": 1}])).is_err());
+    }
+
+    #[test]
+    fn a_line_of_the_plan_for_each_topic_and_what_differs_in_it() {
+        let command: AgentCommand = serde_json::from_value(json!({
+            "name": "topics", "args": ["topics"], "observe_args": ["--mode", "observe"],
+            "shows": [{"resource": "topic", "name": ["a", "b"]}],
+        }))
+        .unwrap();
+        let names = |changes: Vec<Change>| changes.into_iter().map(|c| (c.resource, c.name, c.details)).collect::<Vec<_>>();
+        let line = |resource: &str, name: &str, details: &[&str]| {
+            (resource.to_owned(), name.to_owned(), details.iter().map(ToString::to_string).collect::<Vec<_>>())
+        };
+        assert_eq!(names(command.changes()), [line("topic", "a", &[]), line("topic", "b", &[])]);
+        let one: Shown = serde_json::from_value(json!({"resource": "topic", "name": "a"})).unwrap();
+        assert_eq!(one.name, ["a"]);
+        let found = |changes: &[&str]| Findings { changes: changes.iter().map(ToString::to_string).collect(), ..Findings::default() };
+        assert!(command.changes_of(&found(&[])).is_empty());
+        let changes = command.changes_of(&found(&["b: retention.ms 1 -> 2", "c: made"]));
+        assert_eq!(names(changes), [line("topic", "b", &["retention.ms 1 -> 2"]), line("job", "topics", &["c: made"])]);
+        let unknown = Findings { unknown: Some("forbidden".into()), ..Findings::default() };
+        assert_eq!(names(command.changes_of(&unknown)), [line("job", "topics", &["unknown: forbidden"])]);
+    }
+
+    #[test]
+    fn what_cannot_be_mended_is_a_failure_that_says_so() {
+        let command: AgentCommand = serde_json::from_value(json!({"name": "topics", "args": ["topics"]})).unwrap();
+        let found = findings(json!({"topics": ["a"], "changes": [], "drift": ["a: 6 partitions, 3 asked for"]})).unwrap();
+        assert!(found.refuse_drift(&command).is_err_and(|failure| failure.message.contains("6 partitions")));
+        assert!(Findings::default().refuse_drift(&command).is_ok());
     }
 }

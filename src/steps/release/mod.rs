@@ -8,7 +8,7 @@ use std::{collections::BTreeMap, path::PathBuf, time::Duration};
 use serde::{Deserialize, Serialize};
 
 pub use bound::{bound_of, template_bound};
-pub use jobs::{AgentCommand, Shown};
+pub use jobs::{AgentCommand, Findings, Shown};
 pub use values::{authorities_are_there, template_values, text_list};
 
 use super::{Action, Change, StepContext};
