@@ -1,10 +1,6 @@
 //! Tokens of service accounts, as the kubelet asks for them on a pod's behalf.
 use k8s_openapi::api::authentication::v1::{TokenRequest, TokenRequestSpec};
-use kube::{
-    Api,
-    api::PostParams,
-    core::ObjectMeta,
-};
+use kube::{Api, api::PostParams, core::ObjectMeta};
 use secrecy::SecretString;
 
 use super::Cluster;

@@ -58,10 +58,11 @@ pub(super) async fn check(cx: &StepContext, cluster: &Cluster, roles: &Roles) ->
         let strange = cluster.account_token(&account.namespace, STRANGER, AUDIENCE).await?;
         match cx.aws.assume_with_token(arn, &strange).await? {
             Assumed::Refused(_) => Ok(()),
-            Assumed::Yes => {
-                Err(Failure::verification(format!("{arn} is given to the account {STRANGER} of {}, which it is not for", account.namespace))
-                    .next("look at the role's trust policy, then: deployctl apply --from identity"))
-            }
+            Assumed::Yes => Err(Failure::verification(format!(
+                "{arn} is given to the account {STRANGER} of {}, which it is not for",
+                account.namespace
+            ))
+            .next("look at the role's trust policy, then: deployctl apply --from identity")),
         }
     });
     try_join_all(looks).await?;
