@@ -23,6 +23,8 @@ has_secret() {
 
 set_secret() { "$deployctl" secret set "$1" -e sandbox >&2; }
 
+tests/prerequisites.sh
+
 part "building deployctl and the sandbox (minutes when cold)"
 cargo build --workspace --locked
 

@@ -7,6 +7,8 @@ mod emulator;
 mod fixture;
 #[path = "infra/identity.rs"]
 mod identity;
+#[path = "installed/mod.rs"]
+mod installed;
 #[path = "infra/stack.rs"]
 mod stack;
 #[path = "infra/state_backend.rs"]

@@ -5,6 +5,9 @@ cd "$(dirname "$0")/.."
 all=(format lint build unit install provider terraform parts clean e2e)
 parts=("$@")
 [ ${#parts[@]} -gt 0 ] || parts=("${all[@]}")
+# By hand a test may leave out what it lacks a program for; here that is a failure.
+export DEPLOYCTL_TEST_COMPLETE=1
+tests/prerequisites.sh
 
 # Always the whole workspace: a single package resolves other features of the same dependencies and compiles all of them again.
 cargo_test() { cargo test --workspace --locked --quiet "$@"; }
@@ -13,8 +16,17 @@ format() { cargo fmt --all --check && test -z "$(gofmt -l tests/sandbox/provider
 lint() { cargo clippy --workspace --all-targets --locked --quiet -- -D warnings; }
 build() { cargo build --workspace --locked --quiet; }
 unit() { cargo_test --lib --bins --test cli --test boundaries; }
-install() { "$CARGO_TARGET_DIR/debug/deployctl-sandbox" install; }
-provider() { (cd tests/sandbox/provider && go vet ./... && go test ./...); }
+sandbox() { "$CARGO_TARGET_DIR/debug/deployctl-sandbox" "$@"; }
+install() { sandbox install; }
+# In a sandbox of its own: every type of resource is made, changed, imported and destroyed there.
+provider() (
+  cd tests/sandbox/provider
+  go vet ./...
+  trap 'sandbox --name provider down' EXIT
+  sandbox --name provider up
+  eval "$(sandbox --name provider env)"
+  DEPLOYCTL_TEST_ENDPOINT=$AWS_ENDPOINT_URL go test -count=1 ./...
+)
 terraform() { cargo_test --test terraform; }
 # Single parts against real programs: PostgreSQL, ministack, an API server, a registry.
 parts() { cargo_test --test database --test infra --test cluster --test image --test front_door --test rds --test observability; }

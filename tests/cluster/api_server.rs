@@ -1,12 +1,14 @@
 //! Starts etcd and kube-apiserver on free ports of loopback in a folder of the test, and ends them with it.
 use std::{
     net::TcpListener,
-    path::{Path, PathBuf},
+    path::Path,
     process::{Child, Command, Stdio},
     time::{Duration, Instant},
 };
 
 use deployctl::{cluster::Cluster, ids::ClusterName};
+
+use crate::installed;
 
 /// A running API server; everything ends when it is dropped.
 pub struct ApiServer {
@@ -15,29 +17,13 @@ pub struct ApiServer {
     port: u16,
 }
 
-/// The binary that is kube-apiserver and etcd, by the name it is called under; none with a printed reason.
-fn kube_node() -> Option<PathBuf> {
-    let named = std::env::var_os("DEPLOYCTL_KUBE_NODE").map(PathBuf::from);
-    let cache =
-        std::env::var_os("XDG_CACHE_HOME").map(PathBuf::from).or_else(|| Some(PathBuf::from(std::env::var_os("HOME")?).join(".cache")));
-    let cached = cache.and_then(|cache| {
-        let folders = std::fs::read_dir(cache.join("deployctl/kube-node")).ok()?;
-        folders.filter_map(Result::ok).map(|folder| folder.path().join("kube-node")).find(|path| path.exists())
-    });
-    let found = named.or(cached).filter(|path| path.exists());
-    if found.is_none() {
-        eprintln!("skipped: no kube-node in the cache; `deployctl sandbox up` builds it, or name it in DEPLOYCTL_KUBE_NODE");
-    }
-    found
-}
-
 fn free_port() -> u16 {
     TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()
 }
 
 impl ApiServer {
     pub fn start() -> Option<Self> {
-        let binary = kube_node()?;
+        let binary = installed::kube_node()?;
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path();
         let (etcd, peer, port) = (free_port(), free_port(), free_port());

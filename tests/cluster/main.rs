@@ -6,5 +6,7 @@
     reason = "tests: a panic is the failure, and a skipped test says why"
 )]
 mod api_server;
+#[path = "../installed/mod.rs"]
+mod installed;
 mod objects;
 mod templates;

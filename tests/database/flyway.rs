@@ -11,7 +11,7 @@ use std::{
 use sha2::{Digest as _, Sha256};
 use tokio::process::Command;
 
-use crate::server::Server;
+use crate::{installed, server::Server};
 
 const POM: &str = include_str!("flyway/pom.xml");
 /// Compiled by `java` itself whenever it runs: a JRE of Debian's is enough.
@@ -38,9 +38,7 @@ pub async fn flyway(command: &str, server: &Server, folder: &Path) -> Result<Vec
 
 /// The folder with the jars, named by what they were asked for with; whole or not there.
 fn jars() -> PathBuf {
-    let set = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
-    let cache = set("XDG_CACHE_HOME").or_else(|| set("HOME").map(|home| home.join(".cache"))).expect("XDG_CACHE_HOME or HOME is set");
-    let parent = cache.join("deployctl/flyway");
+    let parent = installed::cache().join("flyway");
     fs::create_dir_all(&parent).expect("a folder in the cache");
     let lock = File::create(parent.join(".lock")).expect("a lock file");
     lock.lock().expect("the lock");

@@ -6,6 +6,8 @@
     reason = "tests: a panic is the failure, and a skipped test says why"
 )]
 mod flyway;
+#[path = "../installed/mod.rs"]
+mod installed;
 mod server;
 mod turns;
 

@@ -55,7 +55,8 @@ impl Services<'_> {
         let method: Method = signed["method"].as_str().unwrap().parse().unwrap();
         let mut request = self.http.request(method, url);
         for (name, value) in signed["headers"].as_object().unwrap() {
-            let value = header.filter(|(changed, _)| changed.eq_ignore_ascii_case(name)).map_or(value.as_str().unwrap(), |(_, value)| value);
+            let value =
+                header.filter(|(changed, _)| changed.eq_ignore_ascii_case(name)).map_or(value.as_str().unwrap(), |(_, value)| value);
             if !name.eq_ignore_ascii_case("content-length") && !name.eq_ignore_ascii_case("host") {
                 request = request.header(name, value);
             }
@@ -146,7 +147,8 @@ impl Services<'_> {
         let end = Instant::now() + DEADLINE;
         let queue = self.queue("parser-dlq").await;
         loop {
-            let asked = self.sqs().get_queue_attributes().queue_url(&queue).attribute_names(QueueAttributeName::ApproximateNumberOfMessages);
+            let asked =
+                self.sqs().get_queue_attributes().queue_url(&queue).attribute_names(QueueAttributeName::ApproximateNumberOfMessages);
             let answer = asked.send().await.unwrap();
             if answer.attributes().unwrap()[&QueueAttributeName::ApproximateNumberOfMessages] == "1" {
                 break;

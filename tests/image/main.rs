@@ -5,10 +5,13 @@
     clippy::print_stderr,
     reason = "tests: a panic is the failure, and a skipped test says why"
 )]
+#[path = "../installed/mod.rs"]
+mod installed;
+
 use std::{
     collections::BTreeMap,
     net::TcpListener,
-    path::{Path, PathBuf},
+    path::Path,
     process::{Child, Command, Stdio},
     time::{Duration, Instant},
 };
@@ -33,25 +36,9 @@ impl Drop for Ministack {
     }
 }
 
-/// The python that has ministack, from the environment or the sandbox's cache; none with a printed reason.
-fn ministack() -> Option<PathBuf> {
-    let named = std::env::var_os("DEPLOYCTL_MINISTACK").map(PathBuf::from);
-    let cache =
-        std::env::var_os("XDG_CACHE_HOME").map(PathBuf::from).or_else(|| Some(PathBuf::from(std::env::var_os("HOME")?).join(".cache")));
-    let cached = cache.and_then(|cache| {
-        let versions = std::fs::read_dir(cache.join("deployctl/ministack")).ok()?;
-        versions.filter_map(Result::ok).map(|v| v.path().join("bin/python")).find(|path| path.exists())
-    });
-    let found = named.or(cached).filter(|path| path.exists());
-    if found.is_none() {
-        eprintln!("skipped: no ministack in the cache; `deployctl sandbox up` installs it, or name it in DEPLOYCTL_MINISTACK");
-    }
-    found
-}
-
 impl Ministack {
     async fn start(folder: &Path) -> Option<Self> {
-        let program = ministack()?;
+        let program = installed::ministack()?;
         let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
         let log = std::fs::File::create(folder.join("ministack.log")).unwrap();
         let mut command = Command::new(program);

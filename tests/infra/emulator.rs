@@ -6,6 +6,8 @@ use std::{
     time::{Duration, Instant},
 };
 
+use super::installed;
+
 const INSIDE: &str = "DEPLOYCTL_TEST_INSIDE";
 
 /// The sandbox's emulator; dies with this value.
@@ -19,20 +21,6 @@ impl Drop for Emulator {
         self.child.kill().unwrap();
         self.child.wait().unwrap();
     }
-}
-
-fn python() -> Option<PathBuf> {
-    if let Some(given) = std::env::var_os("DEPLOYCTL_MINISTACK_PYTHON") {
-        return Some(given.into());
-    }
-    let cache =
-        std::env::var_os("XDG_CACHE_HOME").map(PathBuf::from).or_else(|| Some(PathBuf::from(std::env::var_os("HOME")?).join(".cache")))?;
-    let mut versions: Vec<PathBuf> = std::fs::read_dir(cache.join("deployctl/ministack"))
-        .ok()?
-        .filter_map(|entry| Some(entry.ok()?.path().join("bin/python")))
-        .collect();
-    versions.sort();
-    versions.into_iter().rev().find(|path| path.exists())
 }
 
 fn start(python: PathBuf, dir: &std::path::Path) -> Emulator {
@@ -64,10 +52,7 @@ pub fn with_aws<F: Future<Output = ()>>(test: &str, body: impl FnOnce() -> F) {
         tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap().block_on(body());
         return;
     }
-    let Some(python) = python() else {
-        eprintln!("skipped {test}: no ministack in the cache (make demo installs it); DEPLOYCTL_MINISTACK_PYTHON names another");
-        return;
-    };
+    let Some(python) = installed::ministack() else { return };
     let dir = tempfile::tempdir().unwrap();
     let emulator = start(python, dir.path());
     let status = Command::new(std::env::current_exe().unwrap())
@@ -76,6 +61,7 @@ pub fn with_aws<F: Future<Output = ()>>(test: &str, body: impl FnOnce() -> F) {
         .env("AWS_ENDPOINT_URL", format!("http://127.0.0.1:{}", emulator.port))
         .env("AWS_ACCESS_KEY_ID", "test")
         .env("AWS_SECRET_ACCESS_KEY", "test")
+        .env("PATH", installed::path())
         .env("XDG_CACHE_HOME", dir.path().join("cache"))
         .env("DEPLOYCTL_TEST_DIR", dir.path())
         .env_remove("AWS_PROFILE")

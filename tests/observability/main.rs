@@ -1,5 +1,7 @@
 //! Alert rules, dashboards and configurations, judged by the programs that will read them. `make test` fails without those programs.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::print_stdout, reason = "a test may panic and say why")]
+#[path = "../installed/mod.rs"]
+mod installed;
 mod names;
 mod programs;
 

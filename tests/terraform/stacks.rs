@@ -8,7 +8,7 @@ use std::{
 };
 
 use crate::{
-    Outcome, ensure, plan, promises,
+    Outcome, ensure, installed, plan, promises,
     workspace::{Module, Workspace, project},
 };
 
@@ -100,8 +100,8 @@ fn version_of_kms(given: &Path) -> Outcome<String> {
 #[test]
 fn formatted() -> Outcome {
     for folder in ["terraform", "tests/sandbox/modules"] {
-        let output =
-            Command::new("terraform").args(["fmt", "-check", "-recursive", "-diff"]).current_dir(project().join(folder)).output()?;
+        let mut terraform = Command::new(installed::terraform());
+        let output = terraform.args(["fmt", "-check", "-recursive", "-diff"]).current_dir(project().join(folder)).output()?;
         ensure(output.status.success(), || format!("terraform fmt in {folder}: {}", String::from_utf8_lossy(&output.stdout)))?;
     }
     Ok(())

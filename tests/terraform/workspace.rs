@@ -9,7 +9,7 @@ use std::{
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
-use crate::Outcome;
+use crate::{Outcome, installed};
 
 /// Providers and the versions that the offline ones go by.
 const PROVIDERS: [(&str, &str); 5] = [("aws", "6.62.0"), ("tls", "4.1.0"), ("time", "0.13.0"), ("null", "3.2.4"), ("cloudinit", "2.3.7")];
@@ -62,13 +62,14 @@ impl Workspace {
 
     /// Runs terraform in it, without anything that the caller's environment tells terraform.
     pub fn terraform(&self, arguments: &[&str]) -> Outcome<Said> {
-        let mut command = Command::new("terraform");
+        let mut command = Command::new(installed::terraform());
         command.args(arguments).current_dir(self.path());
         for (name, _) in env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("TF_")) {
             command.env_remove(name);
         }
         command.env("TF_CLI_CONFIG_FILE", self.path().join("cli.tfrc")).env("TF_IN_AUTOMATION", "1").env("CHECKPOINT_DISABLE", "1");
-        let output = command.output().map_err(|error| format!("terraform cannot be started: {error}"))?;
+        let output =
+            command.output().map_err(|error| format!("terraform cannot be started (`deployctl-sandbox install` installs it): {error}"))?;
         let text = format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
         Ok(Said { succeeded: output.status.success(), text })
     }

@@ -47,7 +47,8 @@ impl Workspace {
         let source = cx.project.join(stack);
         let files = stack_files(&source)?;
         let settings = backend_settings(&cx.environment, &cx.aws, stack, backend)?;
-        let dir = crate::cache::folder()?.join("terraform-work").join(content_key(&files)).join(settings_key(&settings, cx.aws.endpoint_url()));
+        let dir =
+            crate::cache::folder()?.join("terraform-work").join(content_key(&files)).join(settings_key(&settings, cx.aws.endpoint_url()));
         make_dir(&dir)?;
         make_dir(&cx.scratch)?;
         let variables = cx.scratch.join("terraform.tfvars.json");

@@ -25,6 +25,9 @@ func newWorkspace(t *testing.T) *workspace {
 	t.Helper()
 	endpoint := os.Getenv(needed)
 	if endpoint == "" {
+		if os.Getenv("DEPLOYCTL_TEST_COMPLETE") != "" {
+			t.Fatalf("%s is not set; tests/test.sh provider sets it", needed)
+		}
 		t.Skipf("skipped: %s is not set; it names an AWS endpoint of a sandbox (or of ministack on 127.0.0.1)", needed)
 	}
 	w := &workspace{t: t, folder: t.TempDir()}

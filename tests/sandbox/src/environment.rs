@@ -1,7 +1,7 @@
 //! `env` and `exec`: the ways in for a person.
 use std::{ffi::OsString, fs, os::unix::process::CommandExt as _, path::PathBuf, process::Command};
 
-use anyhow::{Context as _, Result, bail};
+use anyhow::{Context as _, Result, anyhow, bail};
 use serde::Deserialize;
 
 use crate::{
@@ -45,11 +45,15 @@ pub fn variables(layout: &Layout) -> Result<Vec<(&'static str, String)>> {
         ("DEPLOYCTL_SANDBOX", layout.name.clone()),
         ("DEPLOYCTL_DATABASE_CA_BUNDLE", shown(layout.database_ca())),
     ];
-    let terraform = Installed::read(layout)?.terraform;
-    if let Some(folder) = terraform.parent().filter(|folder| folder.starts_with(&layout.cache)) {
-        all.push(("PATH", format!("{}:{}", folder.display(), std::env::var("PATH").unwrap_or_default())));
-    }
+    all.push(("PATH", first_on(&std::env::var("PATH").unwrap_or_default(), &Installed::read(layout)?.commands(layout))?));
     Ok(all)
+}
+
+/// A PATH with these folders first, and each of them once: shells evaluate `env` again and again.
+fn first_on(path: &str, folders: &[PathBuf]) -> Result<String> {
+    let rest = std::env::split_paths(path).filter(|folder| !path.is_empty() && !folders.contains(folder));
+    let joined = std::env::join_paths(folders.iter().cloned().chain(rest)).context("putting kubectl and terraform on PATH")?;
+    joined.into_string().map_err(|joined| anyhow!("PATH is no text: {}", joined.display()))
 }
 
 /// Prints them for a shell.
@@ -138,4 +142,18 @@ async fn master_password(layout: &Layout, arn: &str) -> Result<String> {
     let text = answer.secret_string().context("the master password's secret is empty")?;
     let fields: serde_json::Value = serde_json::from_str(text).context("the master password's secret is not JSON")?;
     fields["password"].as_str().map(str::to_owned).context("the secret has no password")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn folders_come_first_and_once() {
+        let folders = ["/kube/bin", "/terraform"].map(PathBuf::from);
+        let once = first_on("/usr/bin:/terraform:/bin", &folders).unwrap();
+        assert_eq!(once, "/kube/bin:/terraform:/usr/bin:/bin");
+        assert_eq!(first_on(&once, &folders).unwrap(), once);
+        assert_eq!(first_on("", &folders).unwrap(), "/kube/bin:/terraform");
+    }
 }

@@ -11,7 +11,10 @@ mod provider;
 mod stable;
 mod terraform;
 
-use std::{path::PathBuf, time::Duration};
+use std::{
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 use anyhow::Result;
 
@@ -19,6 +22,8 @@ use crate::layout::Layout;
 
 pub use cached::Cache;
 pub use pause::NAME as PAUSE_IMAGE;
+
+const RECORD: &str = "installed.json";
 
 /// Where everything is that `install` got.
 #[derive(Clone, Debug, serde::Serialize, serde::Deserialize)]
@@ -38,9 +43,9 @@ pub struct Installed {
 }
 
 /// Installs what is missing. Everything after the Debian packages goes side by side.
-pub async fn install(project: &std::path::Path, cache: &std::path::Path) -> Result<Installed> {
+pub async fn install(project: &Path, folder: &Path) -> Result<Installed> {
     debian::install().await?;
-    let cache = Cache::open(cache)?;
+    let cache = Cache::open(folder)?;
     // The last two are for images that deployctl makes; no part of the sandbox starts them.
     let (kube_node, python, kafka, terraform, provider, pause, (), ()) = tokio::try_join!(
         kube_node::install(&cache),
@@ -52,18 +57,31 @@ pub async fn install(project: &std::path::Path, cache: &std::path::Path) -> Resu
         otel_collector::install(&cache),
         prometheus::install(&cache),
     )?;
-    Ok(Installed { kube_node, python, kafka, terraform, provider, pause })
+    let installed = Installed { kube_node, python, kafka, terraform, provider, pause };
+    installed.write_into(folder)?;
+    Ok(installed)
 }
 
 impl Installed {
     /// What the last `install` of a sandbox got.
     pub fn read(layout: &Layout) -> Result<Self> {
-        Ok(serde_json::from_slice(&std::fs::read(layout.file("installed.json"))?)?)
+        Ok(serde_json::from_slice(&std::fs::read(layout.file(RECORD))?)?)
     }
 
     /// Keeps it for the daemon.
     pub fn write(&self, layout: &Layout) -> Result<()> {
-        crate::claim::write_private(&layout.file("installed.json"), &serde_json::to_vec_pretty(self)?)
+        self.write_into(&layout.state)
+    }
+
+    /// In the cache it tells tests what this machine has.
+    fn write_into(&self, folder: &Path) -> Result<()> {
+        crate::claim::write_private(&folder.join(RECORD), &serde_json::to_vec_pretty(self)?)
+    }
+
+    /// The folders of kubectl and of terraform, where they are not the machine's own.
+    pub fn commands(&self, layout: &Layout) -> Vec<PathBuf> {
+        let terraform = self.terraform.parent().filter(|folder| folder.starts_with(&layout.cache));
+        std::iter::once(self.kube_node.join(kube_node::COMMANDS)).chain(terraform.map(Path::to_owned)).collect()
     }
 }
 

@@ -1,5 +1,8 @@
 //! `down` leaves the machine as `up` found it, whatever was killed in between. Needs root; builds what is not in the cache.
 #![allow(clippy::unwrap_used, reason = "a test may panic and say why")]
+#[path = "../../installed/mod.rs"]
+mod installed;
+
 use std::{
     collections::{BTreeMap, BTreeSet},
     fs,
@@ -106,7 +109,7 @@ fn processes(of: &Path) -> Vec<String> {
 #[test]
 fn down_leaves_nothing_behind() {
     if !rustix::process::geteuid().is_root() {
-        eprintln!("skipped: needs root");
+        installed::skip("it needs root");
         return;
     }
     let sandbox = Sandbox { state: tempfile::tempdir().unwrap() };
@@ -147,9 +150,11 @@ fn down_leaves_nothing_behind() {
 
 fn kubectl(sandbox: &Sandbox, args: &[&str]) -> String {
     let config = sandbox.folder().join("pki/admin.kubeconfig");
+    let installed: serde_json::Value = serde_json::from_slice(&fs::read(sandbox.folder().join("installed.json")).unwrap()).unwrap();
+    let program = Path::new(installed["kube_node"].as_str().unwrap()).join("bin/kubectl");
     let end = Instant::now() + Duration::from_secs(30);
     loop {
-        let output = Command::new("kubectl").args(args).env("KUBECONFIG", &config).output().unwrap();
+        let output = Command::new(&program).args(args).env("KUBECONFIG", &config).output().unwrap();
         if output.status.success() {
             return String::from_utf8(output.stdout).unwrap();
         }

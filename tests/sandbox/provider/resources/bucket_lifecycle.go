@@ -34,7 +34,7 @@ func bucketLifecycle() table {
 			query: "lifecycle", root: "LifecycleConfiguration", put: "PutLifecycleConfiguration", get: "GetLifecycleConfiguration",
 			absent: []string{"NoSuchLifecycleConfiguration"},
 			attributes: engine.Resource{
-				Computed: "transition_default_minimum_object_size",
+				Computed: "transition_default_minimum_object_size rule.transition.days",
 				Defaults: map[string]any{"transition_default_minimum_object_size": "all_storage_classes_128K"},
 			},
 			fields: []field{{"rule", "Rule", nested, lifecycleRule}},

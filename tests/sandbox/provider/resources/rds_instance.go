@@ -40,7 +40,7 @@ var notForRestores = "allocated_storage backup_retention_period backup_window en
 func dbInstances() table {
 	return table{
 		"aws_db_instance": {
-			Computed: `allocated_storage apply_immediately availability_zone backup_retention_period backup_target backup_window ca_cert_identifier character_set_name
+			Computed: `allocated_storage availability_zone backup_retention_period backup_target backup_window ca_cert_identifier character_set_name
 				database_insights_mode db_name db_subnet_group_name engine engine_lifecycle_support engine_version identifier identifier_prefix iops kms_key_id license_model
 				maintenance_window master_user_secret_kms_key_id monitoring_role_arn multi_az nchar_character_set_name network_type option_group_name
 				parameter_group_name performance_insights_kms_key_id performance_insights_retention_period port replica_mode storage_throughput storage_type
@@ -48,8 +48,8 @@ func dbInstances() table {
 			Replace: `availability_zone backup_target character_set_name custom_iam_instance_profile db_name engine identifier_prefix kms_key_id nchar_character_set_name
 				s3_import snapshot_identifier storage_encrypted timezone username restore_to_point_in_time`,
 			Sensitive: "password",
-			Defaults: map[string]any{"auto_minor_version_upgrade": true, "copy_tags_to_snapshot": false, "dedicated_log_volume": false, "delete_automated_backups": true,
-				"monitoring_interval": 0.0, "performance_insights_enabled": false, "publicly_accessible": false, "skip_final_snapshot": false},
+			Defaults: map[string]any{"apply_immediately": false, "auto_minor_version_upgrade": true, "copy_tags_to_snapshot": false,
+				"dedicated_log_volume": false, "delete_automated_backups": true, "monitoring_interval": 0.0, "performance_insights_enabled": false, "publicly_accessible": false, "skip_final_snapshot": false},
 			Same: map[string]func(old, new any) bool{"engine_version": func(old, new any) bool { return sameVersion(value.Text(new), value.Text(old)) },
 				"backup_window": sameFolded, "maintenance_window": sameFolded, "identifier": sameFolded},
 			Adjust: adjustInstance,
@@ -77,9 +77,6 @@ func adjustInstance(p *Plan) error {
 			if p.Config["master_user_secret_kms_key_id"] == nil {
 				p.Planned["master_user_secret_kms_key_id"] = nil
 			}
-		}
-		if p.Config["apply_immediately"] == nil {
-			p.Planned["apply_immediately"] = false
 		}
 		return nil
 	}

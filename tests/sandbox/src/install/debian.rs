@@ -12,7 +12,7 @@ use super::cached::step;
 use crate::{report, tool};
 
 /// A package, and the program by which we see that nothing needs installing.
-const PACKAGES: [(&str, &str); 12] = [
+const PACKAGES: [(&str, &str); 13] = [
     ("containerd", "/usr/bin/containerd"),
     ("runc", "/usr/sbin/runc"),
     ("containernetworking-plugins", "/usr/lib/cni/bridge"),
@@ -25,6 +25,7 @@ const PACKAGES: [(&str, &str); 12] = [
     ("default-jre-headless", "java"),
     ("maven", "mvn"),
     ("gcc", "cc"),
+    ("libc6-dev", "/usr/include/stdio.h"),
 ];
 const POLICY: &str = "/usr/sbin/policy-rc.d";
 const NO_CLUSTER: &str = "/etc/postgresql-common/createcluster.conf";

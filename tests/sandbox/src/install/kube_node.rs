@@ -10,6 +10,8 @@ const MAIN: &str = include_str!("../../kube-node/main.go");
 const GO_MOD: &str = include_str!("../../kube-node/go.mod");
 const GO_SUM: &str = include_str!("../../kube-node/go.sum");
 const PROGRAMS: [&str; 7] = ["kube-apiserver", "kube-controller-manager", "kube-scheduler", "kubelet", "kube-proxy", "etcd", "coredns"];
+/// Has kubectl alone: this folder is put on people's PATH, where an etcd of ours must not hide theirs.
+pub const COMMANDS: &str = "bin";
 /// What the programs call themselves; kubectl and clients read it to know what the server can do.
 pub const VERSION: &str = "v1.34.4";
 
@@ -31,6 +33,8 @@ pub async fn install(cache: &Cache) -> Result<PathBuf> {
         for program in PROGRAMS {
             symlink("kube-node", folder.join(program))?;
         }
+        std::fs::create_dir(folder.join(COMMANDS))?;
+        symlink("../kube-node", folder.join(COMMANDS).join("kubectl"))?;
         Ok(())
     });
     built.await

@@ -4,6 +4,8 @@ mod aws;
 mod durability;
 mod eks;
 mod iam;
+#[path = "../../../installed/mod.rs"]
+mod installed;
 mod regions;
 mod registry;
 mod stack;

@@ -18,7 +18,7 @@ use deployctl_sandbox::{
 use futures::future::BoxFuture;
 use tokio_util::sync::CancellationToken;
 
-use crate::aws::Key;
+use crate::{aws::Key, installed};
 
 /// Parts that are switched on and off without a machine behind them; the real ones have tests of their own.
 #[derive(Default)]
@@ -71,6 +71,7 @@ pub struct Stack {
     pub person: Key,
     pub switches: Arc<Switches>,
     backends: SocketAddr,
+    python: PathBuf,
     process: Child,
     stop: CancellationToken,
 }
@@ -79,21 +80,10 @@ fn free() -> SocketAddr {
     TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap()
 }
 
-fn python() -> Option<PathBuf> {
-    let cache = std::env::var("HOME").map(|home| PathBuf::from(home).join(".cache/deployctl/ministack")).ok();
-    let cached = cache
-        .and_then(|cache| std::fs::read_dir(cache).ok()?.flatten().map(|version| version.path().join("bin/python")).find(|p| p.exists()));
-    let named = std::env::var_os("DEPLOYCTL_MINISTACK_PYTHON").map(PathBuf::from);
-    named.or(cached).or_else(|| Some(PathBuf::from("/tmp/w/ms/bin/python")).filter(|path| path.exists()))
-}
-
 impl Stack {
     /// `None` where ministack is not installed; the test says that it is skipped.
     pub async fn start() -> Option<Self> {
-        let Some(python) = python() else {
-            eprintln!("skipped: no ministack (DEPLOYCTL_MINISTACK_PYTHON names a python that has it)");
-            return None;
-        };
+        let python = installed::ministack()?;
         let folder = tempfile::tempdir().unwrap();
         let (door, emulator, backends) = (free(), free(), free());
         let process = start_emulator(&python, folder.path(), emulator, backends).await;
@@ -123,14 +113,14 @@ impl Stack {
         tokio::spawn(door::serve(front, stop.clone()));
         wait_for(door).await;
         let person = Key { id: key.access_key_id, secret: key.secret_access_key, token: None };
-        Some(Self { folder, door, emulator, person, switches, backends, process, stop })
+        Some(Self { folder, door, emulator, person, switches, backends, python, process, stop })
     }
 
     /// kill -9 and a new start on the same state.
     pub async fn kill_emulator_and_start_again(&mut self) {
         self.process.kill().unwrap();
         self.process.wait().unwrap();
-        self.process = start_emulator(&python().unwrap(), self.folder.path(), self.emulator, self.backends).await;
+        self.process = start_emulator(&self.python, self.folder.path(), self.emulator, self.backends).await;
     }
 
     pub fn record(&self) -> String {
