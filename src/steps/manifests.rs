@@ -12,7 +12,9 @@ use serde_json::{Map, Value};
 
 use super::{
     Action, Applied, CHECK, Change, Kind, Outputs, StepContext, StepPlan,
-    release::{AgentCommand, Findings, LOOKED_AT, Release, authorities_are_there, render_folders, template_bound, template_values, text_list},
+    release::{
+        AgentCommand, Findings, LOOKED_AT, Release, authorities_are_there, render_folders, template_bound, template_values, text_list,
+    },
 };
 use crate::{
     cluster::{ApplySet, Keep, PodSettings},
