@@ -162,16 +162,18 @@ impl Cluster {
             Err(failure) if failure.is_timeout() => return Err(with_job(failure, &key).next(logs)),
             other => other,
         };
+        // Its result is the last thing that an agent says before it ends well; the Job's status tells the same two seconds later.
+        if let Some(result) = followed.as_ref().ok().and_then(|text| result_in(text)) {
+            return Ok(JobResult { result });
+        }
         let waited = self.wait_until_current(std::slice::from_ref(&key), job.deadline + START, |_| {}).await;
         if let Err(failure) = waited {
             // The agent's own words say more than the Job's status does.
             let failure = followed.ok().and_then(|text| own_words(&key, &text)).unwrap_or(failure);
             return Err(with_job(failure, &key).next(logs));
         }
-        let text = followed?;
-        let result = text.lines().rev().find_map(|line| serde_json::from_str::<Value>(line).ok()?.get_mut("result").map(Value::take));
-        let result = result.ok_or_else(|| Failure::step(format!("Job {key} ended well but printed no result")))?;
-        Ok(JobResult { result })
+        followed?;
+        Err(Failure::step(format!("Job {key} ended well but printed no result")).next(logs))
     }
 
     /// Waits for the Job's container to start, then follows its log to the end.
@@ -188,6 +190,10 @@ impl Cluster {
                 line(&next);
                 text.push_str(&next);
                 text.push('\n');
+                // The stream ends only when the kubelet has seen the container end, a second or two later.
+                if result_in(&text).is_some() {
+                    break;
+                }
             }
             Ok(text)
         };
@@ -247,6 +253,11 @@ fn with_job(failure: Failure, job: &ObjectKey) -> Failure {
         LeftBehind::Unknown(what) => LeftBehind::Unknown(format!("{what}; also {stays}")),
     };
     failure.left(left)
+}
+
+/// The last line that an agent prints when it has ended well: `{"result": …}`.
+fn result_in(log: &str) -> Option<Value> {
+    serde_json::from_str::<Value>(log.lines().last()?).ok()?.get_mut("result").map(Value::take)
 }
 
 /// What the agent printed as its failure: `{"failed": [outermost, …], "evidence": […], "left_behind": …, "next": […]}`.

@@ -42,6 +42,8 @@ pub const FIELD_MANAGER: &str = "deployctl";
 const TOKEN_LIFE: Duration = Duration::from_secs(600);
 /// Longest time for one call that is answered at once. An admission webhook that needs all of it is broken.
 const CALL: Duration = Duration::from_secs(30);
+/// Shorter than a call's, so that an address at which nobody answers is told from a call that hangs.
+const CONNECT: Duration = Duration::from_secs(10);
 /// Requests in flight at once; more only queue up in the API server.
 const PARALLEL: usize = 16;
 
@@ -77,6 +79,7 @@ impl Cluster {
         }
         let endpoint: http::Uri = found.endpoint.parse().map_err(|e| broken(name, "no usable endpoint", e))?;
         let mut config = Config::new(endpoint.clone());
+        config.connect_timeout = Some(CONNECT);
         let authorities: Result<Vec<_>, _> =
             CertificateDer::pem_slice_iter(&found.certificate_authority_pem).map(|der| der.map(|der| der.to_vec())).collect();
         config.root_cert = Some(authorities.map_err(|e| broken(name, "no usable certificate authority", e))?);

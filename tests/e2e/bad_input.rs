@@ -101,7 +101,7 @@ fn an_unreachable_cluster(target: &Target) {
     kill_process(server, Signal::STOP).unwrap();
     let ended = target.deployctl(&["apply", "--yes", "--only", "namespace"]);
     kill_process(server, Signal::CONT).unwrap();
-    says(&ended.expect(17), "namespace", &["the API server", "deployctl-sandbox"]);
+    says(&ended.expect(15), "namespace", &["the API server", "deployctl-sandbox"]);
 }
 
 fn a_missing_tool(target: &Target) {
