@@ -1,15 +1,15 @@
 //! Observes steps along the graph and plans them, side by side: what `plan` does and what every `apply` begins with. Changes nothing.
 use std::{
     collections::{BTreeMap, BTreeSet},
-    sync::{Arc, Mutex, PoisonError},
+    sync::{Mutex, PoisonError},
     time::Instant,
 };
 
 use super::{
+    ahead::{Ahead, ahead},
     dag,
-    event::{EventKind, Phase},
+    event::EventKind,
     history::History,
-    journal::NoIntents,
     workplace::{Workplace, millis},
 };
 use crate::{
@@ -27,6 +27,7 @@ use crate::{
 struct Considering<'a> {
     work: &'a Workplace,
     history: &'a History,
+    ahead: Ahead,
     skipped: BTreeMap<StepId, String>,
     /// Skipped steps whose outputs a selected step may need.
     looked_at: BTreeSet<StepId>,
@@ -51,16 +52,11 @@ pub fn preflight(work: &Workplace, selection: &Selection) -> Result<(), Failure>
 pub async fn plan(work: &Workplace, selection: &Selection, history: &History) -> Result<Plan, Failure> {
     let definition = &work.definition;
     let skipped = selection.skipped(&definition.dag)?;
-    let selected = definition.dag.order().iter().filter(|id| !skipped.contains_key(id));
-    let considering = Considering {
-        work,
-        history,
-        looked_at: selected.flat_map(|id| definition.dag.all_needs(id)).collect(),
-        skipped,
-        outputs: Mutex::default(),
-        not_there: Mutex::default(),
-    };
-    let found = dag::run(&definition.dag, work.parallel, &work.cancel, |id| {
+    let selected: Vec<&StepId> = definition.dag.order().iter().filter(|id| !skipped.contains_key(id)).collect();
+    let (ahead, looking) = ahead(work, history, &selected)?;
+    let looked_at = selected.iter().flat_map(|id| definition.dag.all_needs(id)).collect();
+    let considering = Considering { work, history, ahead, looked_at, skipped, outputs: Mutex::default(), not_there: Mutex::default() };
+    let in_turn = dag::run(&definition.dag, work.parallel, &work.cancel, |id| {
         let considering = &considering;
         async move {
             let started = Instant::now();
@@ -79,8 +75,8 @@ pub async fn plan(work: &Workplace, selection: &Selection, history: &History) ->
             }
             (id, found)
         }
-    })
-    .await;
+    });
+    let (found, ()) = tokio::join!(in_turn, looking);
     let mut good = BTreeMap::new();
     let mut failures = Vec::new();
     for (id, result) in found {
@@ -183,11 +179,7 @@ impl Considering<'_> {
             Resolved::Value(_) if !absent.is_empty() => return Ok(self.waits(id, absent)),
             Resolved::Value(input) => input,
         };
-        self.work.events.emit(EventKind::StepStarted { step: id.clone(), phase: Phase::Observe });
-        let _phase = self.work.in_flight.enter(id, Phase::Observe);
-        let kind = self.work.registry.require(&step.kind)?;
-        let cx = self.work.context(id, None, Arc::new(NoIntents))?;
-        let mut considered = kind.consider(&cx, &input).await?;
+        let mut considered = self.ahead.answer(self.work, id, &input).await?;
         if defers_others(&considered.plan) && considered.known_outputs.is_none() {
             lock(&self.not_there).insert(id.clone());
         } else {

@@ -1,4 +1,5 @@
 //! Runs steps: order, journal, lease, events, cancellation.
+mod ahead;
 pub mod apply;
 pub mod cancel;
 pub mod consider;

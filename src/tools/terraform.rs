@@ -130,7 +130,8 @@ impl Terraform {
         on_message: &mut (dyn FnMut(&Message) + Send),
     ) -> Result<Difference, Failure> {
         // No lock: whoever applies this plan does so to the very state that it was made from, or is told that it is stale.
-        let mut program = self.program(PLAN_DEADLINE).args(["plan", "-json", "-input=false", "-lock=false", "-detailed-exitcode"]).log(&self.log);
+        let mut program =
+            self.program(PLAN_DEADLINE).args(["plan", "-json", "-input=false", "-lock=false", "-detailed-exitcode"]).log(&self.log);
         if direction == Direction::Destroy {
             program = program.arg("-destroy");
         }

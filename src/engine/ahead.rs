@@ -1,0 +1,83 @@
+//! Looks at steps before their turn. What a step is observed with mostly comes from what others gave in the last run, so every step that
+//! has been applied is looked at with that, side by side; in its turn the answer is taken if the question turned out to be the same.
+use std::{
+    collections::BTreeMap,
+    sync::{Arc, Mutex, PoisonError},
+};
+
+use futures::{StreamExt as _, stream};
+use serde_json::Value;
+use tokio::sync::oneshot::{self, Receiver, Sender};
+
+use super::{
+    event::{EventKind, Phase},
+    history::History,
+    journal::NoIntents,
+    workplace::Workplace,
+};
+use crate::{
+    failure::Failure,
+    ids::StepId,
+    plan::{reference::Resolved, resolve},
+    steps::{Outputs, registry::Considered},
+};
+
+type Answer = Result<Considered, Failure>;
+
+struct Look {
+    id: StepId,
+    input: Value,
+    answer: Sender<Answer>,
+}
+
+/// Questions that were asked early, by step.
+pub(super) struct Ahead(Mutex<BTreeMap<StepId, (Value, Receiver<Answer>)>>);
+
+/// The looks that are worth taking at these steps; they begin when the second part is polled.
+pub(super) fn ahead<'a>(
+    work: &'a Workplace,
+    history: &History,
+    steps: &[&StepId],
+) -> Result<(Ahead, impl Future<Output = ()> + use<'a>), Failure> {
+    let definition = &work.definition;
+    let given: BTreeMap<StepId, Outputs> =
+        definition.dag.order().iter().filter_map(|id| Some((id.clone(), history.outputs(id)?.clone()))).collect();
+    let (mut asked, mut looks) = (BTreeMap::new(), Vec::new());
+    for &id in steps.iter().filter(|id| given.contains_key(*id)) {
+        let Resolved::Value(input) = resolve::input(definition, definition.step(id)?, &given)? else { continue };
+        let (answer, receiver) = oneshot::channel();
+        asked.insert(id.clone(), (input.clone(), receiver));
+        looks.push(Look { id: id.clone(), input, answer });
+    }
+    let looking = stream::iter(looks).for_each_concurrent(work.parallel.get(), move |look| async move {
+        if !work.cancel.is_cancelled() {
+            // Nobody listens once the step has been deferred.
+            drop(look.answer.send(consider(work, &look.id, &look.input).await));
+        }
+    });
+    Ok((Ahead(Mutex::new(asked)), looking))
+}
+
+impl Ahead {
+    /// The answer about this step for this input; it is asked now unless it was asked before.
+    pub(super) async fn answer(&self, work: &Workplace, id: &StepId, input: &Value) -> Answer {
+        let early = self.0.lock().unwrap_or_else(PoisonError::into_inner).remove(id);
+        if let Some((asked, answer)) = early {
+            // Also where the question has changed: two looks at one step would meet in its folder.
+            if let Ok(answer) = answer.await
+                && asked == *input
+            {
+                return answer;
+            }
+        }
+        consider(work, id, input).await
+    }
+}
+
+async fn consider(work: &Workplace, id: &StepId, input: &Value) -> Answer {
+    work.events.emit(EventKind::StepStarted { step: id.clone(), phase: Phase::Observe });
+    let _phase = work.in_flight.enter(id, Phase::Observe);
+    let kind = work.registry.require(&work.definition.step(id)?.kind)?;
+    let cx = work.context(id, None, Arc::new(NoIntents))?;
+    kind.consider(&cx, input).await
+}
