@@ -12,7 +12,12 @@ tests/prerequisites.sh
 # Always the whole workspace: a single package resolves other features of the same dependencies and compiles all of them again.
 cargo_test() { cargo test --workspace --locked --quiet "$@"; }
 
-format() { cargo fmt --all --check && test -z "$(gofmt -l tests/sandbox/provider tests/sandbox/kube-node | tee /dev/stderr)"; }
+format() {
+  cargo fmt --all --check
+  local files
+  files=$(gofmt -l tests/sandbox/provider tests/sandbox/kube-node)
+  [ -z "$files" ] || { printf 'not formatted: %s\n' "$files" >&2 && return 1; }
+}
 lint() { cargo clippy --workspace --all-targets --locked --quiet -- -D warnings; }
 build() { cargo build --workspace --locked --quiet; }
 unit() { cargo_test --lib --bins --test cli --test boundaries; }
