@@ -28,6 +28,8 @@ fn start(python: PathBuf, dir: &std::path::Path) -> Emulator {
     let log = std::fs::File::create(dir.join("ministack.log")).unwrap();
     let child = Command::new(python)
         .arg(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/sandbox/emulator/launch.py"))
+        // Its scripts are read in the checkout, where nothing may be left.
+        .env("PYTHONDONTWRITEBYTECODE", "1")
         .env("STATE_DIR", dir.join("state"))
         .env("BIND_HOST", "127.0.0.1")
         .env("GATEWAY_PORT", port.to_string())
