@@ -22,7 +22,7 @@ const FILE: &str = r#"
 version: 1
 steps:
   - { id: backend, kind: fake, with: { makes: [bucket] } }
-  - { id: network, kind: fake, needs: [backend], with: { makes: [vpc], gives: { vpc_id: vpc-1 } }, outputs: { vpc_id: string } }
+  - { id: network, kind: fake, needs: [backend], with: { makes: [vpc], gives: { vpc_id: vpc-1, zones: { a: z1 } } }, outputs: { vpc_id: string, zones: map(string) } }
   - { id: images, kind: fake, with: { makes: [image], gives: { digest: d1 } }, outputs: { digest: string } }
   - { id: cluster, kind: fake, needs: [network], with: { makes: ["cluster in ${steps.network.outputs.vpc_id}"] } }
   - { id: service, kind: fake, needs: [cluster, images], with: { makes: ["pod of ${steps.images.outputs.digest}"] } }
@@ -38,14 +38,19 @@ fn id(text: &str) -> StepId {
     StepId::parse(text).unwrap()
 }
 
+fn definition(kind: &Arc<FakeKind>, file: &str) -> Arc<Definition> {
+    let registry = Registry::default().with_erased(kind.clone());
+    let environment = include_str!("../../plans/environments/sandbox.yaml");
+    let environment = read::environment_from(Path::new("sandbox.yaml"), environment).unwrap();
+    let file = read::plan_file_from(Path::new("deploy.yaml"), file, Path::new("."), &registry, Some(&environment)).unwrap();
+    Arc::new(Definition::new(file, environment).unwrap())
+}
+
 impl Bench {
     fn new() -> Self {
         let kind = FakeKind::in_a_world_of_its_own();
-        let registry = Registry::default().with_erased(kind.clone());
-        let environment = include_str!("../../plans/environments/sandbox.yaml");
-        let environment = read::environment_from(Path::new("sandbox.yaml"), environment).unwrap();
-        let file = read::plan_file_from(Path::new("deploy.yaml"), FILE, Path::new("."), &registry, Some(&environment)).unwrap();
-        Self { folder: tempfile::tempdir().unwrap(), kind, definition: Arc::new(Definition::new(file, environment).unwrap()) }
+        let definition = definition(&kind, FILE);
+        Self { folder: tempfile::tempdir().unwrap(), kind, definition }
     }
     fn state(&self) -> StateFolder {
         StateFolder::at(self.folder.path())
@@ -132,6 +137,31 @@ async fn applies_in_order_side_by_side_and_a_second_time_does_nothing() {
     assert!(bench.apply().await.failure.is_none());
     assert_eq!((bench.calls("apply"), bench.calls("verify")), (vec![], vec![]));
     assert_eq!(bench.history().runs.len(), 2);
+}
+
+#[tokio::test]
+async fn what_the_last_run_gave_may_lack_what_is_asked_now() {
+    let mut bench = Bench::new();
+    assert!(bench.apply().await.failure.is_none());
+    let grown = FILE.replace(
+        "makes: [vpc], gives: { vpc_id: vpc-1, zones: { a: z1 } }",
+        "makes: [vpc, subnet], gives: { vpc_id: vpc-1, zones: { a: z1, b: z2 } }",
+    );
+    let grown = grown.replace("\"cluster in ${steps.network.outputs.vpc_id}\"", "\"cluster in ${steps.network.outputs.zones.b}\"");
+    bench.definition = definition(&bench.kind, &grown);
+    assert!(bench.apply().await.failure.is_none());
+    assert!(bench.kind.world().things.contains_key("cluster in z2"), "{:?}", bench.kind.world().things);
+}
+
+#[tokio::test]
+async fn a_question_that_has_changed_is_asked_again() {
+    let mut bench = Bench::new();
+    assert!(bench.apply().await.failure.is_none());
+    bench.repair();
+    let other = FILE.replace("makes: [image], gives: { digest: d1 }", "makes: [image2], gives: { digest: d2 }");
+    bench.definition = definition(&bench.kind, &other);
+    assert!(bench.apply().await.failure.is_none());
+    assert!(bench.kind.world().things.contains_key("pod of d2"), "{:?}", bench.kind.world().things);
 }
 
 #[tokio::test]
