@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, clippy::print_stderr, reason = "a test may panic and says what it saw")]
 mod bad_input;
 mod commands;
+mod sandbox;
 mod services;
 mod target;
 
@@ -38,6 +39,8 @@ fn the_whole_plan_for_real() {
     assert!(again.seconds < 30.0, "an unchanged apply took {} s", again.seconds);
     target.deployctl(&["plan", "--detailed-exitcode"]).expect(0);
     commands::work(&target);
+    sandbox::is_closed(&target);
+    sandbox::is_repaired(&target);
     the_wrong_account_is_refused(&target);
     bad_input::is_told(&target);
     let after = target.deployctl(&["apply", "--yes"]).expect(0);

@@ -8,6 +8,7 @@ use std::{
     time::Instant,
 };
 
+use base64::Engine as _;
 use rustix::{process::Pid, thread::LinkNameSpaceType};
 
 /// A sandbox that is taken down when the test ends, however it ends.
@@ -89,16 +90,29 @@ impl Target {
         });
     }
 
-    /// The process of one of its parts.
-    pub fn process(&self, program: &str) -> Pid {
-        let state = format!("/sandbox/{}/", self.name);
-        let found = std::fs::read_dir("/proc").unwrap().find_map(|entry| {
-            let path = entry.ok()?.path();
-            let command = String::from_utf8(std::fs::read(path.join("cmdline")).ok()?).ok()?;
-            let ours = command.split('\0').next()?.ends_with(program) && command.contains(&state);
-            ours.then(|| Pid::from_raw(path.file_name()?.to_str()?.parse().ok()?))?
+    /// The process of one of its parts, as `status` names it.
+    pub fn process(&self, part: &str) -> Pid {
+        let status = text(&self.sandbox(&["status"]));
+        let pid = status.lines().find_map(|line| {
+            let mut words = line.split_whitespace();
+            (words.next()? == part).then(|| words.nth(1)?.parse().ok().and_then(Pid::from_raw))?
         });
-        found.unwrap_or_else(|| panic!("{program} does not run"))
+        pid.unwrap_or_else(|| panic!("{part} does not run:\n{status}"))
+    }
+
+    /// Waits until External Secrets' stand-in has brought a new value into the agent's namespace.
+    pub fn wait_for_secret(&self, name: &str, key: &str, is_it: impl Fn(&str) -> bool) {
+        let end = Instant::now() + std::time::Duration::from_secs(120);
+        let path = format!("jsonpath={{.data.{key}}}");
+        loop {
+            let get = self.command(Path::new("kubectl")).args(["-n", "deployctl", "get", "secret", name, "-o", &path]).output().unwrap();
+            let value = base64::prelude::BASE64_STANDARD.decode(get.stdout.trim_ascii()).unwrap();
+            if is_it(&String::from_utf8_lossy(&value)) {
+                return;
+            }
+            assert!(Instant::now() < end, "the Secret {name} does not follow");
+            std::thread::sleep(std::time::Duration::from_millis(500));
+        }
     }
 
     /// Where journals and logs of runs are.
