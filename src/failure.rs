@@ -144,6 +144,14 @@ impl Failure {
     pub fn timeout(waited_for: impl fmt::Display, deadline: std::time::Duration) -> Self {
         Self::new(FailureKind::Timeout, format!("waited {} s for {waited_for}", deadline.as_secs()))
     }
+    /// What failed is a check, whatever it failed on; an interruption stays one.
+    #[must_use]
+    pub fn unverified(mut self) -> Self {
+        if self.kind != FailureKind::Interrupted {
+            self.kind = FailureKind::Verification;
+        }
+        self
+    }
     /// Attaches the cause.
     #[must_use]
     pub fn because(mut self, source: impl Into<Box<dyn std::error::Error + Send + Sync>>) -> Self {

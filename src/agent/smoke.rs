@@ -233,10 +233,7 @@ fn of_queue(held: u64) -> String {
 /// The rows and the object go; the event stays, marked smoke.
 async fn remove(args: &SmokeArgs, aws: &Aws, marked: &Marked) -> Result<(), Failure> {
     let started = Instant::now();
-    let client = args.database.connect().await?;
-    let failed = |e: tokio_postgres::Error| Failure::step("the smoke test's rows cannot be removed").because(e);
-    client.execute("DELETE FROM files WHERE file_id = $1", &[&marked.id]).await.map_err(failed)?;
-    client.execute("DELETE FROM outbox WHERE key = $1 AND published_at IS NOT NULL", &[&marked.key]).await.map_err(failed)?;
+    upload::remove_rows(&args.database.connect().await?, marked).await?;
     let bucket = BucketName::parse(&args.bucket).map_err(|e| Failure::usage("--bucket").because(e))?;
     aws.delete_object_version(&bucket, &marked.key, marked.version.as_deref()).await?;
     checked("removed: rows and object; the event stays", started)

@@ -163,7 +163,7 @@ impl Cluster {
             other => other,
         };
         // Its result is the last thing that an agent says before it ends well; the Job's status tells the same two seconds later.
-        if let Some(result) = followed.as_ref().ok().and_then(|text| result_in(text)) {
+        if let Some(result) = followed.as_ref().ok().and_then(|text| text.lines().last()).and_then(result_in) {
             return Ok(JobResult { result });
         }
         let waited = self.wait_until_current(std::slice::from_ref(&key), job.deadline + START, |_| {}).await;
@@ -191,7 +191,7 @@ impl Cluster {
                 text.push_str(&next);
                 text.push('\n');
                 // The stream ends only when the kubelet has seen the container end, a second or two later.
-                if result_in(&text).is_some() {
+                if result_in(&next).is_some() {
                     break;
                 }
             }
@@ -256,8 +256,8 @@ fn with_job(failure: Failure, job: &ObjectKey) -> Failure {
 }
 
 /// The last line that an agent prints when it has ended well: `{"result": …}`.
-fn result_in(log: &str) -> Option<Value> {
-    serde_json::from_str::<Value>(log.lines().last()?).ok()?.get_mut("result").map(Value::take)
+fn result_in(line: &str) -> Option<Value> {
+    serde_json::from_str::<Value>(line).ok()?.get_mut("result").map(Value::take)
 }
 
 /// What the agent printed as its failure: `{"failed": [outermost, …], "evidence": […], "left_behind": …, "next": […]}`.

@@ -181,11 +181,7 @@ impl Kind for ManifestsKind {
             roles::check(cx, &cluster, roles).await?;
         }
         for check in &input.checks {
-            let ran = check.run_now(cx, &cluster, pod(input)?).await;
-            ran.map_err(|mut failure| {
-                failure.kind = FailureKind::Verification;
-                failure
-            })?;
+            check.run_now(cx, &cluster, pod(input)?).await.map_err(Failure::unverified)?;
         }
         Ok(())
     }

@@ -249,9 +249,9 @@ impl Kind for ServiceKind {
             }
         };
         // A Job takes a second to start: what does not depend on each other is checked at the same time.
-        tokio::try_join!(schema, reads, upload).map_err(unverified)?;
+        tokio::try_join!(schema, reads, upload).map_err(Failure::unverified)?;
         for check in &input.checks {
-            check.run_now(cx, &cluster, input.agent()?).await.map_err(unverified)?;
+            check.run_now(cx, &cluster, input.agent()?).await.map_err(Failure::unverified)?;
         }
         Ok(())
     }
@@ -261,14 +261,6 @@ impl Kind for ServiceKind {
         stays.extend(input.migrations.is_some().then(|| format!("the tables of {}: they go with the database", input.service)));
         Ok(stays)
     }
-}
-
-/// What failed is a check, whatever it failed on; an interruption stays one.
-fn unverified(mut failure: Failure) -> Failure {
-    if failure.kind != FailureKind::Interrupted {
-        failure.kind = FailureKind::Verification;
-    }
-    failure
 }
 
 /// Says the version if the history table has all that the folder has, and nothing else.

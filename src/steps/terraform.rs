@@ -22,7 +22,7 @@ use crate::{
     ids::SecretName,
     plan::environment::Guards,
     tools::terraform::{
-        Difference, Direction,
+        Direction,
         diagnostics::wants_init,
         messages::{Hook, Message},
         plan_json::PlanJson,
@@ -187,16 +187,12 @@ async fn planned(cx: &StepContext, input: &Input, backend: Backend, direction: D
     let workspace = prepare(cx, input, backend).await?;
     let file = cx.scratch.join("plan.tfplan");
     let attempt = workspace.terraform.plan(direction, &workspace.variables, &file, &mut |_| {}).await;
-    let difference = match attempt {
+    match attempt {
         Err(failure) if wants_init(&failure) => {
             workspace.initialise(cx).await?;
-            workspace.terraform.plan(direction, &workspace.variables, &file, &mut |_| {}).await?
+            workspace.terraform.plan(direction, &workspace.variables, &file, &mut |_| {}).await?;
         }
         other => other?,
-    };
-    if difference == Difference::None && backend == Backend::Bucket && direction == Direction::Forward {
-        let outputs = workspace.terraform.outputs().await?;
-        return Ok((workspace, Found { backend, changes: Vec::new(), plan: None, sha256: None, outputs }));
     }
     let plan = workspace.terraform.show_plan(&file).await?;
     // A lost state would make everything once more beside what is there. The secrets that a stack takes over are not asked after.

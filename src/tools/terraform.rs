@@ -1,13 +1,11 @@
 //! terraform: init once, one plan, one apply of exactly that plan; everything it says is read as JSON.
 use std::{
-    collections::BTreeMap,
     ffi::OsString,
     fs::File,
     path::{Path, PathBuf},
     time::Duration,
 };
 
-use serde_json::Value;
 use tokio_util::sync::CancellationToken;
 
 use self::{
@@ -81,15 +79,6 @@ pub fn is_new_enough(version: &str) -> bool {
     (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0)) >= (1, 11)
 }
 
-/// Whether a plan differs from what is there, outputs included.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Difference {
-    /// There is nothing to do.
-    None,
-    /// There is.
-    Some,
-}
-
 impl Terraform {
     fn program(&self, deadline: Duration) -> Program {
         let mut fixed: Vec<(OsString, OsString)> = vec![
@@ -128,29 +117,16 @@ impl Terraform {
         variables: &Path,
         out: &Path,
         on_message: &mut (dyn FnMut(&Message) + Send),
-    ) -> Result<Difference, Failure> {
+    ) -> Result<(), Failure> {
         // No lock: whoever applies this plan does so to the very state that it was made from, or is told that it is stale.
-        let mut program =
-            self.program(PLAN_DEADLINE).args(["plan", "-json", "-input=false", "-lock=false", "-detailed-exitcode"]).log(&self.log);
+        let mut program = self.program(PLAN_DEADLINE).args(["plan", "-json", "-input=false", "-lock=false"]).log(&self.log);
         if direction == Direction::Destroy {
             program = program.arg("-destroy");
         }
         let program = program.arg(joined("-var-file=", variables)).arg(joined("-out=", out));
         let (ended, ui) = self.run(program, on_message).await?;
-        if ended.code == Some(2) && ended.told == Told::Nothing {
-            return own_only(out).map(|()| Difference::Some);
-        }
         self.judge("plan", &ended, &ui, LeftBehind::Nothing)?;
-        own_only(out).map(|()| Difference::None)
-    }
-
-    /// The state's outputs that are no secret. Unlike [`Terraform::show_plan`] it starts no provider, which takes half a second a stack.
-    pub async fn outputs(&self) -> Result<BTreeMap<String, Value>, Failure> {
-        let (ended, out) = self.program(SHOW_DEADLINE).args(["output", "-json"]).output().await?;
-        if !ended.succeeded() {
-            return Err(Failure::step(format!("terraform output: {}", ended.how())).evidence(ended.stderr_tail.join("\n")));
-        }
-        plan_json::outputs(&out)
+        own_only(out)
     }
 
     /// Reads a plan file. Its values may be secret: they are neither logged nor shown.

@@ -178,16 +178,24 @@ async fn stored(aws: &Aws, bucket: &BucketName, marked: &Marked) -> Result<(), F
 async fn remove(args: &UploadArgs, aws: &Aws, bucket: &BucketName, marked: &Marked) -> Result<(), Failure> {
     aws.delete_object_version(bucket, &marked.key, marked.version.as_deref()).await?;
     let client = args.database.connect().await?;
-    let failed = |e: tokio_postgres::Error| Failure::step("the rows of the marked file cannot be removed").because(e);
-    let tables = client.query_one("SELECT to_regclass('files') IS NOT NULL", &[]).await.map_err(failed)?;
+    let tables = client.query_one("SELECT to_regclass('files') IS NOT NULL", &[]).await.map_err(unremoved)?;
     // Before the first migration nobody reads the queue.
     if !tables.get::<_, bool>(0) {
         return Ok(());
     }
     tokio::time::sleep(SETTLED).await;
-    client.execute("DELETE FROM files WHERE file_id = $1", &[&marked.id]).await.map_err(failed)?;
-    client.execute("DELETE FROM outbox WHERE key = $1 AND published_at IS NOT NULL", &[&marked.key]).await.map_err(failed)?;
+    remove_rows(&client, marked).await
+}
+
+/// Takes away what the parser has written of the file; an event that is not published yet stays in the outbox.
+pub(super) async fn remove_rows(client: &tokio_postgres::Client, marked: &Marked) -> Result<(), Failure> {
+    client.execute("DELETE FROM files WHERE file_id = $1", &[&marked.id]).await.map_err(unremoved)?;
+    client.execute("DELETE FROM outbox WHERE key = $1 AND published_at IS NOT NULL", &[&marked.key]).await.map_err(unremoved)?;
     Ok(())
+}
+
+fn unremoved(error: tokio_postgres::Error) -> Failure {
+    Failure::step("the rows of the marked file cannot be removed").because(error)
 }
 
 #[cfg(test)]

@@ -164,12 +164,6 @@ impl PlanJson {
     }
 }
 
-/// Reads what `terraform output -json` prints; no secrets.
-pub fn outputs(text: &[u8]) -> Result<BTreeMap<String, Value>, Failure> {
-    let outputs = serde_json::from_slice(text).map_err(|e| unreadable("set of outputs").because(e))?;
-    Ok(open(&Values { outputs, ..Values::default() }))
-}
-
 impl StateJson {
     /// Reads it; refuses a major version that we do not know.
     pub fn parse(text: &[u8]) -> Result<Self, Failure> {
