@@ -6,7 +6,7 @@ use std::{
 
 use deployctl::{
     steps::{Kind, StepContext, terraform::Terraform},
-    tools::process_record::{Liveness, ProcessRecord},
+    tools::process_record::{Guarded, Liveness, ProcessRecord},
 };
 
 use super::{emulator::with_aws, fixture, stack};
@@ -38,9 +38,9 @@ async fn parent_in_the_middle(cx: &StepContext) -> (Child, ProcessRecord) {
         .unwrap();
     wait("terraform to be in the middle", 40, async || stack::made(&cx.project).len() == 2).await;
     assert_eq!(stack::held(cx).await, (true, true));
-    let record = ProcessRecord::read(&cx.scratch.join("terraform.process.json")).unwrap();
-    assert_eq!(record.liveness(), Liveness::Alive);
-    (child, record)
+    let found = Guarded::read(&stack::record(cx)).unwrap();
+    assert_eq!(found.record.liveness(), Liveness::Alive);
+    (child, found.record.program)
 }
 
 async fn wait(what: &str, seconds: u64, until: impl AsyncFn() -> bool) {
