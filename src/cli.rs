@@ -42,6 +42,11 @@ fn secret(text: &str) -> Result<SecretName, String> {
     SecretName::parse(text).map_err(|error| error.to_string())
 }
 
+fn duration(text: &str) -> Result<jiff::SignedDuration, String> {
+    let parsed: jiff::SignedDuration = text.parse().map_err(|error: jiff::Error| error.to_string())?;
+    if parsed.is_negative() { Err("it is negative".to_owned()) } else { Ok(parsed) }
+}
+
 /// Flags that every command understands.
 #[derive(Clone, Debug, Args)]
 pub struct Globals {
@@ -69,6 +74,9 @@ pub struct Globals {
     /// Answer yes to the question whether the plan shall be applied
     #[arg(short, long, global = true)]
     pub yes: bool,
+    /// Wait so long for whoever is changing the environment, as in 30s or 10m [default: fail at once]
+    #[arg(long, global = true, default_value = "0s", hide_default_value = true, value_name = "TIME", value_parser = duration)]
+    pub lock_timeout: jiff::SignedDuration,
     /// Steps that run side by side
     #[arg(long, global = true, default_value = "4", value_name = "N")]
     pub parallel: NonZeroUsize,
@@ -102,6 +110,9 @@ pub enum Command {
     Smoke,
     /// Take everything away that apply has made, in reverse order
     Destroy(DestroyArgs),
+    /// Show who is changing an environment, or end the lease of one who has died
+    #[command(subcommand)]
+    Lock(LockCommand),
     /// Run a whole deployment target on this machine (deployctl-sandbox)
     Sandbox(SandboxArgs),
     /// Print the JSON schema of a plan file, an environment file or the stream of events
@@ -190,6 +201,15 @@ pub struct DestroyArgs {
     /// Environment's name, typed out: --yes is not enough for this
     #[arg(long, value_name = "NAME")]
     pub confirm: Option<String>,
+}
+
+/// Commands of `lock`.
+#[derive(Clone, Copy, Debug, Subcommand)]
+pub enum LockCommand {
+    /// Show who holds the environment's lease, and since when nothing was heard of them
+    Status,
+    /// Declare the holder dead, after you have made sure; from another machine this cannot be proven
+    Release,
 }
 
 /// Arguments of `sandbox`.

@@ -12,6 +12,7 @@ pub mod failure;
 pub mod ids;
 pub mod image;
 pub mod manifests;
+pub mod permit;
 pub mod plan;
 pub mod redact;
 pub mod steps;

@@ -40,6 +40,8 @@ clean() { cargo_test --test clean; }
 e2e() { cargo_test --test e2e -- --nocapture; }
 
 summary=()
+# Also when a part fails: how far it came, and how long that took.
+trap 'printf "%s\n" "${summary[@]}"' EXIT
 for part in "${parts[@]}"; do
   [[ " ${all[*]} " == *" $part "* ]] || { echo "no part $part; there are: ${all[*]}" >&2; exit 10; }
   started=$SECONDS
@@ -47,4 +49,3 @@ for part in "${parts[@]}"; do
   "$part"
   summary+=("$(printf '%-10s %4d s' "$part" $((SECONDS - started)))")
 done
-printf '%s\n' "${summary[@]}"

@@ -20,6 +20,8 @@ use crate::{
 
 /// Between two looks at what cannot be watched.
 const LOOK: Duration = Duration::from_millis(250);
+/// A pod that has just become ready is a target of the load balancer by then; before, it answers 503.
+const REGISTERED: Duration = Duration::from_secs(60);
 /// A queue that nobody else uses is empty by then: the parser deletes the message right after its commit.
 const DRAIN: Duration = Duration::from_secs(5);
 
@@ -74,6 +76,7 @@ pub async fn run(args: &SmokeArgs) -> Result<Value, Failure> {
     let token = upload::token(&aws, &args.token_secret).await?;
     // Near the end of the topic, so that it reads one event and not a week of them; before anything is sent, for a wrong key to be known first.
     let consumer = hop("kafka", "subscribing", listen(args)).await?;
+    hop("load balancer", "it passes requests on", upload::until_answered(&args.address, Instant::now() + REGISTERED)).await?;
     let marked = hop("upload", upload::PATH, upload::send(&args.address, &args.bucket, &token)).await?;
     let followed = follow(args, &aws, &consumer, &marked, end).await;
     let removed = remove(args, &aws, &marked).await;

@@ -3,7 +3,10 @@ use aws_sdk_sts::{config::http::HttpResponse, error::SdkError};
 use aws_smithy_types::error::metadata::ProvideErrorMetadata;
 
 use super::Aws;
-use crate::failure::{Failure, FailureKind, LeftBehind};
+use crate::{
+    failure::{Failure, FailureKind, LeftBehind},
+    permit::Refused,
+};
 
 const NOT_CREDENTIALS: [&str; 8] = [
     "ExpiredToken",
@@ -72,6 +75,9 @@ where
     E: ProvideErrorMetadata + std::error::Error + Send + Sync + 'static,
 {
     let Call { action, on, principal, region, .. } = call;
+    if let Some(refused) = Refused::within(&error) {
+        return refused.failure(&format!("{action} on {on}"));
+    }
     match &error {
         SdkError::TimeoutError(_) => {
             return Failure::new(FailureKind::Timeout, format!("{action} on {on}: no answer in time from {}", whereto(call)))

@@ -11,9 +11,11 @@ use aws_credential_types::provider::{ProvideCredentials, SharedCredentialsProvid
 use crate::{
     failure::{Failure, FailureKind},
     ids::{AccountId, Region, RoleArn, RunId},
+    permit::Permit,
 };
 
 mod error;
+mod gate;
 
 pub mod bucket;
 pub mod dynamodb;
@@ -40,6 +42,7 @@ pub struct Aws {
     account: AccountId,
     principal: String,
     config: SdkConfig,
+    permit: Arc<Permit>,
     clients: Clients,
 }
 
@@ -70,7 +73,10 @@ struct Clients {
 macro_rules! clients {
     ($($name:ident: $sdk:ident),* $(,)?) => {$(
         fn $name(&self) -> &$sdk::Client {
-            self.clients.$name.get_or_init(|| $sdk::Client::new(&self.config))
+            self.clients.$name.get_or_init(|| {
+                let gate = gate::Gate(self.permit.clone());
+                $sdk::Client::from_conf($sdk::config::Builder::from(&self.config).interceptor(gate).build())
+            })
         }
     )*};
 }
@@ -112,7 +118,8 @@ impl Aws {
         if caller.account != account.as_str() {
             return Err(wrong_account(account, &caller));
         }
-        Ok(Self { region: region.clone(), account: account.clone(), principal: caller.arn, config, clients: Clients::default() })
+        let (region, account) = (region.clone(), account.clone());
+        Ok(Self { region, account, principal: caller.arn, config, permit: Permit::unleased(), clients: Clients::default() })
     }
 
     /// An identity that was never checked and reaches nothing: for tests of the engine.
@@ -122,7 +129,11 @@ impl Aws {
             region: environment.aws.region.clone(),
             account: environment.aws.account_id.clone(),
             principal: "nobody".to_owned(),
-            config: SdkConfig::builder().build(),
+            config: SdkConfig::builder()
+                .behavior_version(BehaviorVersion::latest())
+                .region(aws_config::Region::new(environment.aws.region.to_string()))
+                .build(),
+            permit: Permit::unleased(),
             clients: Clients::default(),
         }
     }
@@ -135,8 +146,15 @@ impl Aws {
             account: self.account.clone(),
             principal: self.principal.clone(),
             config: self.config.to_builder().region(aws_config::Region::new(region.to_string())).build(),
+            permit: self.permit.clone(),
             clients: Clients::default(),
         }
+    }
+
+    /// The same identity, whose changing calls are made with this permit's leave.
+    #[must_use]
+    pub fn with_permit(&self, permit: Arc<Permit>) -> Self {
+        Self { permit, ..self.in_region(&self.region) }
     }
 
     /// As [`Aws::in_region`], shared.
@@ -145,6 +163,10 @@ impl Aws {
         Arc::new(self.in_region(region))
     }
 
+    /// The leave that its changing calls need.
+    pub fn permit(&self) -> &Arc<Permit> {
+        &self.permit
+    }
     /// Its region.
     pub fn region(&self) -> &Region {
         &self.region
@@ -197,8 +219,8 @@ impl Aws {
     fn s3(&self) -> &aws_sdk_s3::Client {
         self.clients.s3.get_or_init(|| {
             // One host for all buckets when an endpoint is given: BUCKET.198.18.0.1 is no name that anybody could resolve.
-            let config = aws_sdk_s3::config::Builder::from(&self.config).force_path_style(self.endpoint_url_of("s3").is_some()).build();
-            aws_sdk_s3::Client::from_conf(config)
+            let config = aws_sdk_s3::config::Builder::from(&self.config).force_path_style(self.endpoint_url_of("s3").is_some());
+            aws_sdk_s3::Client::from_conf(config.interceptor(gate::Gate(self.permit.clone())).build())
         })
     }
 }

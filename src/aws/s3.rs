@@ -1,5 +1,18 @@
 //! S3 objects: read, written under a condition, listed, deleted.
-use aws_sdk_s3::primitives::ByteStream;
+use std::{
+    sync::{Arc, OnceLock},
+    time::Duration,
+};
+
+use aws_sdk_s3::primitives::{ByteStream, DateTime, DateTimeFormat};
+use aws_smithy_runtime_api::{
+    box_error::BoxError,
+    client::{
+        interceptors::{Intercept, context::BeforeDeserializationInterceptorContextRef},
+        runtime_components::RuntimeComponents,
+    },
+};
+use aws_smithy_types::config_bag::ConfigBag;
 use bytes::Bytes;
 
 use super::{Aws, error};
@@ -12,6 +25,31 @@ pub struct StoredObject {
     pub body: Bytes,
     /// As S3 gave it, with its quotes.
     pub etag: String,
+    /// Since it was written, by the clock of S3 alone, in whole seconds; none if the answer did not say what time it is.
+    pub age: Option<Duration>,
+}
+
+/// Takes the time of an answer from its header: S3's own clock, which nobody here can have set wrong.
+#[derive(Debug, Default)]
+struct DateOfAnswer(Arc<OnceLock<DateTime>>);
+
+impl Intercept for DateOfAnswer {
+    fn name(&self) -> &'static str {
+        "DateOfAnswer"
+    }
+    fn read_before_deserialization(
+        &self,
+        context: &BeforeDeserializationInterceptorContextRef<'_>,
+        _components: &RuntimeComponents,
+        _cfg: &mut ConfigBag,
+    ) -> Result<(), BoxError> {
+        let date = context.response().headers().get("date");
+        if let Some(date) = date.and_then(|date| DateTime::from_str(date, DateTimeFormat::HttpDate).ok()) {
+            // A second attempt's answer; the first one's date serves as well.
+            self.0.get_or_init(|| date);
+        }
+        Ok(())
+    }
 }
 
 /// When a write may happen.
@@ -53,15 +91,18 @@ impl Aws {
     /// Reads an object; none if there is none, or no bucket.
     pub async fn get_object(&self, bucket: &BucketName, key: &str) -> Result<Option<StoredObject>, Failure> {
         let on = format!("s3://{bucket}/{key}");
-        let answer = match self.s3().get_object().bucket(bucket.as_str()).key(key).send().await {
+        let date = Arc::new(OnceLock::new());
+        let request = self.s3().get_object().bucket(bucket.as_str()).key(key).customize().interceptor(DateOfAnswer(date.clone()));
+        let answer = match request.send().await {
             Ok(answer) => answer,
             Err(e) if matches!(error::code(&e), Some("NoSuchKey" | "NoSuchBucket")) || error::status(&e) == Some(404) => return Ok(None),
             Err(e) => return Err(self.failed("s3:GetObject", &on, e)),
         };
         let etag = answer.e_tag.unwrap_or_default();
+        let age = date.get().zip(answer.last_modified).and_then(|(now, then)| u64::try_from(now.secs() - then.secs()).ok());
         let body =
             answer.body.collect().await.map_err(|e| Failure::step(format!("s3:GetObject on {on}: the answer broke off")).because(e))?;
-        Ok(Some(StoredObject { body: body.into_bytes(), etag }))
+        Ok(Some(StoredObject { body: body.into_bytes(), etag, age: age.map(Duration::from_secs) }))
     }
 
     /// Writes an object if the condition holds. A write whose answer was lost is refused when the SDK repeats it: read back who wrote.

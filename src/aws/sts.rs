@@ -146,6 +146,7 @@ impl Aws {
             account: self.account.clone(),
             principal: answer.assumed_role_user.map_or_else(|| role.to_string(), |user| user.arn),
             config: self.config.to_builder().credentials_provider(SharedCredentialsProvider::new(credentials)).build(),
+            permit: self.permit.clone(),
             clients: Clients::default(),
         })
     }

@@ -3,6 +3,7 @@ mod account_token;
 mod apply;
 mod diff;
 mod evidence;
+mod gate;
 mod job;
 mod prune;
 mod read;
@@ -34,6 +35,7 @@ use crate::{
     failure::{Failure, FailureKind},
     ids::ClusterName,
     manifests::ObjectKey,
+    permit::Refused,
 };
 
 /// Everything that deployctl applies is owned by this field manager.
@@ -121,7 +123,7 @@ impl Cluster {
         let token = aws.eks_token(&self.name).await?;
         let mut config = config.as_ref().clone();
         config.auth_info.token = Some(token.expose_secret().to_owned().into());
-        let client = Client::try_from(config).map_err(|e| broken(&self.name, "no client", e))?;
+        let client = gate::client(config, aws.permit()).map_err(|e| broken(&self.name, "no client", e))?;
         *current = Some((client.clone(), Instant::now()));
         Ok(client)
     }
@@ -162,6 +164,9 @@ impl Cluster {
 
     /// A failure that says which call on which object failed, and why the API server thinks so.
     fn failed(&self, what: impl fmt::Display, error: kube::Error) -> Failure {
+        if let Some(refused) = Refused::within(&error) {
+            return refused.failure(&what.to_string());
+        }
         let failure = match &error {
             kube::Error::Api(status) if status.code == 401 => {
                 Failure::new(FailureKind::Credentials, format!("{what}: the cluster {} does not know this identity", self.name))

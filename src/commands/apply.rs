@@ -5,7 +5,7 @@ use super::{
 };
 use crate::{
     cli::{ApplyArgs, Globals},
-    engine::{apply, consider, lease::Holder, limits},
+    engine::{apply, consider, limits},
     failure::{Failure, FailureKind, LeftBehind, exit},
     plan::{Plan, fresh, render, saved, selection::Selection},
     ui::{Output, Ui, confirm::Consent, report::Collector},
@@ -44,32 +44,24 @@ async fn apply_from(source: Source, globals: &Globals, ui: &Ui) -> Result<u8, Fa
             _ => plan.environment.clone(),
         },
     };
-    let session = Session::open(globals, &name, Purpose::Apply).await?;
-    let holder = Holder::this_process("apply");
-    let lease = session.lease(&holder)?;
-    let result = with_lease(&session, source, &holder, lease.clone(), globals, ui).await;
-    lease.release().await?;
+    let session = Session::open(globals, &name, Purpose::Apply, ui).await?;
+    let result = in_session(&session, source, globals, ui).await;
     if result.is_ok() {
         session.tidy();
     }
-    result.map_err(|failure| failure.in_environment(&name))
+    session.end(result).await.map_err(|failure| failure.in_environment(&name))
 }
 
-async fn with_lease(
-    session: &Session,
-    source: Source,
-    holder: &Holder,
-    lease: std::sync::Arc<dyn crate::engine::lease::Lease>,
-    globals: &Globals,
-    ui: &Ui,
-) -> Result<u8, Failure> {
-    let Session { work, state, history, run } = session;
+async fn in_session(session: &Session, source: Source, globals: &Globals, ui: &Ui) -> Result<u8, Failure> {
+    let Session { work, state, history, run, .. } = session;
+    let (lease, holder) = session.held()?;
+    apply::refuse_if_elsewhere(work, history)?;
     let mut renderers = ui.render(&work.events)?;
     let collector = Collector::start(&work.events, &mut renderers);
     let result = async {
         let plan = plan(session, source, globals, ui).await?;
-        let journal = apply::open_journal(state, work, &plan, history, run, holder)?;
-        apply::apply(work, &plan, history, journal, lease, &ui.approver()).await
+        let journal = apply::open_journal(state, work, &plan, history, run, holder, &**lease)?;
+        apply::apply(work, &plan, history, journal, lease.clone(), &ui.approver()).await
     }
     .await;
     renderers.finish().await?;

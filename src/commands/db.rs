@@ -10,7 +10,7 @@ use super::{
 use crate::{
     cli::{DbCommand, Globals},
     clock,
-    engine::{consider, journal::NoIntents, lease::Holder},
+    engine::{consider, journal::NoIntents},
     failure::{Failure, FailureKind, LeftBehind, exit},
     ids::{EnvironmentName, SnapshotId, StepId},
     plan::{Decision, Plan, read, selection::Selection},
@@ -58,7 +58,7 @@ fn not_there(step: &StepId, because: &[String], environment: &EnvironmentName) -
 }
 
 async fn status(environment: &EnvironmentName, steps: Vec<StepId>, globals: &Globals, ui: &Ui) -> Result<u8, Failure> {
-    let session = Session::open(globals, environment, Purpose::Plan).await?;
+    let session = Session::open(globals, environment, Purpose::Plan, ui).await?;
     let plan = planned(&session, steps.clone(), ui).await;
     session.tidy();
     let plan = plan?;
@@ -96,12 +96,10 @@ fn described(id: &StepId, schema: &Schema) -> String {
 }
 
 async fn snapshot(environment: &EnvironmentName, steps: Vec<StepId>, globals: &Globals, ui: &Ui) -> Result<u8, Failure> {
-    let session = Session::open(globals, environment, Purpose::Plan).await?;
-    let lease = session.lease(&Holder::this_process("db snapshot"))?;
+    let session = Session::open(globals, environment, Purpose::Once("db snapshot"), ui).await?;
     let result = take(&session, environment, steps, ui).await;
-    lease.release().await?;
     session.tidy();
-    let taken = result?;
+    let taken = session.end(result).await?;
     if ui.output == Output::Json {
         ui.json(&taken)?;
     } else {

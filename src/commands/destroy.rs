@@ -6,7 +6,6 @@ use crate::{
         consider,
         destroy::{self, Undo},
         journal::{Entry, Header, Journal},
-        lease::Holder,
     },
     failure::{Failure, exit},
     plan::{digest, selection::Selection},
@@ -16,10 +15,9 @@ use crate::{
 /// Observes, shows, asks for the name, takes away.
 pub async fn run(args: DestroyArgs, globals: &Globals, ui: &Ui) -> Result<u8, Failure> {
     let name = session::environment(globals, &session::project(globals)?)?;
-    let session = Session::open(globals, &name, Purpose::Plan).await?;
-    let holder = Holder::this_process("destroy");
-    let lease = session.lease(&holder)?;
-    let Session { work, state, history, run } = &session;
+    let session = Session::open(globals, &name, Purpose::Once("destroy"), ui).await?;
+    let Session { work, state, history, run, .. } = &session;
+    let (lease, holder) = session.held()?;
     let mut renderers = ui.render(&work.events)?;
     let collector = Collector::start(&work.events, &mut renderers);
     let result = async {
@@ -31,14 +29,19 @@ pub async fn run(args: DestroyArgs, globals: &Globals, ui: &Ui) -> Result<u8, Fa
         // Another definition than apply's, so that no apply goes on with a half-done destroy as if it were its own.
         let definition = digest::of(&("destroy", &plan.definition))?;
         let journal = Journal::create(&state.run(&name, run), Header::new(run.clone(), name.clone(), definition))?;
-        journal.append(&Entry::Attempt { holder: holder.clone(), plan: digest::of(&plan)?, selection: plan.selection.clone() })?;
+        journal.append(&Entry::Attempt {
+            holder: holder.clone(),
+            plan: digest::of(&plan)?,
+            selection: plan.selection.clone(),
+            lease: lease.number(),
+        })?;
         destroy::destroy(work, undo, journal, lease.clone()).await
     }
     .await;
     renderers.finish().await?;
-    lease.release().await?;
     session.tidy();
-    let stays = result.map_err(|failure| failure.next(format!("deployctl destroy -e {name}   (takes away what is left)")))?;
+    let stays =
+        session.end(result).await.map_err(|failure| failure.next(format!("deployctl destroy -e {name}   (takes away what is left)")))?;
     if ui.output == Output::Json {
         return ui.json(&serde_json::json!({ "report": collector.report(), "stays": stays })).map(|()| exit::DONE);
     }

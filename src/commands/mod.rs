@@ -17,6 +17,7 @@ mod destroy;
 pub mod doctor;
 mod history;
 mod image;
+mod lock;
 mod permissions;
 mod plan;
 mod render;
@@ -114,6 +115,7 @@ fn dispatch(command: Command, globals: &Globals, ui: &Ui) -> Result<u8, Failure>
             Command::Db(command) => db::run(command, globals, ui).await,
             Command::Image(command) => image::run(command, globals, ui).await,
             Command::Secret(SecretCommand::Set(args)) => secret::run(args, globals, ui).await,
+            Command::Lock(command) => lock::run(command, globals, ui).await,
             Command::Doctor => doctor::show(globals, ui).await,
             Command::Agent(command) => crate::agent::run(&command).await.map(|()| exit::DONE),
             Command::Smoke => smoke::run(globals, ui).await,

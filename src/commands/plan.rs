@@ -38,7 +38,7 @@ pub fn show(plan: &Plan, ui: &Ui) -> Result<(), Failure> {
 
 async fn observed(globals: &Globals, selection: &Selection, ui: &Ui) -> Result<Plan, Failure> {
     let project = session::project(globals)?;
-    let session = Session::open(globals, &session::environment(globals, &project)?, Purpose::Plan).await?;
+    let session = Session::open(globals, &session::environment(globals, &project)?, Purpose::Plan, ui).await?;
     consider::preflight(&session.work, selection)?;
     let renderers = ui.render(&session.work.events)?;
     let plan = consider::plan(&session.work, selection, &session.history).await;

@@ -25,7 +25,7 @@ pub async fn run(args: RenderArgs, globals: &Globals, ui: &Ui) -> Result<u8, Fai
         Some(step) => vec![definition.step(step)?.id.clone()],
         None => all.collect(),
     };
-    let session = Session::open(globals, &environment, Purpose::Plan).await?;
+    let session = Session::open(globals, &environment, Purpose::Plan, ui).await?;
     let renderers = ui.render(&session.work.events)?;
     let selection = Selection { only: only.clone(), ..Selection::default() };
     let plan = consider::plan(&session.work, &selection, &session.history).await;

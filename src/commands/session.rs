@@ -1,4 +1,4 @@
-//! What commands on an environment begin with: project, environment, definition, AWS, folders, signals, lease.
+//! What commands on an environment begin with: project, environment, definition, AWS, folders, signals, lease, history.
 use std::{path::PathBuf, process, sync::Arc};
 
 use tokio_util::sync::CancellationToken;
@@ -6,19 +6,23 @@ use tokio_util::sync::CancellationToken;
 use crate::{
     aws::Aws,
     cli::Globals,
+    clock,
     engine::{
         apply,
         cancel::{self, InFlight},
         event::Events,
         history::History,
-        lease::{Holder, Lease, LocalLease},
+        lease::{EnvironmentLease, Holder, Kept, Lease, Patience},
+        mirror,
+        records::{BucketRecords, Records},
         workplace::{StateFolder, Workplace, private_folder},
     },
     failure::{Failure, FailureKind, exit},
     ids::{EnvironmentName, RunId},
+    permit::Permit,
     plan::read,
-    steps::registry::Registry,
-    ui,
+    steps::{registry::Registry, state_backend::Names},
+    ui::{self, Ui},
 };
 
 /// The project's folder.
@@ -46,41 +50,54 @@ pub struct Session {
     pub work: Workplace,
     /// Where journals are.
     pub state: StateFolder,
-    /// What was done before.
+    /// What was done before, here and, once there is a state bucket, anywhere.
     pub history: History,
     /// This run, new or gone on with.
     pub run: RunId,
+    /// The state bucket, which may not be there yet.
+    pub records: Arc<dyn Records>,
+    /// The right to change the environment.
+    held: Option<Held>,
+}
+
+struct Held {
+    kept: Kept,
+    holder: Holder,
 }
 
 /// What a session is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Purpose {
-    /// Files of steps are kept until the run has ended well.
-    Apply,
-    /// Files of steps go with the process.
+    /// To look. Files of steps go with the process.
     Plan,
+    /// To change, and to go on with what was begun: files of steps are kept until the run has ended well.
+    Apply,
+    /// To change, always as a run of its own; the command's name.
+    Once(&'static str),
+}
+
+impl Purpose {
+    fn holder(self) -> Option<Holder> {
+        match self {
+            Self::Plan => None,
+            Self::Apply => Some(Holder::this_process("apply")),
+            Self::Once(what) => Some(Holder::this_process(what)),
+        }
+    }
+}
+
+fn run_of(purpose: Purpose, history: &History, definition: &str) -> Result<RunId, Failure> {
+    let resumed = if purpose == Purpose::Apply { apply::run_to_resume(history, definition) } else { None };
+    resumed.map_or_else(apply::new_run_id, Ok)
 }
 
 impl Session {
-    /// Reads both files, checks the account, listens for Ctrl-C. Nothing is changed.
-    pub async fn open(globals: &Globals, name: &EnvironmentName, purpose: Purpose) -> Result<Self, Failure> {
+    /// Reads both files, checks the account, listens for Ctrl-C, takes the lease if anything is to be changed, reads what was done before.
+    pub async fn open(globals: &Globals, name: &EnvironmentName, purpose: Purpose, ui: &Ui) -> Result<Self, Failure> {
         let project = project(globals)?;
         let registry = Registry::standard();
         let definition = Arc::new(read::definition(&project, name, &registry)?);
         let state = StateFolder::of_this_user()?;
-        let history = History::read(&state, name)?;
-        if purpose == Purpose::Apply && !history.unreadable.is_empty() {
-            return Err(history.damaged());
-        }
-        let run = match purpose {
-            Purpose::Apply => apply::run_to_resume(&history, &definition.digest).map_or_else(apply::new_run_id, Ok)?,
-            Purpose::Plan => apply::new_run_id()?,
-        };
-        let scratch = match purpose {
-            Purpose::Apply => state.run(name, &run).join("scratch"),
-            Purpose::Plan => state.plans(name).join(run.as_str()),
-        };
-        private_folder(&scratch)?;
         let (cancel, in_flight, events) = (CancellationToken::new(), InFlight::default(), Events::default());
         cancel::on_signals(cancel.clone(), events.clone(), in_flight.clone(), |left| {
             let left: Vec<String> = left.iter().map(|(step, phase)| format!("{step} ({})", ui::lines::phase_text(*phase))).collect();
@@ -88,27 +105,91 @@ impl Session {
             ui::to_stderr(&format!("left at once: {left}; the same command goes on from the journal"));
             process::exit(exit::INTERRUPTED.into());
         })?;
+        // The session's name in CloudTrail; another machine's run that is gone on with shows only once the bucket was read.
+        let likely = run_of(purpose, &History::read(&state, name)?, &definition.digest)?;
         let aws = &definition.environment.aws;
         let aws = tokio::select! {
-            connected = Aws::connect_for_run(&aws.region, aws.deployer_role_arn.as_ref(), &aws.account_id, &run) => connected?,
+            connected = Aws::connect_for_run(&aws.region, aws.deployer_role_arn.as_ref(), &aws.account_id, &likely) => Arc::new(connected?),
             () = cancel.cancelled() => return Err(Failure::new(FailureKind::Interrupted, "interrupted; nothing was changed")),
+        };
+        let permit = Permit::to_look();
+        let records: Arc<dyn Records> = Arc::new(BucketRecords::new(aws.clone(), Names::of(&definition.environment)?.bucket));
+        let held = match purpose.holder() {
+            None => None,
+            Some(holder) => {
+                let waiting = |what: String| ui.note(&format!("waiting for {what}"));
+                let limit = globals.lock_timeout.unsigned_abs();
+                let patience = Patience { limit, cancel: &cancel, waiting: &waiting, now: clock::since_boot };
+                let lease = EnvironmentLease::acquire(&state.locks(), records.clone(), name, &holder, &patience).await?;
+                let lease: Arc<dyn Lease> = Arc::new(lease);
+                permit.lease(lease.clone());
+                let (calls, steps) = (permit.clone(), in_flight.clone());
+                let under_way = move || {
+                    let steps = steps.now().into_iter().map(|(step, phase)| format!("{step} ({})", ui::lines::phase_text(phase)));
+                    steps.chain(calls.under_way()).collect()
+                };
+                Some(Held { kept: Kept::start(lease, cancel.clone(), under_way), holder })
+            }
+        };
+        let opened = async {
+            mirror::bring(&*records, &state, name).await?;
+            let history = History::read(&state, name)?;
+            if purpose != Purpose::Plan && !history.unreadable.is_empty() {
+                return Err(history.damaged());
+            }
+            let run = run_of(purpose, &history, &definition.digest)?;
+            let scratch = match purpose {
+                Purpose::Apply => state.run(name, &run).join("scratch"),
+                Purpose::Plan | Purpose::Once(_) => state.plans(name).join(run.as_str()),
+            };
+            private_folder(&scratch)?;
+            Ok((history, run, scratch))
+        };
+        let (history, run, scratch) = match opened.await {
+            Ok(opened) => opened,
+            Err(failure) => {
+                if let Some(held) = held {
+                    held.kept.end().await?;
+                }
+                return Err(failure);
+            }
         };
         let work = Workplace {
             registry: Arc::new(registry),
             project,
             scratch,
-            aws: Arc::new(aws),
+            aws: Arc::new(aws.with_permit(permit)),
             events,
             cancel,
             in_flight,
             parallel: globals.parallel,
             definition,
         };
-        Ok(Self { work, state, history, run })
+        Ok(Self { work, state, history, run, records, held })
     }
-    /// Takes the environment's lease, or says who has it.
-    pub fn lease(&self, holder: &Holder) -> Result<Arc<dyn Lease>, Failure> {
-        Ok(Arc::new(LocalLease::acquire(&self.state.locks(), &self.work.definition.environment.name, holder)?))
+    /// The lease and who holds it; none while only looking.
+    pub fn held(&self) -> Result<(&Arc<dyn Lease>, &Holder), Failure> {
+        let held = self.held.as_ref().ok_or_else(|| Failure::new(FailureKind::Internal, "nobody holds the environment's lease"))?;
+        Ok((held.kept.lease(), &held.holder))
+    }
+    /// Gives the lease back. A lost one is the reason of whatever else went wrong.
+    pub async fn end<T>(self, result: Result<T, Failure>) -> Result<T, Failure> {
+        self.work.aws.permit().end();
+        let lost = match self.held {
+            Some(held) => held.kept.end().await.err(),
+            None => None,
+        };
+        match (lost, result) {
+            (None, result) => result,
+            (Some(lost), Ok(_)) => Err(lost),
+            (Some(mut lost), Err(failure)) => {
+                lost.evidence.push(failure.chain().join(": "));
+                lost.evidence.extend(failure.evidence);
+                lost.left_behind = failure.left_behind;
+                lost.step = failure.step;
+                Err(lost)
+            }
+        }
     }
     /// Removes what steps kept for this run.
     pub fn tidy(&self) {

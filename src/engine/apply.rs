@@ -6,22 +6,22 @@ use std::{
     time::Instant,
 };
 
-use tokio_util::sync::CancellationToken;
-
 use super::{
     consider, dag,
     event::EventKind,
     history::History,
-    journal::{Entry, Header, Journal},
-    lease::{self, Holder, Lease},
+    journal::{Entry, Header, Journal, RunRecord},
+    lease::{Holder, Lease},
     limits,
     run_step::{Approve, Run},
+    status::Status,
     workplace::{StateFolder, Workplace, millis},
 };
 use crate::{
     failure::{Failure, FailureKind},
     ids::{RunId, StepId},
     plan::{Plan, digest},
+    tools::process_record::Liveness,
 };
 
 /// How a run ended.
@@ -47,6 +47,38 @@ pub fn run_to_resume(history: &History, definition: &str) -> Option<RunId> {
     history.unfinished().filter(|run| run.header.definition == definition).map(|run| run.header.run.clone())
 }
 
+/// The run that was left on another machine, or another boot of this one, while a program of its own (terraform) may have gone on. Whether
+/// that still runs cannot be seen from here.
+pub fn in_flight_elsewhere<'h>(work: &Workplace, history: &'h History) -> Option<&'h RunRecord> {
+    let run = history.unfinished().filter(|run| !run.declared_dead)?;
+    run.attempts.last().filter(|holder| holder.liveness() == Liveness::Elsewhere)?;
+    let leaves_a_process = |id: &StepId| {
+        // A step that the plan file no longer has may have been of any kind.
+        let kind = work.definition.step(id).ok().and_then(|step| work.registry.get(&step.kind));
+        kind.is_none_or(|kind| kind.leaves_a_process())
+    };
+    let started = |id: &StepId| run.steps.get(id).is_some_and(|record| record.status == Status::Started);
+    run.in_flight().iter().any(|id| started(id) && leaves_a_process(id)).then_some(run)
+}
+
+/// Refuses to go on beside such a run.
+pub fn refuse_if_elsewhere(work: &Workplace, history: &History) -> Result<(), Failure> {
+    let Some(run) = in_flight_elsewhere(work, history) else { return Ok(()) };
+    let holder = run.attempts.last().map(ToString::to_string).unwrap_or_default();
+    let steps: Vec<String> = run.in_flight().iter().map(ToString::to_string).collect();
+    Err(Failure::new(
+        FailureKind::Locked,
+        format!(
+            "{holder} left run {} with {} in flight; whether its terraform still runs cannot be seen from here",
+            run.header.run,
+            steps.join(", ")
+        ),
+    )
+    .next("make sure that it has ended: on that machine `pgrep -a terraform` finds nothing, or its CI job is over")
+    .next("then: deployctl lock release")
+    .next("or run the same command on that machine, which can see it: deployctl apply"))
+}
+
 /// Opens the journal of a new run, or of the one to go on with.
 pub fn open_journal(
     state: &StateFolder,
@@ -55,6 +87,7 @@ pub fn open_journal(
     history: &History,
     run: &RunId,
     holder: &Holder,
+    lease: &dyn Lease,
 ) -> Result<Journal, Failure> {
     let environment = &work.definition.environment.name;
     let folder = state.run(environment, run);
@@ -64,7 +97,12 @@ pub fn open_journal(
     } else {
         Journal::create(&folder, Header::new(run.clone(), environment.clone(), work.definition.digest.clone()))?
     };
-    journal.append(&Entry::Attempt { holder: holder.clone(), plan: digest::of(plan)?, selection: plan.selection.clone() })?;
+    journal.append(&Entry::Attempt {
+        holder: holder.clone(),
+        plan: digest::of(plan)?,
+        selection: plan.selection.clone(),
+        lease: lease.number(),
+    })?;
     if let Some(abandoned) = history.unfinished().filter(|_| !resumed) {
         for (step, record) in &abandoned.steps {
             for (key, value) in &record.intents {
@@ -87,11 +125,7 @@ pub async fn apply(
     limits::check_guards(&work.definition.environment.guards, plan.changes())?;
     let began = Instant::now();
     let journal = Arc::new(journal);
-    let stop = CancellationToken::new();
-    let beat = tokio::spawn({
-        let (lease, stop, lost) = (lease.clone(), stop.clone(), work.cancel.clone());
-        async move { lease::keep(&*lease, stop, lost).await }
-    });
+    journal.mirror_with(&lease).await?;
     work.events.emit(EventKind::RunStarted { steps: work.definition.dag.order().to_vec() });
     let run = Run { work, journal: journal.clone(), lease, history, approve, outputs: Mutex::default() };
     let decisions: BTreeMap<_, _> = plan.steps.iter().map(|step| (&step.id, step)).collect();
@@ -106,21 +140,18 @@ pub async fn apply(
         }
     })
     .await;
-    stop.cancel();
     let not_started: Vec<StepId> = work.definition.dag.order().iter().filter(|id| !results.contains_key(id)).cloned().collect();
     let mut failures: Vec<Failure> = results.into_values().filter_map(Result::err).collect();
-    match beat.await {
-        Ok(Ok(())) => {}
-        Ok(Err(lost)) => failures.insert(0, lost),
-        Err(join) => failures.push(Failure::new(FailureKind::Internal, "the lease's heartbeat stopped").because(join)),
-    }
     if failures.is_empty() && !not_started.is_empty() {
         failures.push(Failure::new(FailureKind::Interrupted, "interrupted; what ran came to its end"));
     }
     let failure = consider::first(failures);
     let succeeded = failure.is_none();
     journal.append(&Entry::Finished { succeeded })?;
+    let kept = journal.flush().await;
     work.events.emit(EventKind::RunFinished { succeeded, millis: millis(began.elapsed()) });
+    // What failed before says more than that the last line could not be kept in the state bucket.
+    let failure = failure.or(kept.err());
     Ok(Ended { run: journal.run(), journal: journal.path().to_owned(), not_started, failure })
 }
 

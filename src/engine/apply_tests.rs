@@ -1,15 +1,20 @@
 //! The whole engine over a world in memory: order, side by side, failure, crash and resume, cancellation, bounds.
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
-use std::{num::NonZeroUsize, path::Path};
+use std::{num::NonZeroUsize, path::Path, time::Duration};
+
+use tokio_util::sync::CancellationToken;
 
 use super::*;
 use crate::{
     aws::Aws,
+    clock,
     engine::{
         cancel::InFlight,
         event::{Event, Events},
         fake::{FakeKind, Trouble},
-        lease::LocalLease,
+        lease::{EnvironmentLease, KEY, LocalLease, Patience},
+        mirror,
+        records::memory::MemoryRecords,
         run_step::NobodyToAsk,
         status::Status,
     },
@@ -32,6 +37,7 @@ struct Bench {
     folder: tempfile::TempDir,
     kind: Arc<FakeKind>,
     definition: Arc<Definition>,
+    records: Arc<MemoryRecords>,
 }
 
 fn id(text: &str) -> StepId {
@@ -50,7 +56,15 @@ impl Bench {
     fn new() -> Self {
         let kind = FakeKind::in_a_world_of_its_own();
         let definition = definition(&kind, FILE);
-        Self { folder: tempfile::tempdir().unwrap(), kind, definition }
+        Self { folder: tempfile::tempdir().unwrap(), kind, definition, records: Arc::default() }
+    }
+    /// Another machine: a disk of its own, the same world and the same state bucket.
+    fn elsewhere(&self) -> Self {
+        let (kind, definition, records) = (self.kind.clone(), self.definition.clone(), self.records.clone());
+        Self { folder: tempfile::tempdir().unwrap(), kind, definition, records }
+    }
+    async fn bring(&self) {
+        mirror::bring(&*self.records, &self.state(), &self.definition.environment.name).await.unwrap();
     }
     fn state(&self) -> StateFolder {
         StateFolder::at(self.folder.path())
@@ -82,9 +96,12 @@ impl Bench {
     async fn apply_plan(&self, work: &Workplace, plan: &Plan) -> Result<Ended, Failure> {
         let history = self.history();
         let holder = Holder::this_process("apply");
-        let lease = Arc::new(LocalLease::acquire(&self.state().locks(), &self.definition.environment.name, &holder)?);
+        let patience = Patience { limit: Duration::ZERO, cancel: &CancellationToken::new(), waiting: &|_| {}, now: clock::since_boot };
+        let environment = &self.definition.environment.name;
+        let lease: Arc<dyn Lease> =
+            Arc::new(EnvironmentLease::acquire(&self.state().locks(), self.records.clone(), environment, &holder, &patience).await?);
         let run = run_to_resume(&history, &self.definition.digest).map_or_else(new_run_id, Ok)?;
-        let journal = open_journal(&self.state(), work, plan, &history, &run, &holder)?;
+        let journal = open_journal(&self.state(), work, plan, &history, &run, &holder, &*lease)?;
         let ended = apply(work, plan, &history, journal, lease.clone(), &NobodyToAsk).await;
         lease.release().await?;
         ended
@@ -292,7 +309,9 @@ async fn a_repeated_step_uses_its_token_again() {
     let token = bench.kind.world().tokens.clone();
     // Killed between the intent of the last step and its effect.
     let cut = text.lines().position(|line| line.contains("\"intent\"") && line.contains("\"service\"")).unwrap();
-    std::fs::write(&first.journal, text.lines().take(cut + 1).collect::<Vec<_>>().join("\n") + "\n").unwrap();
+    let kept = text.lines().take(cut + 1).collect::<Vec<_>>().join("\n") + "\n";
+    std::fs::write(&first.journal, &kept).unwrap();
+    bench.records.put(&mirror::key(&first.run), &kept);
     bench.kind.world().things.remove("pod of d1");
     assert!(bench.apply().await.failure.is_none());
     assert_eq!(bench.kind.world().tokens.last(), token.last());
@@ -361,7 +380,7 @@ async fn a_second_apply_at_the_same_time_is_refused() {
         let holder = Holder::this_process("apply");
         let lease = LocalLease::acquire(&bench.state().locks(), &bench.definition.environment.name, &holder).unwrap();
         let second = bench.apply_plan(&other, &plan).await.unwrap_err();
-        lease.release().await.unwrap();
+        lease.release().unwrap();
         (bench.apply_plan(&work, &plan).await.unwrap(), second)
     };
     assert!(first.failure.is_none());
@@ -378,4 +397,131 @@ async fn a_stale_plan_is_refused_before_anything_is_done() {
     let error = crate::plan::fresh::freshen(&saved, &bench.plan().await).unwrap_err();
     assert_eq!(error.kind, FailureKind::PlanStale);
     assert!(error.evidence.iter().any(|line| line.contains("backend: would now also create thing bucket")), "{:?}", error.evidence);
+}
+
+/// The run is begun here and gone on with there, wherever it stopped: nothing is made twice, and both tell one story.
+#[tokio::test]
+async fn another_machine_goes_on_from_any_line_of_the_journal() {
+    let whole = Bench::new();
+    let ended = whole.apply().await;
+    let text = std::fs::read_to_string(&ended.journal).unwrap();
+    let key = mirror::key(&ended.run);
+    assert_eq!(whole.records.text(&key).as_ref(), Some(&text), "all of it is in the state bucket");
+    for keep in 1..text.lines().count() {
+        let bench = Bench::new();
+        let kept: String = text.lines().take(keep).map(|line| format!("{line}\n")).collect();
+        bench.records.put(&key, &kept);
+        for line in kept.lines().filter(|line| line.contains("\"applied\"")) {
+            let value: serde_json::Value = serde_json::from_str(line).unwrap();
+            let made = ["bucket", "vpc", "image", "cluster in vpc-1", "pod of d1"];
+            let at = ["backend", "network", "images", "cluster"].iter().position(|step| value["step"] == *step).unwrap_or(4);
+            bench.kind.world().things.insert(made[at].to_owned(), 1);
+        }
+        let there = bench.elsewhere();
+        there.bring().await;
+        let again = there.apply().await;
+        assert!(again.failure.is_none(), "cut after line {keep}: {:?}", again.failure);
+        assert_eq!(again.run, ended.run);
+        there.nothing_twice();
+        bench.bring().await;
+        assert_eq!(
+            std::fs::read_to_string(there.state().run(&there.definition.environment.name, &ended.run).join("journal.ndjson")).unwrap(),
+            std::fs::read_to_string(bench.state().run(&there.definition.environment.name, &ended.run).join("journal.ndjson")).unwrap(),
+        );
+    }
+}
+
+#[tokio::test]
+async fn a_token_is_in_the_state_bucket_before_it_is_used() {
+    let bench = Bench::new();
+    bench.trouble("apply service", Trouble::Before);
+    let ended = bench.apply().await;
+    let there = bench.elsewhere();
+    there.bring().await;
+    bench.repair();
+    assert!(there.apply().await.failure.is_none());
+    let told = bench.records.text(&mirror::key(&ended.run)).unwrap();
+    for token in &bench.kind.world().tokens {
+        assert!(told.contains(token.as_str().unwrap()), "{token} is unknown to other machines");
+    }
+}
+
+#[tokio::test]
+async fn a_journal_that_cannot_be_mirrored_stops_the_run() {
+    let bench = Bench::new();
+    bench.trouble("apply network", Trouble::Hang);
+    let (work, everything) = (bench.work(), Selection::default());
+    let (ended, ()) = tokio::join!(bench.apply_with(&work, &everything), async {
+        while !bench.kind.world().calls.contains(&"apply network".to_owned()) {
+            tokio::task::yield_now().await;
+        }
+        bench.records.network(crate::engine::records::memory::Network::Cut);
+        work.cancel.cancel();
+    });
+    assert!(ended.is_err() || ended.unwrap().failure.is_some());
+    assert!(!bench.calls("apply").contains(&"cluster".to_owned()));
+}
+
+/// Runs an apply in which something happens once the state bucket was made.
+async fn with_the_bucket_made(bench: &Bench, then: impl FnOnce()) -> Ended {
+    bench.records.there(false);
+    let (work, everything) = (bench.work(), Selection::default());
+    let (ended, ()) = tokio::join!(bench.apply_with(&work, &everything), async {
+        while !bench.kind.world().calls.contains(&"apply backend".to_owned()) {
+            tokio::task::yield_now().await;
+        }
+        then();
+        bench.records.there(true);
+    });
+    ended.unwrap()
+}
+
+#[tokio::test]
+async fn a_run_that_makes_the_state_bucket_takes_hold_of_it() {
+    let bench = Bench::new();
+    let ended = with_the_bucket_made(&bench, || {}).await;
+    assert!(ended.failure.is_none(), "{:?}", ended.failure);
+    assert!(bench.records.text(KEY).unwrap().contains("\"holder\":null"), "given back");
+    assert_eq!(bench.records.text(&mirror::key(&ended.run)).unwrap(), std::fs::read_to_string(&ended.journal).unwrap());
+}
+
+/// Whoever makes the bucket does not own it by that: two first applies meet there.
+#[tokio::test]
+async fn a_run_that_finds_somebody_at_work_in_the_new_bucket_ends() {
+    let bench = Bench::new();
+    let mut holder = Holder::this_process("apply");
+    holder.process.host = "another".to_owned();
+    let lease = serde_json::json!({ "format": "deployctl-lease", "version": 1, "number": 7, "holder": holder, "token": "t", "beat": 1 });
+    let failure = with_the_bucket_made(&bench, || bench.records.put(KEY, &lease.to_string())).await.failure.unwrap();
+    assert_eq!(failure.kind, FailureKind::Locked, "{failure:?}");
+    assert!(!bench.calls("apply").contains(&"network".to_owned()));
+}
+
+/// A program of another machine cannot be seen from here: only its own machine, or a person's word, says that it has ended.
+#[tokio::test]
+async fn a_program_left_in_flight_elsewhere_stops_this_machine_until_a_person_has_looked() {
+    let bench = Bench::new();
+    let ended = bench.apply().await;
+    let text = std::fs::read_to_string(&ended.journal).unwrap();
+    let cut = text.lines().position(|line| line.contains("\"intent\"") && line.contains("\"network\"")).unwrap();
+    let kept: String = text.lines().take(cut + 1).map(|line| format!("{line}\n")).collect();
+    let elsewhere = kept.replace(&format!("\"host\":\"{}\"", Holder::this_process("").process.host), "\"host\":\"lost-runner\"");
+    let path = bench.state().run(&bench.definition.environment.name, &ended.run);
+    let told = |text: &str| {
+        std::fs::write(path.join("journal.ndjson"), text).unwrap();
+        refuse_if_elsewhere(&bench.work(), &bench.history())
+    };
+    told(&kept).unwrap();
+    let refused = told(&elsewhere).unwrap_err();
+    assert_eq!(refused.kind, FailureKind::Locked);
+    assert!(refused.message.contains("@") && refused.message.contains("network"), "{}", refused.message);
+    assert!(refused.next.iter().any(|next| next.contains("deployctl lock release")));
+    let journal = Journal::resume(&path).unwrap();
+    journal.append(&Entry::DeclaredDead { by: Holder::this_process("lock release") }).unwrap();
+    refuse_if_elsewhere(&bench.work(), &bench.history()).unwrap();
+    let failed = format!(
+        "{elsewhere}{}\n",
+        serde_json::json!({ "at": "2026-01-01T00:00:00Z", "type": "step", "step": "network", "event": "failed", "kind": "step", "chain": [], "left": "nothing" })
+    );
+    told(&failed).unwrap();
 }

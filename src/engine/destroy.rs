@@ -87,6 +87,7 @@ pub async fn permitted(work: &Workplace, undo: &[(StepId, Undo)]) -> Result<(), 
 pub async fn destroy(work: &Workplace, undo: Vec<(StepId, Undo)>, journal: Journal, lease: Arc<dyn Lease>) -> Result<Vec<String>, Failure> {
     let began = Instant::now();
     let journal = Arc::new(journal);
+    journal.mirror_with(&lease).await?;
     let stays = Mutex::new(Vec::new());
     let reversed = work.definition.dag.reversed();
     let todo: BTreeMap<StepId, Undo> = undo.into_iter().collect();
@@ -109,6 +110,7 @@ pub async fn destroy(work: &Workplace, undo: Vec<(StepId, Undo)>, journal: Journ
     let failure = consider::first(results.into_values().filter_map(Result::err).collect());
     let succeeded = failure.is_none() && complete;
     journal.append(&Entry::Finished { succeeded })?;
+    journal.flush().await?;
     work.events.emit(EventKind::RunFinished { succeeded, millis: millis(began.elapsed()) });
     match failure {
         Some(failure) => Err(failure),
@@ -134,8 +136,9 @@ async fn one(
     stays: &Mutex<Vec<String>>,
 ) -> Result<(), Failure> {
     let began = Instant::now();
-    lease.check().await?;
+    lease.check()?;
     journal.step(id, StepEvent::Started { plan: None })?;
+    journal.flush().await?;
     work.events.emit(EventKind::StepStarted { step: id.clone(), phase: Phase::Undo });
     let _phase = work.in_flight.enter(id, Phase::Undo);
     let cx = work.context(id, Some(journal.run()), Arc::new(JournalIntents(journal.clone())))?;

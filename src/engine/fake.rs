@@ -108,6 +108,9 @@ impl AnyKind for FakeKind {
     fn bound(&self, _with: &Value, _project: &Path) -> Vec<String> {
         vec!["thing".to_owned()]
     }
+    fn leaves_a_process(&self) -> bool {
+        true
+    }
     fn consider<'a>(&'a self, cx: &'a StepContext, input: &'a Value) -> BoxFuture<'a, Result<Considered, Failure>> {
         async move {
             self.call("observe", cx).await?;

@@ -1,4 +1,5 @@
-//! The intent log of a run: appended and synced before an effect and after it, one JSON object a line. The truth for resuming.
+//! The intent log of a run: appended and synced before an effect and after it, one JSON object a line. The truth for resuming. Once there is
+//! a state bucket, every line that goes before an effect is there too before the effect (`mirror.rs`).
 use std::{
     fs::{File, OpenOptions},
     io::Write,
@@ -12,7 +13,11 @@ use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::status::{Status, StepEvent, StepRecords};
+use super::{
+    lease::Lease,
+    mirror::Mirror,
+    status::{Status, StepEvent, StepRecords},
+};
 use crate::{
     clock,
     failure::{Failure, FailureKind, LeftBehind},
@@ -23,7 +28,7 @@ use crate::{
 };
 
 const FORMAT: &str = "deployctl-journal";
-const VERSION: u32 = 1;
+const VERSION: u32 = 2;
 
 /// The first line.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -59,6 +64,13 @@ pub enum Entry {
         plan: String,
         /// What part of the plan file it runs, and why.
         selection: Selection,
+        /// The number of the lease that it holds; none before there is a state bucket.
+        lease: Option<u64>,
+    },
+    /// A person has made sure that nothing of the last attempt runs any more, where this could not be proven.
+    DeclaredDead {
+        /// Who.
+        by: super::lease::Holder,
     },
     /// Something happened to a step.
     Step {
@@ -102,6 +114,8 @@ pub struct RunRecord {
     pub ended: Option<Timestamp>,
     /// Processes that have worked on it, the newest last.
     pub attempts: Vec<super::lease::Holder>,
+    /// Whether a person has declared the newest attempt dead.
+    pub declared_dead: bool,
     /// What part of the plan file the newest attempt ran.
     pub selection: Selection,
     /// How the newest attempt ended; nothing if it has not.
@@ -117,6 +131,7 @@ impl RunRecord {
             started: None,
             ended: None,
             attempts: Vec::new(),
+            declared_dead: false,
             selection: Selection::default(),
             finished: None,
             steps: StepRecords::new(),
@@ -130,11 +145,13 @@ impl RunRecord {
                 self.attempts.push(holder.clone());
                 self.selection = selection.clone();
                 self.finished = None;
+                self.declared_dead = false;
             }
             _ if self.attempts.is_empty() || self.finished.is_some() => return Err("no attempt is under way".to_owned()),
             Entry::Step { step, event } => {
                 self.steps.entry(step.clone()).or_default().follow(event).map_err(|error| format!("step {step}: {error}"))?;
             }
+            Entry::DeclaredDead { .. } => self.declared_dead = true,
             Entry::Inherited { step, key, value } => {
                 self.steps.entry(step.clone()).or_default().intents.insert(key.clone(), value.clone());
             }
@@ -166,6 +183,11 @@ fn cannot(what: &str, path: &Path) -> Failure {
 /// Reads a journal and the length of its whole lines. A torn last line is what a crash leaves, and is passed over; anything else is an error.
 pub fn read(path: &Path) -> Result<(RunRecord, u64), Failure> {
     let text = std::fs::read(path).map_err(|error| cannot("read", path).because(error))?;
+    read_text(&text, path)
+}
+
+/// As [`read`], of a journal's text; `path` is where it is, for messages.
+pub fn read_text(text: &[u8], path: &Path) -> Result<(RunRecord, u64), Failure> {
     let broken = |line: usize, why: String| {
         Failure::new(FailureKind::Internal, format!("the journal {} is damaged at line {line}: {why}", path.display()))
             .next("move that file away if its run is of no use any more; the next apply observes everything again")
@@ -201,12 +223,15 @@ pub fn read(path: &Path) -> Result<(RunRecord, u64), Failure> {
 struct Open {
     file: File,
     record: RunRecord,
+    /// All that is in the file: what the mirror writes.
+    text: Vec<u8>,
 }
 
 /// A journal that is being written.
 pub struct Journal {
     path: PathBuf,
     open: Mutex<Open>,
+    mirror: tokio::sync::Mutex<Option<Mirror>>,
 }
 
 /// The journal's file in a run's folder.
@@ -228,16 +253,19 @@ impl Journal {
         for folder in folder.ancestors().take(2) {
             File::open(folder).and_then(|folder| folder.sync_all()).map_err(fail)?;
         }
-        Ok(Self { open: Mutex::new(Open { file, record: RunRecord::new(header) }), path })
+        let open = Open { file, record: RunRecord::new(header), text: line.into_bytes() };
+        Ok(Self { open: Mutex::new(open), path, mirror: tokio::sync::Mutex::default() })
     }
     /// Opens the journal of an unfinished run to go on with it; cuts off a torn last line.
     pub fn resume(folder: &Path) -> Result<Self, Failure> {
         let path = path_in(folder);
-        let (record, whole) = read(&path)?;
+        let mut text = std::fs::read(&path).map_err(|error| cannot("read", &path).because(error))?;
+        let (record, whole) = read_text(&text, &path)?;
+        text.truncate(usize::try_from(whole).unwrap_or(usize::MAX));
         let fail = |error: std::io::Error| cannot("written", &path).because(error);
         let file = OpenOptions::new().append(true).open(&path).map_err(fail)?;
         file.set_len(whole).and_then(|()| file.sync_all()).map_err(fail)?;
-        Ok(Self { open: Mutex::new(Open { file, record }), path })
+        Ok(Self { open: Mutex::new(Open { file, record, text }), path, mirror: tokio::sync::Mutex::default() })
     }
     fn open(&self) -> MutexGuard<'_, Open> {
         // A panic while the lock was held cannot leave a half-followed record: the record is replaced only after the write.
@@ -253,18 +281,46 @@ impl Journal {
             .map_err(|why| Failure::new(FailureKind::Internal, format!("refused to write to {}: {why}", self.path.display())))?;
         let mut line = to_line(&Line { at, entry: entry.clone() })?;
         line.push('\n');
-        let Open { file, record } = &mut *open;
+        let Open { file, record, text } = &mut *open;
         file.write_all(line.as_bytes()).and_then(|()| file.sync_data()).map_err(|error| {
             cannot("written", &self.path)
                 .because(error)
                 .left(LeftBehind::Unknown("whatever was in flight; nothing new was started".to_owned()))
         })?;
         *record = next;
+        text.extend_from_slice(line.as_bytes());
         Ok(())
     }
     /// Appends an event of a step.
     pub fn step(&self, step: &StepId, event: StepEvent) -> Result<(), Failure> {
         self.append(&Entry::Step { step: step.clone(), event })
+    }
+    /// From now on it is kept in the state bucket too, for as long as the lease is held; nothing happens if there is no such bucket yet.
+    pub async fn mirror_with(&self, lease: &Arc<dyn Lease>) -> Result<(), Failure> {
+        let Some(records) = lease.records() else { return Ok(()) };
+        let mut mirror = self.mirror.lock().await;
+        if mirror.is_none() {
+            let text = self.open().text.clone();
+            *mirror = Some(Mirror::open(lease.clone(), records, &self.run(), &text).await?);
+        }
+        drop(mirror);
+        self.flush().await
+    }
+    /// Waits until all that was appended before is in the state bucket, if there is one. Nothing that another machine must know in order to
+    /// go on may happen before this returns; lines that wait for the same write share it.
+    pub async fn flush(&self) -> Result<(), Failure> {
+        let wanted = self.open().text.len();
+        let mut mirror = self.mirror.lock().await;
+        match &mut *mirror {
+            Some(mirror) if mirror.length() < wanted => {
+                let text = self.open().text.clone();
+                mirror
+                    .write(text)
+                    .await
+                    .map_err(|failure| failure.left(LeftBehind::Unknown("whatever was in flight; nothing new was started".to_owned())))
+            }
+            _ => Ok(()),
+        }
     }
     /// What it says now.
     pub fn record(&self) -> RunRecord {
@@ -293,11 +349,16 @@ pub struct JournalIntents(pub Arc<Journal>);
 impl Intents for JournalIntents {
     fn once(&self, step: &StepId, key: &str, fresh: Value) -> BoxFuture<'_, Result<Value, Failure>> {
         let known = self.0.open().record.steps.get(step).and_then(|record| record.intents.get(key)).cloned();
-        let result = match known {
-            Some(value) => Ok(value),
-            None => self.0.step(step, StepEvent::Intent { key: key.to_owned(), value: fresh.clone() }).map(|()| fresh),
-        };
-        futures::future::ready(result).boxed()
+        let (journal, step, key) = (self.0.clone(), step.clone(), key.to_owned());
+        async move {
+            if let Some(value) = known {
+                return Ok(value);
+            }
+            journal.step(&step, StepEvent::Intent { key, value: fresh.clone() })?;
+            journal.flush().await?;
+            Ok(fresh)
+        }
+        .boxed()
     }
 }
 

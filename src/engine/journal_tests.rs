@@ -14,7 +14,7 @@ fn header() -> Header {
 }
 
 fn attempt() -> Entry {
-    Entry::Attempt { holder: Holder::this_process("test"), plan: "sha256:p".to_owned(), selection: Selection::default() }
+    Entry::Attempt { holder: Holder::this_process("test"), plan: "sha256:p".to_owned(), selection: Selection::default(), lease: None }
 }
 
 fn step(n: u8) -> StepId {
@@ -69,7 +69,7 @@ fn refuses_another_version_and_damage_in_the_middle() {
     let run = folder.path().join("run");
     drop(Journal::create(&run, header()).unwrap());
     let good = std::fs::read_to_string(path_in(&run)).unwrap();
-    std::fs::write(path_in(&run), good.replace("\"version\":1", "\"version\":2")).unwrap();
+    std::fs::write(path_in(&run), good.replace("\"version\":2", "\"version\":9")).unwrap();
     assert!(Journal::resume(&run).err().unwrap().message.contains("this deployctl reads"));
     std::fs::write(path_in(&run), format!("{good}not json\n")).unwrap();
     assert!(Journal::resume(&run).err().unwrap().message.contains("damaged at line 2"));

@@ -12,6 +12,8 @@ pub mod history;
 pub mod journal;
 pub mod lease;
 pub mod limits;
+pub mod mirror;
+pub mod records;
 pub mod run_step;
 pub mod status;
 pub mod workplace;

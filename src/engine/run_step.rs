@@ -74,6 +74,10 @@ impl Run<'_> {
                 let failure = failure.in_step(id);
                 self.work.events.emit(EventKind::StepFailed { step: id.clone(), chain: failure.chain(), millis: millis(began.elapsed()) });
                 self.record_failure(id, &failure)?;
+                if let Err(unkept) = self.journal.flush().await {
+                    // The step's own failure says more; that the journal cannot be kept ends the run by itself.
+                    tracing::warn!("{}", unkept.chain().join(": "));
+                }
                 Err(failure)
             }
         }
@@ -112,9 +116,10 @@ impl Run<'_> {
             self.journal.step(id, StepEvent::Unchanged { outputs: outputs.clone() })?;
             return Ok((Outcome::Unchanged, outputs));
         }
-        self.lease.check().await?;
+        self.lease.check()?;
         let plan_digest = ready.as_ref().map(|(plan, _)| digest::of(plan)).transpose()?;
         self.journal.step(id, StepEvent::Started { plan: plan_digest })?;
+        self.journal.flush().await?;
         let (plan, known) = match ready {
             Some(ready) => ready,
             None => self.plan_again(planned, step, &**kind, &cx, &input).await?,
@@ -129,6 +134,11 @@ impl Run<'_> {
             kind.verify(&cx, &input, &applied).await.map_err(|failure| unverified(failure, &plan))?;
         }
         self.journal.step(id, StepEvent::Succeeded)?;
+        if self.lease.records().is_none() {
+            self.lease.anchor().await?;
+            self.journal.mirror_with(&self.lease).await?;
+        }
+        self.journal.flush().await?;
         Ok((applied.outcome, outputs))
     }
 
@@ -175,6 +185,7 @@ impl Run<'_> {
             return Err(exceeded(step, &beyond));
         }
         self.journal.step(id, StepEvent::Planned { plan: digest::of(&considered.plan)? })?;
+        self.journal.flush().await?;
         Ok((considered.plan, considered.known_outputs))
     }
 
@@ -192,7 +203,7 @@ impl Run<'_> {
         if cx.cancel.is_cancelled() {
             return Err(Failure::new(FailureKind::Interrupted, "interrupted before anything was changed"));
         }
-        self.lease.check().await?;
+        self.lease.check()?;
         self.enter(&cx.step, Phase::Apply);
         let _phase = self.work.in_flight.enter(&cx.step, Phase::Apply);
         kind.apply(cx, input, plan).await

@@ -1,5 +1,5 @@
 //! Pushes to a registry (ECR) by its HTTP API: asks for every blob first, sends what is missing in one piece each.
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use backon::{ExponentialBuilder, Retryable};
 use futures::{StreamExt, TryStreamExt, stream};
@@ -12,6 +12,7 @@ use crate::{
     aws::{Aws, ecr::RegistryLogin},
     failure::{Failure, FailureKind},
     ids::{ImageDigest, RepositoryName},
+    permit::Permit,
 };
 
 /// Blobs in flight; what crane does.
@@ -34,6 +35,7 @@ pub struct Registry {
     http: reqwest::Client,
     base: Url,
     login: RegistryLogin,
+    permit: Arc<Permit>,
 }
 
 impl Registry {
@@ -41,15 +43,15 @@ impl Registry {
     pub async fn connect(aws: &Aws) -> Result<Self, Failure> {
         let login = aws.registry_login().await?;
         let base = aws.endpoint_url_of("ECR").unwrap_or_else(|| format!("https://{}", aws.registry_host()));
-        Self::new(&base, login)
+        Self::new(&base, login, aws.permit().clone())
     }
 
     /// A registry at an address.
-    pub fn new(base: &str, login: RegistryLogin) -> Result<Self, Failure> {
+    pub fn new(base: &str, login: RegistryLogin, permit: Arc<Permit>) -> Result<Self, Failure> {
         let base = Url::parse(base).map_err(|e| Failure::usage(format!("{base} is no address of a registry")).because(e))?;
         let http = reqwest::Client::builder().connect_timeout(Duration::from_secs(10)).timeout(BLOB).build();
         let http = http.map_err(|e| Failure::new(FailureKind::Internal, "no HTTP client").because(e))?;
-        Ok(Self { http, base, login })
+        Ok(Self { http, base, login, permit })
     }
 
     fn url(&self, path: &str) -> Result<Url, Failure> {
@@ -63,16 +65,20 @@ impl Registry {
     /// Sends a request, again after a pause where that may help.
     async fn send(&self, what: &str, request: impl Fn() -> RequestBuilder) -> Result<Response, Failure> {
         let attempt = || async {
-            match request().send().await {
+            let unreachable = |e: reqwest::Error| Failure::step(format!("{what}: the registry cannot be reached")).because(e.without_url());
+            let request = request().build().map_err(unreachable)?;
+            let reads = matches!(*request.method(), Method::GET | Method::HEAD);
+            let _under_way = if reads { None } else { Some(self.permit.begin(what).map_err(|refused| refused.failure(what))?) };
+            match self.http.execute(request).await {
                 Ok(response) if response.status().is_server_error() || response.status() == StatusCode::TOO_MANY_REQUESTS => {
                     Err(Failure::step(format!("{what}: the registry answered {}", response.status())))
                 }
                 Ok(response) => Ok(response),
-                Err(e) => Err(Failure::step(format!("{what}: the registry cannot be reached")).because(e.without_url())),
+                Err(e) => Err(unreachable(e)),
             }
         };
         let pauses = ExponentialBuilder::default().with_min_delay(Duration::from_millis(200)).with_max_times(ATTEMPTS).with_jitter();
-        attempt.retry(pauses).await
+        attempt.retry(pauses).when(|failure| failure.kind == FailureKind::Step).await
     }
 
     async fn expect(what: &str, response: Response, wanted: &[StatusCode]) -> Result<Response, Failure> {

@@ -171,6 +171,8 @@ pub trait Intents: Send + Sync {
 pub trait Kind: Send + Sync + 'static {
     /// The word in the plan file.
     const NAME: &'static str;
+    /// Whether its apply runs a program that goes on for a while when deployctl dies.
+    const LEAVES_A_PROCESS: bool = false;
     /// `with`.
     type Input: DeserializeOwned + schemars::JsonSchema + Send + Sync;
     /// What was found.

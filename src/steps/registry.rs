@@ -33,6 +33,10 @@ pub trait AnyKind: Send + Sync {
     fn preflight(&self, _with: &Value, _project: &Path, _environment: &Environment) -> Result<(), Failure> {
         Ok(())
     }
+    /// See [`Kind::LEAVES_A_PROCESS`].
+    fn leaves_a_process(&self) -> bool {
+        false
+    }
     /// Observes and plans.
     fn consider<'a>(&'a self, cx: &'a StepContext, input: &'a Value) -> BoxFuture<'a, Result<Considered, Failure>>;
     /// See [`Kind::apply`].
@@ -64,6 +68,9 @@ impl<K: Kind> AnyKind for Erased<K> {
     }
     fn preflight(&self, with: &Value, project: &Path, environment: &Environment) -> Result<(), Failure> {
         K::preflight(with, project, environment)
+    }
+    fn leaves_a_process(&self) -> bool {
+        K::LEAVES_A_PROCESS
     }
     fn consider<'a>(&'a self, cx: &'a StepContext, input: &'a Value) -> BoxFuture<'a, Result<Considered, Failure>> {
         async move {

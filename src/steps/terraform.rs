@@ -98,6 +98,7 @@ struct Found {
 
 impl Kind for Terraform {
     const NAME: &'static str = "terraform";
+    const LEAVES_A_PROCESS: bool = true;
     type Input = Input;
     type Observed = Observed;
 
@@ -266,6 +267,8 @@ fn write_plan(cx: &StepContext, found: &Found) -> Result<PathBuf, Failure> {
 
 /// Applies a plan file; initialises and tries again when terraform says so, which it does before it changes anything.
 async fn apply_file(cx: &StepContext, workspace: &Workspace, file: &Path, total: usize) -> Result<Applied, Failure> {
+    let call = format!("terraform apply of step {}", cx.step);
+    let _under_way = cx.aws.permit().begin(&call).map_err(|refused| refused.failure(&call))?;
     let mut progress = Progress { cx, done: 0, total: u64::try_from(total).unwrap_or(0) };
     let applied = match workspace.terraform.apply(file, &mut |message| progress.take(message)).await {
         Err(failure) if wants_init(&failure) && failure.left_behind == crate::failure::LeftBehind::Nothing => {

@@ -19,6 +19,8 @@ pub struct ProcessRecord {
     pub boot_id: String,
     /// The machine's name, for the reader.
     pub host: String,
+    /// The namespace that the number counts in: containers on one kernel share the boot, and may share a name.
+    pub pid_namespace: String,
 }
 
 /// Whether a recorded process still runs.
@@ -35,11 +37,17 @@ pub enum Liveness {
 impl ProcessRecord {
     /// Records a process that runs now; none if it has gone.
     pub fn of(pid: u32) -> Option<Self> {
-        Some(Self { pid, start_ticks: start_ticks(pid)?, boot_id: boot_id()?, host: host() })
+        Some(Self { pid, start_ticks: start_ticks(pid)?, boot_id: boot_id()?, host: host(), pid_namespace: pid_namespace()? })
+    }
+    /// Records this process. Where /proc tells nothing, the record proves nothing to anybody.
+    pub fn of_this_process() -> Self {
+        let pid = std::process::id();
+        let unknown = || "unknown".to_owned();
+        Self::of(pid).unwrap_or_else(|| Self { pid, start_ticks: 0, boot_id: unknown(), host: host(), pid_namespace: unknown() })
     }
     /// Whether it still runs.
     pub fn liveness(&self) -> Liveness {
-        if self.host != host() {
+        if self.host != host() || pid_namespace().as_ref() != Some(&self.pid_namespace) {
             return Liveness::Elsewhere;
         }
         match boot_id() {
@@ -116,6 +124,10 @@ fn boot_id() -> Option<String> {
     Some(std::fs::read_to_string("/proc/sys/kernel/random/boot_id").ok()?.trim().to_owned())
 }
 
+fn pid_namespace() -> Option<String> {
+    Some(std::fs::read_link("/proc/self/ns/pid").ok()?.to_string_lossy().into_owned())
+}
+
 fn host() -> String {
     rustix::system::uname().nodename().to_string_lossy().into_owned()
 }
@@ -130,6 +142,7 @@ mod tests {
         assert_eq!(me.liveness(), Liveness::Alive);
         assert_eq!(ProcessRecord { start_ticks: me.start_ticks + 1, ..me.clone() }.liveness(), Liveness::Dead);
         assert_eq!(ProcessRecord { host: "another".into(), ..me.clone() }.liveness(), Liveness::Elsewhere);
+        assert_eq!(ProcessRecord { pid_namespace: "another".into(), ..me.clone() }.liveness(), Liveness::Elsewhere);
         assert_eq!(ProcessRecord { boot_id: "another".into(), ..me }.liveness(), Liveness::Elsewhere);
     }
 

@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, clippy::print_stderr, reason = "a test may panic and says what it saw")]
 mod bad_input;
 mod commands;
+mod machines;
 mod sandbox;
 mod services;
 mod target;
@@ -39,6 +40,7 @@ fn the_whole_plan_for_real() {
     assert!(again.seconds < 30.0, "an unchanged apply took {} s", again.seconds);
     target.deployctl(&["plan", "--detailed-exitcode"]).expect(0);
     commands::work(&target);
+    machines::take_turns(&target);
     sandbox::is_closed(&target);
     sandbox::is_repaired(&target);
     the_wrong_account_is_refused(&target);

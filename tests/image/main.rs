@@ -101,7 +101,7 @@ async fn what_is_built_is_pushed_once_and_found_again() {
     assert_eq!(image.manifest.digest, again.manifest.digest, "the same sources in another folder give the same image");
 
     let login = RegistryLogin { username: "AWS".into(), password: "token".to_owned().into(), endpoint: ministack.base() };
-    let registry = Registry::new(&ministack.base(), login).unwrap();
+    let registry = Registry::new(&ministack.base(), login, deployctl::permit::Permit::unleased()).unwrap();
     let repository = RepositoryName::parse("deployctl-test/hello").unwrap();
     ministack.create_repository(repository.as_str()).await;
     assert_eq!(registry.find(&repository, "src-1").await.unwrap(), None);

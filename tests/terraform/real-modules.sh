@@ -9,4 +9,6 @@ fi
 DEPLOYCTL_REAL_MODULES=$(cd "$1" && pwd)
 export DEPLOYCTL_REAL_MODULES
 cd "$(dirname "$0")/../.."
-exec cargo test --test terraform real_modules -- --nocapture
+# As make test does, so that nothing is compiled twice.
+export CARGO_TARGET_DIR="${CARGO_TARGET_DIR:-${XDG_CACHE_HOME:-$HOME/.cache}/deployctl/target}"
+exec cargo test --workspace --locked --test terraform real_modules -- --nocapture

@@ -107,7 +107,7 @@ fn url(address: &str, path: &str) -> String {
 }
 
 /// A new load balancer has its name minutes before it resolves and knows its targets.
-async fn until_answered(address: &str, end: Instant) -> Result<(), Failure> {
+pub(super) async fn until_answered(address: &str, end: Instant) -> Result<(), Failure> {
     let (http, url, started) = (http()?, url(address, "/readyz"), Instant::now());
     loop {
         let said = match http.get(&url).send().await {
