@@ -11,12 +11,11 @@ use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
 use self::{
-    adoption::Taken,
     changes::Since,
     verify::Check,
     workspace::{Backend, Workspace},
 };
-use super::{Applied, Change, Kind, StepContext, StepPlan, state_backend::Names};
+use super::{Action, Applied, Change, Kind, StepContext, StepPlan, state_backend::Names};
 use crate::{
     engine::event::{EventKind, Outcome},
     failure::{Failure, FailureKind},
@@ -28,7 +27,7 @@ use crate::{
             Direction,
             diagnostics::wants_init,
             messages::{Hook, Message},
-            plan_json::PlanJson,
+            plan_json::{PlanJson, ResourceChange},
         },
     },
 };
@@ -283,19 +282,19 @@ async fn apply_file(cx: &StepContext, workspace: &Workspace, file: &Path, total:
 /// Plans again and does what is left of what was shown: after a crash, or when there was no state to plan against.
 async fn apply_what_is_left(cx: &StepContext, input: &Input, shown: &Found, since: Since) -> Result<Applied, Failure> {
     let (mut workspace, mut plan, mut file) = plan_now(cx, input, Backend::Bucket, Direction::Forward).await?;
-    let mut taken = Taken::new();
     if since == Since::Begun {
         let record = &workspace.terraform.record;
         let killed = Guarded::read(record).filter(|found| found.record.ended.is_none()).map(|_| record.clone());
         let mut world = adoption::Live::beside(cx, &workspace, killed)?;
-        (plan, taken) = adoption::adopt(&mut world, plan, &shown.changes).await?;
+        let (with_taken, taken) = adoption::adopt(&mut world, plan, &shown.changes).await?;
+        plan = with_taken;
         if !taken.is_empty() {
             (workspace.terraform, file) = (world.terraform, world.file);
         }
     }
     let fresh = read(&plan, Backend::Bucket, &file)?;
-    // What is taken over was to be made, and ends up as it was shown.
-    let others: Vec<Change> = fresh.changes.iter().filter(|change| !taken.contains_key(&change.name)).cloned().collect();
+    // What is taken over was to be made, and ends up as it was shown; secrets are taken over by the stack itself.
+    let others: Vec<Change> = fresh.changes.iter().filter(|change| !is_taken_over(&plan, &shown.changes, change)).cloned().collect();
     let beyond = changes::beyond(&shown.changes, &others, since);
     if !beyond.is_empty() {
         return Err(Failure::new(FailureKind::PlanStale, format!("{} would now do more than was shown", input.stack.display()))
@@ -310,6 +309,12 @@ async fn apply_what_is_left(cx: &StepContext, input: &Input, shown: &Found, sinc
     }
     let file = write_plan(cx, &fresh)?;
     apply_file(cx, &workspace, &file, fresh.changes.len()).await
+}
+
+fn is_taken_over(plan: &PlanJson, shown: &[Change], fresh: &Change) -> bool {
+    let was_to_be_made = shown.iter().any(|change| change.name == fresh.name && change.action == Action::Create);
+    let imported = |change: &ResourceChange| change.address == fresh.name && change.change.importing.is_some();
+    was_to_be_made && fresh.action == Action::Update && plan.resource_changes.iter().any(imported)
 }
 
 async fn say_what_moved(cx: &StepContext, input: &Input, shown: &Found, failure: Failure) -> Failure {

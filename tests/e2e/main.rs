@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, clippy::print_stderr, reason = "a test may panic and says what it saw")]
 mod bad_input;
 mod commands;
+mod killed;
 mod machines;
 mod sandbox;
 mod services;
@@ -23,6 +24,7 @@ fn the_whole_plan_for_real() {
     let secrets = set_secrets(&target);
     planning_changes_nothing(&target);
     a_missing_permission_is_named(&target);
+    killed::is_taken_over(&target);
     let applied = target.deployctl(&["apply", "--yes"]).expect(0);
     eprintln!("{}", applied.err);
     let steps = "backend network cluster data identity images namespace config uploader parser smoke observability dashboards";
@@ -48,6 +50,13 @@ fn the_whole_plan_for_real() {
     let after = target.deployctl(&["apply", "--yes"]).expect(0);
     eprintln!("{}", after.err);
     commands::keep_no_secret(&target, &[&secrets.token, &secrets.kafka]);
+}
+
+#[test]
+#[ignore = "a part of the whole plan, for whoever works on it alone"]
+fn only_what_was_killed() {
+    let target = Target::up();
+    killed::is_taken_over(&target);
 }
 
 /// The values of the secrets that people set.
