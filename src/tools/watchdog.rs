@@ -73,8 +73,8 @@ pub fn run_if_asked() -> Option<u8> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().ok()?;
     let code = runtime.block_on(watch(PathBuf::from(log), PathBuf::from(record), name, args.collect()));
     Some(code.unwrap_or_else(|failure| {
-        // deployctl shows the last lines of a program that said nothing else.
-        eprintln!("{}", failure.chain().join(": "));
+        // deployctl shows the last lines of a program that said nothing else; if nobody reads them, nobody can be told.
+        drop(std::io::Write::write_all(&mut std::io::stderr(), failure.chain().join(": ").as_bytes()));
         crate::failure::exit::FAILURE
     }))
 }
