@@ -38,13 +38,17 @@ impl<'a> Machine<'a> {
         let child = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::piped()).spawn().unwrap();
         Running { child }
     }
-    /// Waits until a journal of this machine has a line with all of these texts.
-    fn wait_for_line(&self, texts: &[&str]) {
+    /// Waits until the journal of this process, not one that was brought from the bucket, has a line with all of these texts.
+    fn wait_for_line(&self, running: &Running, texts: &[&str]) {
+        let own = format!("\"pid\":{},", running.child.id());
         let end = Instant::now() + Duration::from_secs(120);
         loop {
             let runs = std::fs::read_dir(self.state.path().join("deployctl/runs/sandbox")).into_iter().flatten();
             let journals = runs.filter_map(|run| std::fs::read_to_string(run.unwrap().path().join("journal.ndjson")).ok());
-            if journals.into_iter().any(|journal| journal.lines().any(|line| texts.iter().all(|text| line.contains(text)))) {
+            if journals
+                .into_iter()
+                .any(|journal| journal.contains(&own) && journal.lines().any(|line| texts.iter().all(|text| line.contains(text))))
+            {
                 return;
             }
             assert!(Instant::now() < end, "no journal says {texts:?}");
@@ -101,7 +105,7 @@ fn another_goes_on_after_a_kill(target: &Target) {
     let (ann, bob) = (Machine::new(target), Machine::new(target));
     delete_uploader(target);
     let working = ann.start();
-    ann.wait_for_line(&["\"step\":\"uploader\"", "\"event\":\"started\""]);
+    ann.wait_for_line(&working, &["\"step\":\"uploader\"", "\"event\":\"started\""]);
     working.signal(Signal::KILL);
     working.end();
     let seen = bob.json(&["lock", "status"]);
@@ -121,7 +125,7 @@ fn who_stood_still_changes_nothing_any_more(target: &Target) {
     let (ann, bob) = (Machine::new(target), Machine::new(target));
     delete_uploader(target);
     let stopped = ann.start();
-    ann.wait_for_line(&["\"step\":\"uploader\"", "\"event\":\"started\""]);
+    ann.wait_for_line(&stopped, &["\"step\":\"uploader\"", "\"event\":\"started\""]);
     stopped.signal(Signal::STOP);
     let began = Instant::now();
     bob.deployctl(&["apply", "--yes", "--lock-timeout", "40s"]).expect(0);
