@@ -88,3 +88,21 @@ fn is_never_broken_without_proof() {
         assert!(failure.message.contains("ann@laptop"), "{failure}");
     });
 }
+
+#[test]
+fn of_a_living_terraform_is_waited_for() {
+    with_aws("terraform_lock::of_a_living_terraform_is_waited_for", || async {
+        let cx = terraform_killed::begun("alive").await;
+        let (mut parent, _) = terraform_killed::parent_in_the_middle(&cx).await;
+        let plan = fixture::planned::<Terraform>(&cx, &stack::input(2)).await.unwrap();
+        parent.kill().unwrap();
+        parent.wait().unwrap();
+        let record = Guarded::read(&stack::record(&cx)).unwrap().record;
+        assert_eq!(record.liveness(), Liveness::Alive, "it was told to stop, and still ends");
+        stack::write(&cx.project, 0);
+        let applied = Terraform::apply(&cx, &stack::input(2), &plan).await.unwrap();
+        assert_eq!(record.liveness(), Liveness::Dead);
+        assert_eq!(applied.outputs["names"], json!(["deployctl-sandbox-0", "deployctl-sandbox-1"]));
+        assert_eq!(stack::held(&cx).await, (false, false));
+    });
+}
