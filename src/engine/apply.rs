@@ -127,3 +127,7 @@ pub async fn apply(
 #[cfg(test)]
 #[path = "apply_tests.rs"]
 mod tests;
+
+#[cfg(test)]
+#[path = "contract_tests.rs"]
+mod contract;

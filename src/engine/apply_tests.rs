@@ -28,10 +28,11 @@ steps:
   - { id: service, kind: fake, needs: [cluster, images], with: { makes: ["pod of ${steps.images.outputs.digest}"] } }
 "#;
 
-struct Bench {
+/// An engine, a folder for its journals and a world in memory.
+pub(super) struct Bench {
     folder: tempfile::TempDir,
-    kind: Arc<FakeKind>,
-    definition: Arc<Definition>,
+    pub(super) kind: Arc<FakeKind>,
+    pub(super) definition: Arc<Definition>,
 }
 
 fn id(text: &str) -> StepId {
@@ -48,17 +49,20 @@ fn definition(kind: &Arc<FakeKind>, file: &str) -> Arc<Definition> {
 
 impl Bench {
     fn new() -> Self {
+        Self::with(FILE)
+    }
+    pub(super) fn with(file: &str) -> Self {
         let kind = FakeKind::in_a_world_of_its_own();
-        let definition = definition(&kind, FILE);
+        let definition = definition(&kind, file);
         Self { folder: tempfile::tempdir().unwrap(), kind, definition }
     }
-    fn state(&self) -> StateFolder {
+    pub(super) fn state(&self) -> StateFolder {
         StateFolder::at(self.folder.path())
     }
-    fn history(&self) -> History {
+    pub(super) fn history(&self) -> History {
         History::read(&self.state(), &self.definition.environment.name).unwrap()
     }
-    fn work(&self) -> Workplace {
+    pub(super) fn work(&self) -> Workplace {
         Workplace {
             definition: self.definition.clone(),
             registry: Arc::new(Registry::default().with_erased(self.kind.clone())),
@@ -79,7 +83,7 @@ impl Bench {
         let plan = consider::plan(work, selection, &history).await?;
         self.apply_plan(work, &plan).await
     }
-    async fn apply_plan(&self, work: &Workplace, plan: &Plan) -> Result<Ended, Failure> {
+    pub(super) async fn apply_plan(&self, work: &Workplace, plan: &Plan) -> Result<Ended, Failure> {
         let history = self.history();
         let holder = Holder::this_process("apply");
         let lease = Arc::new(LocalLease::acquire(&self.state().locks(), &self.definition.environment.name, &holder)?);
@@ -89,7 +93,7 @@ impl Bench {
         lease.release().await?;
         ended
     }
-    async fn apply(&self) -> Ended {
+    pub(super) async fn apply(&self) -> Ended {
         self.apply_with(&self.work(), &Selection::default()).await.unwrap()
     }
     fn calls(&self, phase: &str) -> Vec<String> {
@@ -98,7 +102,7 @@ impl Bench {
     fn trouble(&self, call: &str, trouble: Trouble) {
         self.kind.world().trouble.insert(call.to_owned(), trouble);
     }
-    fn repair(&self) {
+    pub(super) fn repair(&self) {
         let mut world = self.kind.world();
         world.trouble.clear();
         world.calls.clear();
