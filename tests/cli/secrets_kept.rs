@@ -1,4 +1,5 @@
 //! What a secret may not reach even when nobody thinks of it: a child's environment, and the message of a panic.
+#![allow(clippy::print_stdout, reason = "a process that is asked what it sees")]
 use std::{
     process::{Command, Output},
     time::Duration,
