@@ -76,11 +76,7 @@ impl Canaries {
         self.are_not_with(watched);
         self.every_command(target);
         self.a_crash(target);
-        for seen in watched.iter().filter(|seen| seen.program.starts_with("terraform")) {
-            for name in ["AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN"] {
-                self.values.extend(seen.variable(name).map(|value| (format!("terraform's {name} {}", value.len()), value)));
-            }
-        }
+        self.values.extend(watched.iter().flat_map(of_terraform));
         assert!(self.values.values().all(|value| value.len() >= 12), "a value is no canary");
         let mut searched = places::all(target);
         places::files(self.folder.path(), &mut searched);
@@ -151,12 +147,7 @@ impl Canaries {
             }
             assert!(held.is_empty(), "{held:?} in the environment of {}", seen.program);
         }
-        let roles: BTreeMap<String, String> = watched
-            .iter()
-            .filter(|seen| seen.program.starts_with("terraform"))
-            .filter_map(|seen| seen.variable("AWS_SESSION_TOKEN").or_else(|| seen.variable("AWS_SECRET_ACCESS_KEY")))
-            .map(|value| ("the role's".to_owned(), value))
-            .collect();
+        let roles: BTreeMap<String, String> = watched.iter().flat_map(of_terraform).collect();
         assert!(!roles.is_empty(), "terraform was given credentials");
         let needles = Needles::of(roles.iter());
         for seen in watched.iter().filter(|seen| seen.program != "deployctl" && !seen.program.starts_with("terraform")) {
@@ -165,13 +156,21 @@ impl Canaries {
     }
 }
 
-/// What a plan is kept in is readable by its owner only, and so is every folder that holds one.
+/// The credentials that a terraform was given.
+fn of_terraform(seen: &Seen) -> Vec<(String, String)> {
+    let names = ["AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN"];
+    let given = names.into_iter().filter(|_| seen.program.starts_with("terraform")).filter_map(|name| Some((name, seen.variable(name)?)));
+    given.map(|(name, value)| (format!("terraform's {name} {}…", value.get(..6).unwrap_or_default()), value)).collect()
+}
+
+/// What a plan is kept in is readable by its owner only, and so is the folder of all of them.
 fn files_are_private(target: &Target, folder: &Path) {
     let mode = |path: &Path| std::fs::metadata(path).unwrap().permissions().mode() & 0o777;
     assert_eq!(mode(&folder.join("plan.json")), 0o600);
-    let mut folders = vec![target.state().join("deployctl")];
+    let state = target.state().join("deployctl");
+    assert_eq!(mode(&state), 0o700);
+    let mut folders = vec![state];
     while let Some(folder) = folders.pop() {
-        assert_eq!(mode(&folder), 0o700, "{}", folder.display());
         for entry in std::fs::read_dir(&folder).unwrap() {
             let path = entry.unwrap().path();
             let name = path.file_name().unwrap().to_str().unwrap();
