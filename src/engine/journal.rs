@@ -2,7 +2,7 @@
 use std::{
     fs::{File, OpenOptions},
     io::Write,
-    os::unix::fs::{DirBuilderExt, OpenOptionsExt},
+    os::unix::fs::DirBuilderExt,
     path::{Path, PathBuf},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
@@ -220,10 +220,12 @@ impl Journal {
         let path = path_in(folder);
         let fail = |error: std::io::Error| cannot("written", &path).because(error);
         std::fs::DirBuilder::new().recursive(true).mode(0o700).create(folder).map_err(fail)?;
-        let mut file = OpenOptions::new().append(true).create_new(true).mode(0o600).open(&path).map_err(fail)?;
+        // It gets its name once it has a first line: an empty journal would look damaged to whoever comes after a crash. Made 0600.
+        let mut file = tempfile::Builder::new().append(true).tempfile_in(folder).map_err(fail)?;
         let mut line = to_line(&header)?;
         line.push('\n');
-        file.write_all(line.as_bytes()).and_then(|()| file.sync_all()).map_err(fail)?;
+        file.write_all(line.as_bytes()).and_then(|()| file.as_file().sync_all()).map_err(fail)?;
+        let file = file.persist_noclobber(&path).map_err(|error| fail(error.error))?;
         // The file's name must survive a power cut as well as its content.
         for folder in folder.ancestors().take(2) {
             File::open(folder).and_then(|folder| folder.sync_all()).map_err(fail)?;
