@@ -201,6 +201,8 @@ pub fn read(path: &Path) -> Result<(RunRecord, u64), Failure> {
 struct Open {
     file: File,
     record: RunRecord,
+    /// Why a line could not be written: it may be there whole, in part or not at all, so nothing may be written behind it.
+    broken: Option<String>,
 }
 
 /// A journal that is being written.
@@ -230,7 +232,7 @@ impl Journal {
         for folder in folder.ancestors().take(2) {
             File::open(folder).and_then(|folder| folder.sync_all()).map_err(fail)?;
         }
-        Ok(Self { open: Mutex::new(Open { file, record: RunRecord::new(header) }), path })
+        Ok(Self { open: Mutex::new(Open { file, record: RunRecord::new(header), broken: None }), path })
     }
     /// Opens the journal of an unfinished run to go on with it; cuts off a torn last line.
     pub fn resume(folder: &Path) -> Result<Self, Failure> {
@@ -239,7 +241,7 @@ impl Journal {
         let fail = |error: std::io::Error| cannot("written", &path).because(error);
         let file = OpenOptions::new().append(true).open(&path).map_err(fail)?;
         file.set_len(whole).and_then(|()| file.sync_all()).map_err(fail)?;
-        Ok(Self { open: Mutex::new(Open { file, record }), path })
+        Ok(Self { open: Mutex::new(Open { file, record, broken: None }), path })
     }
     fn open(&self) -> MutexGuard<'_, Open> {
         // A panic while the lock was held cannot leave a half-followed record: the record is replaced only after the write.
@@ -247,21 +249,27 @@ impl Journal {
     }
     /// Appends and syncs one line; on return it is on disk.
     /// Synchronous on purpose: a line is a few hundred bytes, and nothing may happen before it is there.
+    /// After a failure nothing more is written: the next attempt reads what is there.
     pub fn append(&self, entry: &Entry) -> Result<(), Failure> {
         let at = clock::now();
         let mut open = self.open();
+        let lost = |why: String| {
+            let unknown = LeftBehind::Unknown("whatever was in flight; nothing new was started".to_owned());
+            cannot("written", &self.path).because(why).left(unknown)
+        };
+        if let Some(why) = &open.broken {
+            return Err(lost(why.clone()));
+        }
         let mut next = open.record.clone();
         next.follow(at, entry)
             .map_err(|why| Failure::new(FailureKind::Internal, format!("refused to write to {}: {why}", self.path.display())))?;
         let mut line = to_line(&Line { at, entry: entry.clone() })?;
         line.push('\n');
-        let Open { file, record } = &mut *open;
-        file.write_all(line.as_bytes()).and_then(|()| file.sync_data()).map_err(|error| {
-            cannot("written", &self.path)
-                .because(error)
-                .left(LeftBehind::Unknown("whatever was in flight; nothing new was started".to_owned()))
-        })?;
-        *record = next;
+        if let Err(error) = open.file.write_all(line.as_bytes()).and_then(|()| open.file.sync_data()) {
+            open.broken = Some(error.to_string());
+            return Err(lost(error.to_string()));
+        }
+        open.record = next;
         Ok(())
     }
     /// Appends an event of a step.

@@ -100,8 +100,8 @@ pub fn errors() {
 pub fn is_told(ended: &Ended, file: &std::path::Path, what: &str) {
     let code = ended.code.and_then(|code| u8::try_from(code).ok());
     assert!(code.is_some_and(|code| DOCUMENTED.contains(&code)), "{what}: exit {:?}, signal {:?}: {}", ended.code, ended.signal, ended.err);
-    let name = file.file_name().unwrap().to_str().unwrap();
-    // A plan comes to its file by way of a temporary one; a folder is synced for the file in it.
-    let named = if name.starts_with(".tmp") { file.with_file_name("plan.json") } else { file.to_owned() };
-    assert!(ended.err.contains(named.to_str().unwrap()), "{what}: {} is not named in: {}", named.display(), ended.err);
+    // A plan and a new journal come to their files by way of temporary ones.
+    let is_temporary = file.file_name().unwrap().to_str().unwrap().starts_with(".tmp");
+    let names = if is_temporary { vec![file.with_file_name("plan.json"), file.with_file_name("journal.ndjson")] } else { vec![file.to_owned()] };
+    assert!(names.iter().any(|name| ended.err.contains(name.to_str().unwrap())), "{what}: {names:?} is not named in: {}", ended.err);
 }
