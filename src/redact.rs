@@ -68,12 +68,17 @@ pub fn mask(text: &str) -> String {
     masked
 }
 
-/// The same for every text inside a JSON value.
+/// The same for every text inside a JSON value, keys too.
 pub fn mask_json(value: &mut serde_json::Value) {
     match value {
         serde_json::Value::String(text) => *text = mask(text),
         serde_json::Value::Array(items) => items.iter_mut().for_each(mask_json),
-        serde_json::Value::Object(map) => map.values_mut().for_each(mask_json),
+        serde_json::Value::Object(map) => {
+            map.values_mut().for_each(mask_json);
+            if map.keys().any(|key| mask(key) != *key) {
+                *map = std::mem::take(map).into_iter().map(|(key, value)| (mask(&key), value)).collect();
+            }
+        }
         _ => {}
     }
 }

@@ -88,8 +88,8 @@ fn file(specs: &[Spec]) -> String {
     json!({ "version": 1, "steps": (0..specs.len()).map(step).collect::<Vec<_>>() }).to_string()
 }
 
-fn bench(specs: &[Spec]) -> Bench {
-    let mut bench = Bench::with(&file(specs));
+fn bench(file: &str) -> Bench {
+    let mut bench = Bench::with(file);
     let mut environment = bench.definition.environment.clone();
     environment.guards = Guards { max_deletions: MAX_DELETIONS, protected: vec!["oddity".to_owned()] };
     bench.definition = Arc::new(crate::plan::definition::Definition::new(bench.definition.file.clone(), environment).unwrap());
@@ -131,7 +131,7 @@ fn is_gone(change: &Change) -> bool {
 
 /// `PROPTEST_CASES` says otherwise: each case syncs dozens of journal lines.
 fn cases() -> ProptestConfig {
-    let cases = std::env::var("PROPTEST_CASES").ok().and_then(|cases| cases.parse().ok()).unwrap_or(96);
+    let cases = std::env::var("PROPTEST_CASES").ok().and_then(|cases| cases.parse().ok()).unwrap_or(64);
     ProptestConfig { cases, max_shrink_iters: 2000, failure_persistence: None, ..ProptestConfig::default() }
 }
 
@@ -149,7 +149,7 @@ struct Story {
 
 impl Story {
     async fn plays(&self) -> Result<(), TestCaseError> {
-        let bench = bench(&self.specs);
+        let bench = bench(&file(&self.specs));
         if self.applied_before {
             prop_assert!(bench.apply().await.failure.is_none());
         }
@@ -303,4 +303,22 @@ async fn cut_and_gone_on(specs: &[Spec], failed: Option<(Index, &str)>, cut: Ind
         prop_assert_eq!(record.last_status(), Status::Succeeded, "{}", step);
     }
     Ok(())
+}
+
+#[tokio::test]
+async fn deletions_of_a_deferred_step_count_with_the_others() {
+    let bench = bench(
+        r#"
+version: 1
+steps:
+  - { id: first, kind: fake, with: { makes: [a, b] } }
+  - { id: second, kind: fake, needs: [first], allow: ["replace thing"], with: { makes: [c] } }
+"#,
+    );
+    assert!(bench.apply().await.failure.is_none());
+    bench.kind.world().wants = ["a", "b", "c"].map(|thing| (thing.to_owned(), Action::Replace)).into();
+    let failure = bench.apply().await.failure.unwrap();
+    assert_eq!((failure.kind, failure.step.map(|step| step.to_string())), (FailureKind::Policy, Some("second".to_owned())));
+    assert_eq!(failure.evidence, ["first: replace thing a", "first: replace thing b", "second: replace thing c"]);
+    assert!(bench.kind.world().wants.contains_key("c"));
 }

@@ -291,9 +291,11 @@ impl Journal {
 }
 
 fn to_line(value: &impl Serialize) -> Result<String, Failure> {
-    let line =
-        serde_json::to_string(value).map_err(|error| Failure::new(FailureKind::Internal, "a journal line is not JSON").because(error))?;
-    Ok(redact::mask(&line))
+    let mut value =
+        serde_json::to_value(value).map_err(|error| Failure::new(FailureKind::Internal, "a journal line is not JSON").because(error))?;
+    // Value by value: masked in the line's text, a secret that begins or ends with a quote would take the line apart.
+    redact::mask_json(&mut value);
+    Ok(value.to_string())
 }
 
 /// The journal as steps see it.
