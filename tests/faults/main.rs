@@ -1,0 +1,44 @@
+//! Nothing is lost: the real engine and the real deployctl are killed, or refused by the disk, at every call that writes; then it is looked
+//! at what is left, and the same command must converge. `make test` tries every write and sync; `make soak` tries everything.
+#![allow(clippy::unwrap_used, clippy::print_stderr, reason = "a test may panic and says what it saw")]
+mod bench;
+mod command;
+#[path = "../installed/mod.rs"]
+mod installed;
+mod invariants;
+mod refused;
+mod saved_plan;
+mod strace;
+mod subject;
+mod torn;
+mod world;
+
+use std::process::ExitCode;
+
+/// A program of its own and not cargo's harness: that would start threads and write lines of its own in the process that is killed.
+const TESTS: [(&str, fn()); 5] = [
+    ("killed_at_every_call", refused::killed),
+    ("an_error_at_every_call", refused::errors),
+    ("torn_at_every_byte", torn::everywhere),
+    ("a_saved_plan_is_the_old_or_the_new_one", saved_plan::killed),
+    ("a_plan_that_cannot_be_saved_is_told", saved_plan::errors),
+];
+
+fn main() -> ExitCode {
+    if let Some(code) = subject::run_if_asked() {
+        return code.into();
+    }
+    let wanted: Vec<String> = std::env::args().skip(1).filter(|word| !word.starts_with('-')).collect();
+    let chosen = TESTS.iter().filter(|(name, _)| wanted.is_empty() || wanted.iter().any(|word| name.contains(word.as_str())));
+    for (name, test) in chosen {
+        let started = std::time::Instant::now();
+        test();
+        eprintln!("{name}: ok in {:.1} s", started.elapsed().as_secs_f32());
+    }
+    ExitCode::SUCCESS
+}
+
+/// Whether everything is tried, and not only a sample of what is many.
+fn is_soak() -> bool {
+    std::env::var_os("DEPLOYCTL_SOAK").is_some()
+}
