@@ -17,3 +17,5 @@ mod state_backend;
 mod terraform;
 #[path = "infra/terraform_killed.rs"]
 mod terraform_killed;
+#[path = "infra/terraform_lock.rs"]
+mod terraform_lock;

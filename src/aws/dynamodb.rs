@@ -166,4 +166,38 @@ impl Aws {
         let request = self.dynamodb().delete_item().table_name(table.as_str()).key(KEY, AttributeValue::S(id.into()));
         request.send().await.map(drop).map_err(|e| self.failed("dynamodb:DeleteItem", table.as_str(), e))
     }
+
+    /// Releases a lock if its holder still is who wrote `info`; false if it is not.
+    pub async fn release_lock_item_of(&self, table: &TableName, id: &str, info: &str) -> Result<bool, Failure> {
+        let request = self.dynamodb().delete_item().table_name(table.as_str()).key(KEY, AttributeValue::S(id.into()));
+        let request = request.condition_expression("Info = :info").expression_attribute_values(":info", AttributeValue::S(info.into()));
+        match request.send().await {
+            Ok(_) => Ok(true),
+            Err(e) if error::code(&e) == Some("ConditionalCheckFailedException") => Ok(false),
+            Err(e) => Err(self.failed("dynamodb:DeleteItem", table.as_str(), e)),
+        }
+    }
+
+    /// The MD5 that terraform wrote of a state; none if there is none.
+    pub async fn state_digest(&self, table: &TableName, id: &str) -> Result<Option<String>, Failure> {
+        let key = AttributeValue::S(format!("{id}-md5"));
+        let request = self.dynamodb().get_item().table_name(table.as_str()).key(KEY, key).consistent_read(true);
+        let item = match request.send().await {
+            Ok(answer) => answer.item,
+            Err(e) if e.as_service_error().is_some_and(|e| e.is_resource_not_found_exception()) => return Ok(None),
+            Err(e) => return Err(self.failed("dynamodb:GetItem", table.as_str(), e)),
+        };
+        Ok(item.and_then(|mut item| item.remove("Digest")).and_then(|digest| digest.as_s().ok().cloned()))
+    }
+
+    /// Puts a state's MD5 right if it still is `wrong`; false if somebody else has written it.
+    pub async fn correct_state_digest(&self, table: &TableName, id: &str, wrong: &str, right: &str) -> Result<bool, Failure> {
+        let request = self.dynamodb().put_item().table_name(table.as_str()).item(KEY, AttributeValue::S(format!("{id}-md5")));
+        let request = request.item("Digest", AttributeValue::S(right.into())).condition_expression("Digest = :wrong");
+        match request.expression_attribute_values(":wrong", AttributeValue::S(wrong.into())).send().await {
+            Ok(_) => Ok(true),
+            Err(e) if error::code(&e) == Some("ConditionalCheckFailedException") => Ok(false),
+            Err(e) => Err(self.failed("dynamodb:PutItem", table.as_str(), e)),
+        }
+    }
 }

@@ -85,4 +85,15 @@ impl Aws {
         }
         Ok(addons)
     }
+
+    /// Ids of a service account's pod identity associations.
+    pub async fn pod_identity_associations(&self, cluster: &str, namespace: &str, account: &str) -> Result<Vec<String>, Failure> {
+        let request = self.eks().list_pod_identity_associations().cluster_name(cluster).namespace(namespace).service_account(account);
+        let found: Result<Vec<_>, _> = request.into_paginator().items().send().collect().await;
+        match found {
+            Ok(found) => Ok(found.into_iter().filter_map(|association| association.association_id).collect()),
+            Err(e) if e.as_service_error().is_some_and(|e| e.is_resource_not_found_exception()) => Ok(Vec::new()),
+            Err(e) => Err(self.failed("eks:ListPodIdentityAssociations", cluster, e)),
+        }
+    }
 }

@@ -22,14 +22,19 @@ pub mod dynamodb;
 pub mod ec2;
 pub mod ecr;
 pub mod eks;
+mod element;
 pub mod iam;
+mod kms;
 mod object_version;
 pub mod rds;
 pub mod s3;
 mod secret_value;
 pub mod secrets;
+mod signed;
 pub mod sqs;
 pub mod sts;
+
+pub use element::Element;
 
 /// AWS as one identity in one account and region. Clients are made when first asked for.
 pub struct Aws {

@@ -208,6 +208,19 @@ impl Aws {
             pause = (pause * 3 / 2).min(Duration::from_secs(10));
         }
     }
+
+    /// ARNs of backups that this region replicates of an instance in another one.
+    pub async fn replicated_backups(&self, source: &str) -> Result<Vec<String>, Failure> {
+        let pages = self.rds().describe_db_instance_automated_backups().into_paginator().items().send();
+        let found: Result<Vec<_>, _> = pages.collect().await;
+        let found = found.map_err(|e| self.failed("rds:DescribeDBInstanceAutomatedBackups", source, e))?;
+        let ours = found.into_iter().filter(|backup| backup.db_instance_arn.as_deref() == Some(source));
+        // What has stopped being replicated stays for as long as it is to be kept, and can't go on.
+        let ours = ours.filter(|backup| {
+            backup.status.as_deref().is_some_and(|status| ["pending", "replicating"].contains(&status.to_lowercase().as_str()))
+        });
+        Ok(ours.filter_map(|backup| backup.db_instance_automated_backups_arn).collect())
+    }
 }
 
 fn rds_tags(tags: &BTreeMap<String, String>) -> Vec<Tag> {

@@ -138,6 +138,20 @@ impl Aws {
         answer.map(drop).map_err(|e| self.failed("s3:DeleteObject", &format!("s3://{bucket}/{key}"), e))
     }
 
+    /// Deletes an object if it still is the one with this tag; false if it is not.
+    pub async fn delete_object_of(&self, bucket: &BucketName, key: &str, etag: &str) -> Result<bool, Failure> {
+        match self.s3().delete_object().bucket(bucket.as_str()).key(key).if_match(etag).send().await {
+            Ok(_) => Ok(true),
+            Err(e)
+                if matches!(error::status(&e), Some(404 | 409 | 412))
+                    || matches!(error::code(&e), Some("PreconditionFailed" | "ConditionalRequestConflict" | "NoSuchKey")) =>
+            {
+                Ok(false)
+            }
+            Err(e) => Err(self.failed("s3:DeleteObject", &format!("s3://{bucket}/{key}"), e)),
+        }
+    }
+
     /// Every object below a prefix, in the order of their keys; none if there is no bucket.
     pub async fn list_objects(&self, bucket: &BucketName, prefix: &str) -> Result<Vec<ObjectSummary>, Failure> {
         let mut pages = self.s3().list_objects_v2().bucket(bucket.as_str()).prefix(prefix).into_paginator().send();

@@ -100,4 +100,14 @@ impl Aws {
             }
         }
     }
+
+    /// The ARN of a secret by its full name, in Secrets Manager; none if there is none, or if it is scheduled for deletion.
+    pub async fn secret_arn(&self, full: &str) -> Result<Option<String>, Failure> {
+        match self.secrets().describe_secret().secret_id(full).send().await {
+            Ok(found) if found.deleted_date.is_some() => Ok(None),
+            Ok(found) => Ok(found.arn),
+            Err(e) if e.as_service_error().is_some_and(|e| e.is_resource_not_found_exception()) => Ok(None),
+            Err(e) => Err(self.failed("secretsmanager:DescribeSecret", full, e)),
+        }
+    }
 }

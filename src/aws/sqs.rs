@@ -46,4 +46,14 @@ impl Aws {
             arn: found.remove(&QueueAttributeName::QueueArn).unwrap_or_default(),
         }))
     }
+
+    /// The URL of a queue by its name; none if there is no such queue.
+    pub async fn queue_url(&self, name: &str) -> Result<Option<String>, Failure> {
+        match self.sqs().get_queue_url().queue_name(name).send().await {
+            Ok(answer) => Ok(answer.queue_url),
+            Err(e) if e.as_service_error().is_some_and(|e| e.is_queue_does_not_exist()) => Ok(None),
+            Err(e) if matches!(error::code(&e), Some("AWS.SimpleQueueService.NonExistentQueue")) => Ok(None),
+            Err(e) => Err(self.failed("sqs:GetQueueUrl", name, e)),
+        }
+    }
 }

@@ -101,6 +101,10 @@ impl StateFolder {
     pub fn plans(&self, environment: &EnvironmentName) -> PathBuf {
         self.0.join("plans").join(environment.as_str())
     }
+    /// Of terraform's process records: they outlive a run, because the next one may have to prove that terraform is dead.
+    pub fn processes(&self, environment: &EnvironmentName) -> PathBuf {
+        self.0.join("processes").join(environment.as_str())
+    }
     /// Of locks.
     pub fn locks(&self) -> PathBuf {
         self.0.join("locks")

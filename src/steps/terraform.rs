@@ -15,29 +15,35 @@ use self::{
     verify::Check,
     workspace::{Backend, Workspace},
 };
-use super::{Applied, Change, Kind, StepContext, StepPlan, state_backend::Names};
+use super::{Action, Applied, Change, Kind, StepContext, StepPlan, state_backend::Names};
 use crate::{
     engine::event::{EventKind, Outcome},
     failure::{Failure, FailureKind},
     ids::SecretName,
     plan::environment::Guards,
-    tools::terraform::{
-        Direction,
-        diagnostics::wants_init,
-        messages::{Hook, Message},
-        plan_json::PlanJson,
+    tools::{
+        process_record::Guarded,
+        terraform::{
+            Direction,
+            diagnostics::wants_init,
+            messages::{Hook, Message},
+            plan_json::{PlanJson, ResourceChange},
+        },
     },
 };
 
+pub mod adoption;
 mod bound;
 mod changes;
 mod cluster_ready;
 mod guards;
+mod lock;
 mod orphans;
 mod verify;
 mod workspace;
 
 pub use bound::ANY_IN_MODULE;
+pub use workspace::process_record;
 
 /// The step's kind.
 pub struct Terraform;
@@ -102,8 +108,13 @@ impl Kind for Terraform {
     async fn observe(cx: &StepContext, input: &Input) -> Result<Observed, Failure> {
         let bucket = Names::of(&cx.environment)?.bucket;
         let backend = if cx.aws.bucket_exists(&bucket).await? { Backend::Bucket } else { Backend::NotYet };
-        let (_, found) = planned(cx, input, backend, Direction::Forward).await?;
-        Ok(Observed { found, guards: cx.environment.guards.clone() })
+        let found = match planned(cx, input, backend, Direction::Forward).await {
+            Err(failure) if backend == Backend::Bucket && lock::is_wrong_digest(&failure) && was_left(cx, input)? => {
+                planned(cx, input, Backend::BucketUnchecked, Direction::Forward).await
+            }
+            other => other,
+        };
+        Ok(Observed { found: found?.1, guards: cx.environment.guards.clone() })
     }
 
     fn plan(_input: &Input, observed: &Observed) -> Result<StepPlan, Failure> {
@@ -121,8 +132,12 @@ impl Kind for Terraform {
         // The first attempt of this run leaves its mark; a later one knows by it that part of the plan may be done.
         let attempt = json!(uuid::Uuid::now_v7());
         let resumed = cx.intents.once(&cx.step, "terraform-apply", attempt.clone()).await? != attempt;
-        if shown.backend == Backend::NotYet || resumed {
-            let since = if resumed { Since::Begun } else { Since::Shown };
+        let left = was_left(cx, input)?;
+        if left || resumed {
+            lock::settle(cx, &input.stack, &prepare(cx, input, Backend::Bucket).await?).await?;
+        }
+        if shown.backend != Backend::Bucket || resumed || left {
+            let since = if resumed || left { Since::Begun } else { Since::Shown };
             return apply_what_is_left(cx, input, &shown, since).await;
         }
         let workspace = prepare(cx, input, Backend::Bucket).await?;
@@ -156,6 +171,9 @@ impl Kind for Terraform {
             orphans::refuse(cx, input).await?;
             return Ok(Vec::new());
         }
+        if was_left(cx, input)? {
+            lock::settle(cx, &input.stack, &prepare(cx, input, Backend::Bucket).await?).await?;
+        }
         let (workspace, found) = planned(cx, input, Backend::Bucket, Direction::Destroy).await?;
         if found.plan.is_none() {
             orphans::refuse(cx, input).await?;
@@ -183,8 +201,25 @@ async fn prepare(cx: &StepContext, input: &Input, backend: Backend) -> Result<Wo
     Workspace::prepare(cx, &input.stack, backend, &variables).await
 }
 
-/// Plans the stack; once more with a fresh directory when the prepared one turns out to be unfit.
+/// Whether a terraform of this machine was killed, or still ends: what it made last may be in no state.
+fn was_left(cx: &StepContext, input: &Input) -> Result<bool, Failure> {
+    let record = process_record(&cx.environment, &cx.aws, &input.stack)?;
+    Ok(Guarded::read(&record).is_some_and(|found| found.record.ended.is_none()))
+}
+
 async fn planned(cx: &StepContext, input: &Input, backend: Backend, direction: Direction) -> Result<(Workspace, Found), Failure> {
+    let (workspace, plan, file) = plan_now(cx, input, backend, direction).await?;
+    let found = read(&plan, backend, &file)?;
+    Ok((workspace, found))
+}
+
+/// Plans the stack; once more with a fresh directory when the prepared one turns out to be unfit.
+async fn plan_now(
+    cx: &StepContext,
+    input: &Input,
+    backend: Backend,
+    direction: Direction,
+) -> Result<(Workspace, PlanJson, PathBuf), Failure> {
     let workspace = prepare(cx, input, backend).await?;
     let file = cx.scratch.join("plan.tfplan");
     let attempt = workspace.terraform.plan(direction, &workspace.variables, &file, &mut |_| {}).await;
@@ -197,17 +232,17 @@ async fn planned(cx: &StepContext, input: &Input, backend: Backend, direction: D
     }
     let plan = workspace.terraform.show_plan(&file).await?;
     // A lost state would make everything once more beside what is there. The secrets that a stack takes over are not asked after.
-    if direction == Direction::Forward && plan.starts_from_nothing() {
+    // What a terraform of this machine made and did not write down is no loss: apply takes it over.
+    if direction == Direction::Forward && plan.starts_from_nothing() && !was_left(cx, input)? {
         orphans::refuse(cx, input).await?;
     }
-    let found = read(&plan, backend, &file)?;
-    Ok((workspace, found))
+    Ok((workspace, plan, file))
 }
 
 fn read(plan: &PlanJson, backend: Backend, file: &Path) -> Result<Found, Failure> {
     let changes = changes::of(plan);
     let outputs = plan.known_outputs();
-    if backend == Backend::NotYet || !plan.applyable {
+    if backend != Backend::Bucket || !plan.applyable {
         return Ok(Found { backend, changes, plan: None, sha256: None, outputs });
     }
     let bytes = std::fs::read(file).map_err(|e| Failure::step(format!("could not read {}", file.display())).because(e))?;
@@ -246,8 +281,21 @@ async fn apply_file(cx: &StepContext, workspace: &Workspace, file: &Path, total:
 
 /// Plans again and does what is left of what was shown: after a crash, or when there was no state to plan against.
 async fn apply_what_is_left(cx: &StepContext, input: &Input, shown: &Found, since: Since) -> Result<Applied, Failure> {
-    let (workspace, fresh) = planned(cx, input, Backend::Bucket, Direction::Forward).await?;
-    let beyond = changes::beyond(&shown.changes, &fresh.changes, since);
+    let (mut workspace, mut plan, mut file) = plan_now(cx, input, Backend::Bucket, Direction::Forward).await?;
+    if since == Since::Begun {
+        let record = &workspace.terraform.record;
+        let killed = Guarded::read(record).filter(|found| found.record.ended.is_none()).map(|_| record.clone());
+        let mut world = adoption::Live::beside(cx, &workspace, killed)?;
+        let (with_taken, taken) = adoption::adopt(&mut world, plan, &shown.changes).await?;
+        plan = with_taken;
+        if !taken.is_empty() {
+            (workspace.terraform, file) = (world.terraform, world.file);
+        }
+    }
+    let fresh = read(&plan, Backend::Bucket, &file)?;
+    // What is taken over was to be made, and ends up as it was shown; secrets are taken over by the stack itself.
+    let others: Vec<Change> = fresh.changes.iter().filter(|change| !is_taken_over(&plan, &shown.changes, change)).cloned().collect();
+    let beyond = changes::beyond(&shown.changes, &others, since);
     if !beyond.is_empty() {
         return Err(Failure::new(FailureKind::PlanStale, format!("{} would now do more than was shown", input.stack.display()))
             .evidence(beyond.join("\n"))
@@ -261,6 +309,12 @@ async fn apply_what_is_left(cx: &StepContext, input: &Input, shown: &Found, sinc
     }
     let file = write_plan(cx, &fresh)?;
     apply_file(cx, &workspace, &file, fresh.changes.len()).await
+}
+
+fn is_taken_over(plan: &PlanJson, shown: &[Change], fresh: &Change) -> bool {
+    let was_to_be_made = shown.iter().any(|change| change.name == fresh.name && change.action == Action::Create);
+    let imported = |change: &ResourceChange| change.address == fresh.name && change.change.importing.is_some();
+    was_to_be_made && fresh.action == Action::Update && plan.resource_changes.iter().any(imported)
 }
 
 async fn say_what_moved(cx: &StepContext, input: &Input, shown: &Found, failure: Failure) -> Failure {

@@ -266,7 +266,9 @@ impl Program {
             Care::Guarded => {
                 let mut command = tokio::process::Command::new(watchdog::program()?);
                 command.arg(watchdog::ARGUMENT).arg(self.log.as_deref().unwrap_or(Path::new("/dev/null")));
-                command.arg(self.record.as_deref().unwrap_or(Path::new("/dev/null"))).arg(path).stdin(Stdio::piped());
+                let record =
+                    self.record.as_deref().ok_or_else(|| Failure::new(FailureKind::Internal, "a guarded program needs a record"))?;
+                command.arg(record).arg(path).stdin(Stdio::piped());
                 command
             }
         };

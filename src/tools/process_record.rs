@@ -1,6 +1,11 @@
 //! Which process on which boot of which machine: enough to prove later that it is dead.
-use std::path::Path;
+use std::{
+    fs::{self, File},
+    io::Write,
+    path::Path,
+};
 
+use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 /// A process that can be told from any other that gets its number later.
@@ -52,13 +57,58 @@ impl ProcessRecord {
             _ => Liveness::Elsewhere,
         }
     }
-    /// Writes it where a later run finds it.
+}
+
+/// What a watchdog writes before it lets its program go: enough to prove later that neither can do anything any more.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct GuardedRecord {
+    /// The program.
+    #[serde(flatten)]
+    pub program: ProcessRecord,
+    /// Its watchdog.
+    pub watchdog: ProcessRecord,
+    /// Before this moment the program had done nothing.
+    pub started: Timestamp,
+    /// The exit code that it ended with by itself; none while it runs, and for one that was killed.
+    #[serde(default)]
+    pub ended: Option<i32>,
+}
+
+/// A record that was found, and until when its watchdog lived for certain.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Guarded {
+    /// As it was written.
+    pub record: GuardedRecord,
+    /// The watchdog's last sign of life: the file's time, renewed every second.
+    pub seen: Timestamp,
+}
+
+impl GuardedRecord {
+    /// Writes it where a later run finds it; on return it is on disk, name and all.
     pub fn write(&self, path: &Path) -> std::io::Result<()> {
-        std::fs::write(path, serde_json::to_vec(self)?)
+        let part = path.with_extension("part");
+        let mut file = File::create(&part)?;
+        file.write_all(&serde_json::to_vec(self)?)?;
+        file.sync_all()?;
+        fs::rename(&part, path)?;
+        path.parent().map_or(Ok(()), |folder| File::open(folder)?.sync_all())
     }
-    /// Reads what [`ProcessRecord::write`] wrote; none if there is nothing.
+    /// Whether anything of it still runs. Dead only if both are.
+    pub fn liveness(&self) -> Liveness {
+        match (self.program.liveness(), self.watchdog.liveness()) {
+            (Liveness::Alive, _) | (_, Liveness::Alive) => Liveness::Alive,
+            (Liveness::Dead, Liveness::Dead) => Liveness::Dead,
+            _ => Liveness::Elsewhere,
+        }
+    }
+}
+
+impl Guarded {
+    /// Reads what [`GuardedRecord::write`] wrote; none if there is nothing that can be read.
     pub fn read(path: &Path) -> Option<Self> {
-        serde_json::from_slice(&std::fs::read(path).ok()?).ok()
+        let record = serde_json::from_slice(&fs::read(path).ok()?).ok()?;
+        let seen = Timestamp::try_from(path.metadata().ok()?.modified().ok()?).ok()?;
+        Some(Self { record, seen })
     }
 }
 
@@ -94,5 +144,29 @@ mod tests {
         assert_eq!(ProcessRecord { host: "another".into(), ..me.clone() }.liveness(), Liveness::Elsewhere);
         assert_eq!(ProcessRecord { pid_namespace: "another".into(), ..me.clone() }.liveness(), Liveness::Elsewhere);
         assert_eq!(ProcessRecord { boot_id: "another".into(), ..me }.liveness(), Liveness::Elsewhere);
+    }
+
+    #[test]
+    fn a_guarded_program_is_dead_only_with_its_watchdog() {
+        let me = ProcessRecord::of(std::process::id()).unwrap();
+        let gone = ProcessRecord { start_ticks: me.start_ticks + 1, ..me.clone() };
+        let elsewhere = ProcessRecord { host: "another".into(), ..me.clone() };
+        let both = |program: &ProcessRecord, watchdog: &ProcessRecord| GuardedRecord {
+            program: program.clone(),
+            watchdog: watchdog.clone(),
+            started: Timestamp::UNIX_EPOCH,
+            ended: None,
+        };
+        assert_eq!(both(&gone, &gone).liveness(), Liveness::Dead);
+        assert_eq!(both(&gone, &me).liveness(), Liveness::Alive);
+        assert_eq!(both(&me, &gone).liveness(), Liveness::Alive);
+        assert_eq!(both(&gone, &elsewhere).liveness(), Liveness::Elsewhere);
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("record.json");
+        assert_eq!(Guarded::read(&path), None);
+        both(&gone, &me).write(&path).unwrap();
+        let found = Guarded::read(&path).unwrap();
+        assert_eq!(found.record, both(&gone, &me));
+        assert!(found.seen > Timestamp::UNIX_EPOCH);
     }
 }

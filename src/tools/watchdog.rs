@@ -3,22 +3,24 @@
 //! It stands between deployctl and terraform: `deployctl __watchdog LOG RECORD PROGRAM ARGS…`. Its standard input is the lifeline: a
 //! byte every two seconds, another byte to interrupt, and an end of file when deployctl has died. terraform's output passes
 //! through it, because terraform would be killed by SIGPIPE if it wrote to a pipe that died with deployctl.
+//! RECORD is on disk before the program does anything, and gone once it has ended well: one that is there tells of an end that was not.
 use std::{
     ffi::OsString,
-    fs::OpenOptions,
+    fs::{File, OpenOptions},
     os::{
         fd::{AsFd, BorrowedFd},
         unix::{fs::OpenOptionsExt, process::ExitStatusExt},
     },
-    path::PathBuf,
+    path::{Path, PathBuf},
     process::{ExitStatus, Stdio},
     sync::{
         Arc, OnceLock,
         atomic::{AtomicBool, Ordering},
     },
-    time::Duration,
+    time::{Duration, SystemTime},
 };
 
+use jiff::Timestamp;
 use rustix::process::{Pid, Signal, kill_process_group};
 use tokio::{
     io::{AsyncRead, AsyncReadExt, AsyncWriteExt},
@@ -27,7 +29,7 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-use super::process_record::ProcessRecord;
+use super::process_record::{GuardedRecord, ProcessRecord};
 use crate::failure::{Failure, FailureKind};
 
 /// The hidden first argument.
@@ -37,6 +39,10 @@ pub(super) const HEARTBEAT: Duration = Duration::from_secs(2);
 /// After this long without a word deployctl counts as stopped (SIGSTOP, a frozen container). Shorter than its lease, so that
 /// terraform has been told before anybody else may start.
 const SILENCE: Duration = Duration::from_secs(15);
+/// How often the record is touched: no lock that was taken later than this after our death is taken for ours.
+const SIGN_OF_LIFE: Duration = Duration::from_secs(1);
+/// Becomes the program once a line comes, and ends without it if none does: nothing runs that is not recorded.
+const GATE: &str = r#"read -r go && exec "$0" "$@" </dev/null"#;
 /// "I live."
 pub(super) const ALIVE: u8 = b'h';
 /// "Tell it to stop."
@@ -66,7 +72,11 @@ pub fn run_if_asked() -> Option<u8> {
     let (log, record, name) = (args.next()?, args.next()?, args.next()?);
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().ok()?;
     let code = runtime.block_on(watch(PathBuf::from(log), PathBuf::from(record), name, args.collect()));
-    Some(code.unwrap_or(crate::failure::exit::FAILURE))
+    Some(code.unwrap_or_else(|failure| {
+        // deployctl shows the last lines of a program that said nothing else; if nobody reads them, nobody can be told.
+        drop(std::io::Write::write_all(&mut std::io::stderr(), failure.chain().join(": ").as_bytes()));
+        crate::failure::exit::FAILURE
+    }))
 }
 
 async fn watch(log: PathBuf, record: PathBuf, name: OsString, args: Vec<OsString>) -> Result<u8, Failure> {
@@ -76,14 +86,17 @@ async fn watch(log: PathBuf, record: PathBuf, name: OsString, args: Vec<OsString
     let _int = signal(SignalKind::interrupt()).map_err(broken)?;
     let _hup = signal(SignalKind::hangup()).map_err(broken)?;
     let mut lifeline = pipe::Receiver::from_owned_fd(owned(std::io::stdin().as_fd())?).map_err(broken)?;
-    let mut command = tokio::process::Command::new(name);
-    command.args(args).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).process_group(0);
+    let mut command = tokio::process::Command::new("/bin/sh");
+    command.args(["-c", GATE]).arg(name).args(args).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).process_group(0);
     let mut child = command.spawn().map_err(broken)?;
     let pid = child.id();
-    if let Some(found) = pid.and_then(ProcessRecord::of)
-        && let Err(e) = found.write(&record)
-    {
-        tracing::warn!(error = %e, "the process record could not be written");
+    let started = Timestamp::now();
+    let unrecorded = || Failure::new(FailureKind::Internal, format!("nothing was started: {} could not be written", record.display()));
+    let (program, watchdog) = pid.and_then(ProcessRecord::of).zip(ProcessRecord::of(std::process::id())).ok_or_else(unrecorded)?;
+    let told_of = GuardedRecord { program, watchdog, started, ended: None };
+    told_of.write(&record).map_err(|e| unrecorded().because(e))?;
+    if let Some(mut gate) = child.stdin.take() {
+        gate.write_all(b"go\n").await.map_err(broken)?;
     }
 
     let orphaned = CancellationToken::new();
@@ -96,11 +109,16 @@ async fn watch(log: PathBuf, record: PathBuf, name: OsString, args: Vec<OsString
     let mut terminated = false;
     let mut lifeline_open = true;
     let mut buffer = [0_u8; 64];
+    let mut sign_of_life = tokio::time::interval(SIGN_OF_LIFE);
+    // A round of the loop that deployctl has no part in must not prolong its silence.
+    let mut heard = tokio::time::Instant::now();
     let status = loop {
         tokio::select! {
+            _ = sign_of_life.tick() => touch(&record),
             status = child.wait() => break status.map_err(broken)?,
             _ = term.recv() => terminated = true,
-            read = tokio::time::timeout(SILENCE, lifeline.read(&mut buffer)), if lifeline_open => {
+            read = tokio::time::timeout_at(heard + SILENCE, lifeline.read(&mut buffer)), if lifeline_open => {
+                heard = tokio::time::Instant::now();
                 let stop = match read {
                     Ok(Ok(0) | Err(_)) => {
                         lifeline_open = false;
@@ -120,11 +138,22 @@ async fn watch(log: PathBuf, record: PathBuf, name: OsString, args: Vec<OsString
             }
         }
     };
+    // Nothing is left to prove after a good end. A record that stays, or stays as it was, costs the next run a look.
+    drop(match status.code() {
+        Some(0) => std::fs::remove_file(&record),
+        Some(code) => GuardedRecord { ended: Some(code), ..told_of }.write(&record),
+        None => Ok(()),
+    });
     // Its last words, unless a grandchild keeps the pipe open.
     for relay in relays.into_iter().flatten() {
         drop(tokio::time::timeout(Duration::from_secs(3), relay).await);
     }
     Ok(code_of(status))
+}
+
+/// A failure is no reason to stop: a lock is then not taken for ours, and a person is asked.
+fn touch(record: &Path) {
+    drop(File::options().write(true).open(record).and_then(|file| file.set_modified(SystemTime::now())));
 }
 
 /// One SIGINT and no second one: two make terraform leave at once, its lock held. Whoever sent us SIGTERM may have sent it one too.

@@ -6,7 +6,7 @@ use deployctl::{
     steps::{
         StepContext,
         state_backend::{Names, StateBackend},
-        terraform::Input,
+        terraform::{Input, process_record},
     },
     tools::watchdog,
 };
@@ -77,6 +77,11 @@ pub struct Locks {
 pub fn locks(cx: &StepContext) -> Locks {
     let names = Names::of(&cx.environment).unwrap();
     Locks { table: names.table.clone(), id: format!("{}/things/terraform.tfstate", names.bucket), names }
+}
+
+/// Where the watchdog's record is.
+pub fn record(cx: &StepContext) -> PathBuf {
+    process_record(&cx.environment, &cx.aws, Path::new("terraform/things")).unwrap()
 }
 
 /// Whether terraform's lock is held: in the table, in the bucket.

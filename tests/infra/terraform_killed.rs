@@ -6,7 +6,7 @@ use std::{
 
 use deployctl::{
     steps::{Kind, StepContext, terraform::Terraform},
-    tools::process_record::{Liveness, ProcessRecord},
+    tools::process_record::{Guarded, Liveness, ProcessRecord},
 };
 
 use super::{emulator::with_aws, fixture, stack};
@@ -28,7 +28,7 @@ fn the_parent() {
 }
 
 /// Starts the parent and returns once terraform is in the middle of its apply.
-async fn parent_in_the_middle(cx: &StepContext) -> (Child, ProcessRecord) {
+pub async fn parent_in_the_middle(cx: &StepContext) -> (Child, ProcessRecord) {
     let child = Command::new(std::env::current_exe().unwrap())
         .args(["--exact", "terraform_killed::the_parent", "--ignored"])
         .env(PARENT, &cx.project)
@@ -38,12 +38,12 @@ async fn parent_in_the_middle(cx: &StepContext) -> (Child, ProcessRecord) {
         .unwrap();
     wait("terraform to be in the middle", 40, async || stack::made(&cx.project).len() == 2).await;
     assert_eq!(stack::held(cx).await, (true, true));
-    let record = ProcessRecord::read(&cx.scratch.join("terraform.process.json")).unwrap();
-    assert_eq!(record.liveness(), Liveness::Alive);
-    (child, record)
+    let found = Guarded::read(&stack::record(cx)).unwrap();
+    assert_eq!(found.record.liveness(), Liveness::Alive);
+    (child, found.record.program)
 }
 
-async fn wait(what: &str, seconds: u64, until: impl AsyncFn() -> bool) {
+pub async fn wait(what: &str, seconds: u64, until: impl AsyncFn() -> bool) {
     let started = Instant::now();
     while !until().await {
         assert!(started.elapsed() < Duration::from_secs(seconds), "waited {seconds} s for {what}");
@@ -63,7 +63,7 @@ async fn ended_well(cx: &StepContext, record: &ProcessRecord, within: u64) {
     assert!(log.contains("nterrupt"), "terraform's last words must be in its log");
 }
 
-async fn begun(name: &str) -> StepContext {
+pub async fn begun(name: &str) -> StepContext {
     let project = stack::project(name);
     stack::write(&project, 4);
     let cx = fixture::context("things", &project).await;

@@ -1,5 +1,6 @@
 //! The Terraform stacks, offline: formatting, validity under the real provider's schema, `terraform test` with the sandbox's modules, what
 //! the modules make of our calls, the modules' interfaces, the deployer policy. Nothing here needs a network, an account or a sandbox.
+mod adoption;
 #[path = "../installed/mod.rs"]
 mod installed;
 mod interfaces;

@@ -8,13 +8,14 @@ use crate::{Outcome, ensure, workspace::project};
 /// Names that only read, of which no resource is narrower than what AWS allows anyway; spelt out they would not fit into an inline policy.
 const WILDCARDS: [&str; 2] = ["ec2:Describe*", "s3:GetBucket*"];
 /// Services whose actions may stand on `*`: AWS knows no resource for them, or the statement is limited by region.
-const WITHOUT_RESOURCE: [&str; 9] = [
+const WITHOUT_RESOURCE: [&str; 10] = [
     "ec2:Describe*",
     "ecr:GetAuthorizationToken",
     "eks:CreateCluster",
     "eks:DescribeAddonVersions",
     "kms:CreateKey",
     "kms:ListAliases",
+    "kms:ListKeys",
     "logs:DescribeLogGroups",
     "ssm:DescribeParameters",
     "sts:GetCallerIdentity",

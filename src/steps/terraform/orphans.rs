@@ -40,6 +40,7 @@ pub(super) async fn refuse(cx: &StepContext, input: &Input) -> Result<(), Failur
         format!("the state of {} is empty, but resources with our names are there", input.stack.display()),
     )
     .evidence(found.join("\n"))
+    .next("if an apply was killed on another machine: run it there again, it takes over what it made")
     .next("bring an older version of the state object back from the state bucket's history")
     .next("or delete these by hand, once you know whose they are"))
 }

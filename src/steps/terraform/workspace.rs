@@ -13,6 +13,7 @@ use sha2::{Digest, Sha256};
 
 use crate::{
     aws::Aws,
+    engine::workplace::StateFolder,
     failure::Failure,
     plan::environment::{Environment, StateLock},
     steps::{StepContext, state_backend::Names},
@@ -25,6 +26,8 @@ use crate::{
 pub(super) enum Backend {
     /// In the state bucket.
     Bucket,
+    /// In the state bucket, read without the MD5 beside the lock, which a killed terraform has left behind the state. Never applied.
+    BucketUnchecked,
     /// Nowhere yet: the bucket is made by a step that has not run, so the state is empty and the plan starts from nothing.
     NotYet,
 }
@@ -35,7 +38,8 @@ const READY: &str = ".deployctl-initialised";
 pub(super) struct Workspace {
     pub terraform: Terraform,
     pub variables: PathBuf,
-    dir: PathBuf,
+    /// Where terraform was initialised.
+    pub dir: PathBuf,
     backend_file: PathBuf,
     source: PathBuf,
     backend: Backend,
@@ -56,11 +60,15 @@ impl Workspace {
         write_own(&variables, Value::Object(variable_values(cx, &declared, given)?.into_iter().collect()).to_string().as_bytes())?;
         let backend_file = cx.scratch.join("backend.json");
         write_own(&backend_file, settings.to_string().as_bytes())?;
+        let record = process_record(&cx.environment, &cx.aws, stack)?;
+        if let Some(folder) = record.parent() {
+            make_dir(folder)?;
+        }
         let terraform = Terraform {
             dir: dir.clone(),
             env: cx.aws.credentials_env().await?,
             log: cx.scratch.join("terraform.log"),
-            record: cx.scratch.join("terraform.process.json"),
+            record,
             cancel: cx.cancel.clone(),
         };
         let workspace = Self { terraform, variables, dir, backend_file, source, backend };
@@ -90,7 +98,7 @@ impl Workspace {
             write_own(&to, &content)?;
         }
         let block = match self.backend {
-            Backend::Bucket => "s3",
+            Backend::Bucket | Backend::BucketUnchecked => "s3",
             Backend::NotYet => "local",
         };
         write_own(&self.dir.join("deployctl_override.tf"), format!("terraform {{\n  backend \"{block}\" {{}}\n}}\n").as_bytes())?;
@@ -98,6 +106,32 @@ impl Workspace {
         self.terraform.init(&self.backend_file).await?;
         write_own(&self.dir.join(READY), b"")
     }
+
+    /// terraform in a fresh copy of the prepared directory, which shares what init fetched. Whatever an earlier copy held is gone.
+    pub fn copy_into(&self, to: &Path) -> Result<Terraform, Failure> {
+        let failed = |e: std::io::Error| Failure::step(format!("could not copy {} to {}", self.dir.display(), to.display())).because(e);
+        remove(to).map_err(failed)?;
+        make_dir(to)?;
+        for (name, content) in stack_files(&self.dir)? {
+            let file = to.join(&name);
+            if let Some(parent) = file.parent() {
+                make_dir(parent)?;
+            }
+            write_own(&file, &content)?;
+        }
+        std::os::unix::fs::symlink(self.dir.join(".terraform"), to.join(".terraform")).map_err(failed)?;
+        Ok(Terraform { dir: to.to_owned(), ..self.terraform.clone() })
+    }
+}
+
+/// Where the process record of a stack's terraform is: one place for all runs, because the next one may have to prove that it is dead.
+pub fn process_record(environment: &Environment, aws: &Aws, stack: &Path) -> Result<PathBuf, Failure> {
+    let mut hash = Sha256::new();
+    hash.update(Names::of(environment)?.bucket.as_str());
+    // Sandboxes share their environment's name, and nothing else.
+    hash.update(aws.endpoint_url().unwrap_or_default());
+    let name = stack.file_name().unwrap_or(OsStr::new("stack")).to_string_lossy();
+    Ok(StateFolder::of_this_user()?.processes(&environment.name).join(format!("{name}-{}.json", hex::encode(&hash.finalize()[..6]))))
 }
 
 /// The state's key: the stack's folder name.
@@ -172,7 +206,7 @@ fn backend_settings(environment: &Environment, aws: &Aws, stack: &Path, backend:
         "allowed_account_ids": [environment.aws.account_id],
         "use_lockfile": environment.aws.state_lock != StateLock::Dynamodb,
     });
-    if environment.aws.state_lock != StateLock::S3 {
+    if environment.aws.state_lock != StateLock::S3 && backend == Backend::Bucket {
         settings["dynamodb_table"] = json!(names.table);
     }
     if aws.endpoint_url_of("s3").is_some() {

@@ -32,6 +32,7 @@ os.environ.setdefault("LOG_LEVEL", "WARNING")
 import authorization  # noqa: E402  (after the environment, like everything that imports ministack)
 import backends  # noqa: E402
 import durability  # noqa: E402
+import ec2_answers  # noqa: E402
 import registry  # noqa: E402
 import ministack.app as emulator  # noqa: E402
 
@@ -116,5 +117,6 @@ if __name__ == "__main__":
     authorization.install()
     backends.install()
     registry.install()
+    ec2_answers.install()
     durability.install()
     asyncio.run(serve())

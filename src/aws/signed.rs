@@ -1,0 +1,135 @@
+//! Calls that are signed here. A service of which one or two reading actions are used would cost minutes of build for its SDK crate.
+use std::time::{Duration, SystemTime};
+
+use aws_credential_types::provider::ProvideCredentials;
+use aws_sigv4::{
+    http_request::{SignableBody, SignableRequest, SigningSettings, sign},
+    sign::v4,
+};
+
+use super::{Aws, error};
+use crate::failure::{Failure, FailureKind};
+
+/// A reading call: it is safe to repeat.
+pub(super) struct Question<'a> {
+    /// As in `ec2`.
+    pub service: &'static str,
+    /// As a policy names it: `ec2:DescribeSubnets`.
+    pub action: String,
+    /// Beside what every request has.
+    pub headers: Vec<(&'static str, String)>,
+    /// The body.
+    pub body: &'a str,
+}
+
+/// What came back.
+pub(super) enum Answer {
+    /// The body of a success.
+    Done(String),
+    /// The service refused.
+    Refused {
+        /// The HTTP status.
+        status: u16,
+        /// Its code, as in `UnauthorizedOperation`.
+        code: String,
+        /// Its sentence.
+        message: String,
+    },
+}
+
+type AnyError = Box<dyn std::error::Error + Send + Sync>;
+
+impl Aws {
+    /// Asks; throttling and passing faults get four more attempts.
+    pub(super) async fn ask(&self, question: &Question<'_>) -> Result<Answer, Failure> {
+        let Question { service, action, body, .. } = question;
+        let url = self.endpoint_url_of(service).unwrap_or_else(|| format!("https://{service}.{}.amazonaws.com", self.region()));
+        let url = format!("{}/", url.trim_end_matches('/'));
+        let broken = |e: AnyError| Failure::step(format!("{action} could not be asked")).because(e);
+        let client = reqwest::Client::builder().connect_timeout(Duration::from_secs(5)).timeout(Duration::from_secs(30)).build();
+        let client = client.map_err(|e| broken(e.into()))?;
+        let mut pause = Duration::from_millis(200);
+        for attempt in 1.. {
+            let headers = self.signed_headers(&url, question).await.map_err(broken)?;
+            let request = headers.into_iter().fold(client.post(&url), |request, (name, value)| request.header(name, value));
+            let answer = request.body((*body).to_owned()).send().await;
+            let passing =
+                answer.as_ref().map_or_else(|e| e.is_connect() || e.is_timeout(), |a| a.status().is_server_error() || a.status() == 429);
+            if passing && attempt < 5 {
+                tokio::time::sleep(pause).await;
+                pause *= 2;
+                continue;
+            }
+            let answer =
+                answer.map_err(|e| Failure::new(FailureKind::Preflight, format!("{action}: {url} cannot be reached")).because(e))?;
+            let status = answer.status();
+            let text = answer.text().await.map_err(|e| broken(e.into()))?;
+            if status.is_success() {
+                return Ok(Answer::Done(text));
+            }
+            let (code, message) = said(&text);
+            return Ok(Answer::Refused { status: status.as_u16(), code, message });
+        }
+        Err(Failure::timeout(action, Duration::from_secs(30)))
+    }
+
+    /// The failure that a refusal is to most callers.
+    pub(super) fn refused(&self, action: &str, status: u16, code: &str, message: &str) -> Failure {
+        let failure =
+            Failure::step(format!("{} may not do {action}, or it failed in {}: {code}: {message}", self.principal(), self.region()));
+        if status == 403 || code == "UnauthorizedOperation" || code.starts_with("AccessDenied") {
+            failure.next(format!("add to its policy: {{\"Effect\":\"Allow\",\"Action\":\"{action}\",\"Resource\":\"*\"}}"))
+        } else {
+            failure
+        }
+    }
+
+    async fn signed_headers(&self, url: &str, question: &Question<'_>) -> Result<Vec<(String, String)>, AnyError> {
+        let provider = self.config.credentials_provider().ok_or_else(error::no_credentials)?;
+        let identity = provider.provide_credentials().await?.into();
+        let params = v4::SigningParams::builder()
+            .identity(&identity)
+            .region(self.region().as_str())
+            .name(question.service)
+            .time(SystemTime::now())
+            .settings(SigningSettings::default())
+            .build()?
+            .into();
+        let own = question.headers.iter().map(|(name, value)| (*name, value.as_str()));
+        let request = SignableRequest::new("POST", url, own, SignableBody::Bytes(question.body.as_bytes()))?;
+        let (instructions, _signature) = sign(request, &params)?.into_parts();
+        let mut headers: Vec<(String, String)> = instructions.headers().map(|(name, value)| (name.to_owned(), value.to_owned())).collect();
+        headers.extend(question.headers.iter().map(|(name, value)| ((*name).to_owned(), value.clone())));
+        Ok(headers)
+    }
+}
+
+/// Code and sentence of an error, in XML or in JSON.
+fn said(text: &str) -> (String, String) {
+    let found = match serde_json::from_str::<serde_json::Value>(text) {
+        Ok(json) => {
+            let word = |names: [&str; 2]| names.iter().find_map(|name| json[name].as_str()).map(str::to_owned);
+            (word(["__type", "code"]).map(|code| code.rsplit('#').next().unwrap_or_default().to_owned()), word(["message", "Message"]))
+        }
+        Err(_) => (between(text, "<Code>", "</Code>"), between(text, "<Message>", "</Message>")),
+    };
+    (found.0.unwrap_or_else(|| "unknown error".to_owned()), found.1.unwrap_or_else(|| "no message".to_owned()))
+}
+
+fn between(text: &str, start: &str, end: &str) -> Option<String> {
+    text.split_once(start)?.1.split_once(end).map(|(inner, _)| inner.to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::said;
+
+    #[test]
+    fn errors_of_both_protocols_are_read() {
+        let xml = "<Response><Errors><Error><Code>UnauthorizedOperation</Code><Message>no</Message></Error></Errors></Response>";
+        assert_eq!(said(xml), ("UnauthorizedOperation".to_owned(), "no".to_owned()));
+        let json = r#"{"__type":"com.amazonaws.kms#AccessDeniedException","Message":"no"}"#;
+        assert_eq!(said(json), ("AccessDeniedException".to_owned(), "no".to_owned()));
+        assert_eq!(said("Bad Gateway").0, "unknown error");
+    }
+}
