@@ -2,12 +2,14 @@
 //! at what is left, and the same command must converge. `make test` tries every write and sync; `make soak` tries everything.
 #![allow(clippy::unwrap_used, clippy::print_stderr, reason = "a test may panic and says what it saw")]
 mod bench;
-mod command;
+#[path = "../infra/emulator.rs"]
+mod emulator;
 #[path = "../installed/mod.rs"]
 mod installed;
 mod invariants;
+mod project;
+mod real;
 mod refused;
-mod saved_plan;
 mod strace;
 mod subject;
 mod torn;
@@ -16,12 +18,11 @@ mod world;
 use std::process::ExitCode;
 
 /// A program of its own and not cargo's harness: that would start threads and write lines of its own in the process that is killed.
-const TESTS: [(&str, fn()); 5] = [
+const TESTS: [(&str, fn()); 4] = [
     ("killed_at_every_call", refused::killed),
     ("an_error_at_every_call", refused::errors),
     ("torn_at_every_byte", torn::everywhere),
-    ("a_saved_plan_is_the_old_or_the_new_one", saved_plan::killed),
-    ("a_plan_that_cannot_be_saved_is_told", saved_plan::errors),
+    ("the_real_deployctl", real::everything),
 ];
 
 fn main() -> ExitCode {

@@ -22,7 +22,7 @@ pub fn everywhere() {
     let run = &history.runs[0].header;
     let journal = deployctl::engine::journal::path_in(&whole.places().state.run(&run.environment, &run.run));
     let length = usize::try_from(std::fs::metadata(journal).unwrap().len()).unwrap();
-    let step = if is_soak() { 3 } else { 101 };
+    let step = if is_soak() { 3 } else { 211 };
     for (script, more, name) in WAYS {
         let (mut points, hits) = (0, std::sync::atomic::AtomicUsize::new(0));
         points += strace::every(step, |at| {
