@@ -12,16 +12,18 @@ mod real;
 mod refused;
 mod strace;
 mod subject;
+mod synced;
 mod torn;
 mod world;
 
 use std::process::ExitCode;
 
 /// A program of its own and not cargo's harness: that would start threads and write lines of its own in the process that is killed.
-const TESTS: [(&str, fn()); 4] = [
+const TESTS: [(&str, fn()); 5] = [
     ("killed_at_every_call", refused::killed),
     ("an_error_at_every_call", refused::errors),
     ("torn_at_every_byte", torn::everywhere),
+    ("synced_in_order", synced::in_order),
     ("the_real_deployctl", real::everything),
 ];
 
