@@ -64,6 +64,17 @@ fn only_what_was_killed() {
     killed::is_taken_over(&target);
 }
 
+/// A third of the time of the whole, for whoever works on the canaries.
+#[test]
+#[ignore = "a part of the other one"]
+fn the_canaries_alone() {
+    let target = Target::up();
+    let secrets = canary::Canaries::set(&target);
+    let watch = processes::Watch::start();
+    target.deployctl_loud(&["apply", "--yes", "--json-into", secrets.events()], None).expect(0);
+    secrets.are_found_nowhere(&target, &watch.stop());
+}
+
 fn planning_changes_nothing(target: &Target) {
     let before = target.requests().len();
     let plan = target.deployctl(&["plan", "--detailed-exitcode"]).expect(2);

@@ -50,6 +50,14 @@ impl Bench {
         command.args(fault.arguments(at, &log)).arg(std::env::current_exe().unwrap());
         Ended::of(command, Some((&log, &self.work())))
     }
+    /// Runs it without any fault, and gives every such call that it made.
+    pub fn trace(&self, calls: &str) -> String {
+        let log = self.folder.path().join("strace.log");
+        let mut command = self.command(Path::new("strace"));
+        command.args(["-f", "-qq", "-y", "-s", "0", "-e", &format!("trace={calls}"), "-o"]).arg(&log).arg(std::env::current_exe().unwrap());
+        Ended::of(command, None).expect_success("traced");
+        std::fs::read_to_string(log).unwrap()
+    }
     /// Runs it where no file may grow beyond `largest` bytes; `script` says what the shell does before.
     pub fn run_limited(&self, largest: u64, script: &str, more: &[(&str, &str)]) -> Ended {
         let mut command = self.command(Path::new("sh"));

@@ -2,14 +2,17 @@
 //! at what is left, and the same command must converge. `make test` tries every write and sync; `make soak` tries everything.
 #![allow(clippy::unwrap_used, clippy::print_stderr, reason = "a test may panic and says what it saw")]
 mod bench;
-mod command;
+#[path = "../infra/emulator.rs"]
+mod emulator;
 #[path = "../installed/mod.rs"]
 mod installed;
 mod invariants;
+mod project;
+mod real;
 mod refused;
-mod saved_plan;
 mod strace;
 mod subject;
+mod synced;
 mod torn;
 mod world;
 
@@ -20,8 +23,8 @@ const TESTS: [(&str, fn()); 5] = [
     ("killed_at_every_call", refused::killed),
     ("an_error_at_every_call", refused::errors),
     ("torn_at_every_byte", torn::everywhere),
-    ("a_saved_plan_is_the_old_or_the_new_one", saved_plan::killed),
-    ("a_plan_that_cannot_be_saved_is_told", saved_plan::errors),
+    ("synced_in_order", synced::in_order),
+    ("the_real_deployctl", real::everything),
 ];
 
 fn main() -> ExitCode {

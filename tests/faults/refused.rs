@@ -33,9 +33,11 @@ pub fn killed() {
         ("fsync", 1),
         ("fdatasync", 1),
         ("rename", 1),
+        ("renameat", 1),
         ("renameat2", 1),
         ("linkat", 1),
         ("unlink", 1),
+        ("unlinkat", 1),
         ("ftruncate", 1),
         ("mkdir", 1),
         ("flock", 1),
@@ -68,9 +70,9 @@ pub fn errors() {
         return;
     }
     let mut calls =
-        vec![("write", "ENOSPC"), ("fdatasync", "EIO"), ("fsync", "EIO"), ("rename", "EIO"), ("linkat", "EIO"), ("mkdir", "ENOSPC")];
+        vec![("write", "ENOSPC"), ("fdatasync", "EIO"), ("fsync", "EIO"), ("renameat", "EIO"), ("renameat2", "EIO"), ("mkdir", "ENOSPC")];
     if is_soak() {
-        calls.extend([("write", "EIO"), ("fdatasync", "ENOSPC"), ("fsync", "ENOSPC"), ("ftruncate", "EIO"), ("renameat2", "EIO")]);
+        calls.extend([("write", "EIO"), ("fdatasync", "ENOSPC"), ("fsync", "ENOSPC"), ("ftruncate", "EIO"), ("renameat", "ENOSPC")]);
     }
     let mut points = 0;
     for (call, error) in calls {

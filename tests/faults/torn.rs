@@ -8,7 +8,8 @@ use super::{
 };
 
 /// What the shell does before, what becomes of the limit, and how it is called.
-const WAYS: [(&str, &[(&str, &str)], &str); 3] =
+type Way = (&'static str, &'static [(&'static str, &'static str)], &'static str);
+const WAYS: [Way; 3] =
     [("", &[], "killed in a line"), ("trap '' XFSZ;", &[], "full"), ("trap '' XFSZ;", &[(subject::LIFTED, "1")], "full for a while")];
 
 /// A journal's length at every byte, or at a sample of them.
@@ -21,7 +22,7 @@ pub fn everywhere() {
     let run = &history.runs[0].header;
     let journal = deployctl::engine::journal::path_in(&whole.places().state.run(&run.environment, &run.run));
     let length = usize::try_from(std::fs::metadata(journal).unwrap().len()).unwrap();
-    let step = if is_soak() { 3 } else { 101 };
+    let step = if is_soak() { 3 } else { 211 };
     for (script, more, name) in WAYS {
         let (mut points, hits) = (0, std::sync::atomic::AtomicUsize::new(0));
         points += strace::every(step, |at| {
