@@ -15,7 +15,7 @@ use crate::{
     steps::{Action, Change},
     tools::terraform::{
         messages::Diagnostic,
-        plan_json::{PlanJson, ResourceChange},
+        plan_json::{PlanJson, Resource, ResourceChange},
     },
 };
 
@@ -82,6 +82,7 @@ pub(super) async fn adopt(world: &mut (impl World + Sync), first: PlanJson, show
         let found = pass.look(world).await?;
         if found.is_empty() {
             pass.admit_what_cannot_be_found(world);
+            pass.taken.iter().for_each(|(address, id)| world.say(format!("{address}: taken over from {id}")));
             return Ok((pass.plan, pass.taken));
         }
         pass.taken.extend(found);
@@ -140,7 +141,7 @@ impl Pass<'_> {
                 Seen::NotYet => {}
                 Seen::Unfinished => return Ok(Looked::Unfinished(change.address.clone())),
                 Seen::These(mut ids) => {
-                    ids.retain(|id| !self.is_in_state(&change.kind, id) && !self.is_taken(&change.kind, id));
+                    ids.retain(|id| !self.is_known(&change.address, id));
                     match ids.as_slice() {
                         [] => absent.push(change.address.clone()),
                         [one] => drop(found.insert(change.address.clone(), one.clone())),
@@ -150,11 +151,9 @@ impl Pass<'_> {
             }
         }
         for (address, id) in &found {
-            let rivals: Vec<&str> = found
-                .iter()
-                .filter(|(other, theirs)| *theirs == id && kind_of(self, other) == kind_of(self, address))
-                .map(|(a, _)| a.as_str())
-                .collect();
+            let is_rival = |other: &str, theirs: &str| theirs == id && self.home(other) == self.home(address);
+            let rivals: Vec<&str> =
+                found.iter().filter(|(other, theirs)| is_rival(other, theirs)).map(|(other, _)| other.as_str()).collect();
             if rivals.len() > 1 {
                 return Err(which_one(world, &rivals, std::slice::from_ref(id)));
             }
@@ -162,13 +161,19 @@ impl Pass<'_> {
         Ok(Looked::Found(found, absent))
     }
 
-    fn is_in_state(&self, kind: &str, id: &str) -> bool {
-        let taken: BTreeSet<&String> = self.taken.keys().collect();
-        self.plan.prior_resources().iter().any(|known| known.kind == kind && !taken.contains(&known.address) && known.values["id"] == *id)
+    /// Where an id is unique: among things of a type in a region.
+    fn home(&self, address: &str) -> Option<(&str, &Value)> {
+        let change = self.plan.resource_changes.iter().find(|change| change.address == address)?;
+        Some((&change.kind, &change.change.after["region"]))
     }
 
-    fn is_taken(&self, kind: &str, id: &str) -> bool {
-        self.taken.iter().any(|(address, taken)| taken == id && kind_of(self, address) == Some(kind))
+    /// Whether something else has it already, in the state or by an earlier pass.
+    fn is_known(&self, address: &str, id: &str) -> bool {
+        let Some((kind, region)) = self.home(address) else { return false };
+        let here = |known: &Resource| known.kind == kind && (known.values["region"].is_null() || known.values["region"] == *region);
+        let in_state = |known: &Resource| here(known) && known.address != address && known.values["id"] == *id;
+        self.plan.prior_resources().into_iter().any(in_state)
+            || self.taken.iter().any(|(other, taken)| taken == id && self.home(other) == self.home(address))
     }
 
     /// Plans with everything found; lets go of what is not there or not ours, and waits for what is not finished.
@@ -191,9 +196,6 @@ impl Pass<'_> {
                 continue;
             }
             self.refuse_replacements(world)?;
-            for (address, id) in &self.taken {
-                world.say(format!("{address}: taken over from {id}"));
-            }
             return Ok(());
         }
     }
@@ -288,10 +290,6 @@ impl Pass<'_> {
 enum Looked {
     Found(Taken, Vec<String>),
     Unfinished(String),
-}
-
-fn kind_of<'a>(pass: &'a Pass<'_>, address: &str) -> Option<&'a str> {
-    pass.plan.resource_changes.iter().find(|change| change.address == address).map(|change| change.kind.as_str())
 }
 
 /// Whether what is there was not made by this stack.

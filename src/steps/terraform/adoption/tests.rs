@@ -184,6 +184,15 @@ async fn one_thing_that_two_could_be_is_taken_by_neither() {
 }
 
 #[tokio::test]
+async fn a_name_may_be_there_in_each_region() {
+    let alias =
+        |name: &str, region: &str| json!({"address": format!("aws_kms_alias.{name}"), "after": {"name": "alias/a", "region": region}});
+    let there = vec![("aws_kms_alias", "alias/a", json!({}))];
+    let taken = Fake::of(vec![alias("here", "eu-west-1"), alias("there", "eu-central-1")], there).adopt().await.unwrap();
+    assert_eq!(taken.len(), 2);
+}
+
+#[tokio::test]
 async fn a_child_is_found_once_its_parent_is() {
     let route =
         json!({"address": "aws_route.r", "parent": "route_table_id=aws_route_table.t", "after": {"destination_cidr_block": "0.0.0.0/0"}});
