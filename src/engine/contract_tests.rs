@@ -114,9 +114,10 @@ fn happen(world: &mut World, specs: &[Spec], moves: &Moves) {
 fn covered(shown: &PlannedStep, change: &Change) -> bool {
     let same = |other: &Change| (&other.resource, &other.name) == (&change.resource, &change.name);
     match &shown.decision {
-        Decision::Planned { plan, .. } => plan.changes.iter().any(|s| {
-            same(s) && (s.action == change.action || (s.action == Action::Replace && change.action == Action::Create))
-        }),
+        Decision::Planned { plan, .. } => plan
+            .changes
+            .iter()
+            .any(|s| same(s) && (s.action == change.action || (s.action == Action::Replace && change.action == Action::Create))),
         Decision::Deferred { bound, .. } => {
             let of_its_type = bound.contains(&change.resource) && [Action::Create, Action::Run].contains(&change.action);
             of_its_type || bound.contains(&format!("{} {}", change.action, change.resource))
@@ -157,8 +158,7 @@ impl Story {
         bench.kind.world().effects.clear();
         bench.repair();
         let work = bench.work();
-        let selection =
-            Selection { skip: self.skip.iter().map(|step| id(step.index(self.specs.len()))).collect(), ..Selection::default() };
+        let selection = Selection { skip: self.skip.iter().map(|step| id(step.index(self.specs.len()))).collect(), ..Selection::default() };
         let shown = match consider::plan(&work, &selection, &bench.history()).await {
             Ok(plan) => saved_and_read(&plan),
             Err(failure) => {
@@ -225,7 +225,9 @@ fn is_stale_or_fresh(shown: &Plan, now: &Plan) -> Result<Option<Plan>, TestCaseE
                 prop_assert!(fresh.changes().iter().all(|change| covered(shown, change)), "{fresh:?} was {shown:?}");
                 let kept = json!(fresh.decision)["decision"] == json!(shown.decision)["decision"];
                 prop_assert!(kept, "{fresh:?} was {shown:?}");
-                if let (Decision::Deferred { bound: fresh, .. }, Decision::Deferred { bound: shown, .. }) = (&fresh.decision, &shown.decision) {
+                if let (Decision::Deferred { bound: fresh, .. }, Decision::Deferred { bound: shown, .. }) =
+                    (&fresh.decision, &shown.decision)
+                {
                     prop_assert_eq!(fresh, shown);
                 }
             }

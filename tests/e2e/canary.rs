@@ -45,8 +45,12 @@ impl Canaries {
         let token = format!("{ODD}{}", uuid::Uuid::new_v4().simple());
         let tokens = format!("smoke:{}\n", hex::encode(Sha256::digest(&token)));
         let other = format!("{ODD}ü€\t{}\nsecond {ODD} line", uuid::Uuid::new_v4().simple());
-        let set: [(&str, &[u8]); 4] =
-            [("kafka", &kafka.stdout), ("smoke-token", token.as_bytes()), ("uploader-tokens", tokens.as_bytes()), ("other", other.as_bytes())];
+        let set: [(&str, &[u8]); 4] = [
+            ("kafka", &kafka.stdout),
+            ("smoke-token", token.as_bytes()),
+            ("uploader-tokens", tokens.as_bytes()),
+            ("other", other.as_bytes()),
+        ];
         for (name, value) in set {
             let ended = target.deployctl_loud(&["secret", "set", name], Some(value)).expect(0);
             assert!(ended.err.lines().any(is_logged), "nothing was logged: {}", ended.err);
@@ -86,8 +90,10 @@ impl Canaries {
         let needles = Needles::of(self.values.iter());
         finds_what_is_there(&needles, &self.values);
         let bytes: usize = searched.values().map(Vec::len).sum();
-        let found: Vec<String> =
-            searched.iter().flat_map(|(place, bytes)| needles.found(bytes).into_iter().map(move |name| format!("{name} is in {place}"))).collect();
+        let found: Vec<String> = searched
+            .iter()
+            .flat_map(|(place, bytes)| needles.found(bytes).into_iter().map(move |name| format!("{name} is in {place}")))
+            .collect();
         eprintln!("looked for {} secrets in {} places, {} MiB", self.values.len(), searched.len(), bytes >> 20);
         assert!(found.is_empty(), "{found:#?}");
         files_are_private(target, self.folder.path());

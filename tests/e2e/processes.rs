@@ -62,7 +62,8 @@ impl Watch {
 fn look(all: &mut All) {
     for entry in std::fs::read_dir("/proc").unwrap() {
         let path = entry.unwrap().path();
-        let Some(pid) = path.file_name().and_then(|name| name.to_str()).filter(|name| name.bytes().all(|byte| byte.is_ascii_digit())) else {
+        let Some(pid) = path.file_name().and_then(|name| name.to_str()).filter(|name| name.bytes().all(|byte| byte.is_ascii_digit()))
+        else {
             continue;
         };
         // It may end while it is looked at.

@@ -15,12 +15,7 @@ use deployctl::{
 };
 use serde_json::Value;
 
-use super::{
-    bench::Bench,
-    strace::Ended,
-    subject::THINGS,
-    world::effects,
-};
+use super::{bench::Bench, strace::Ended, subject::THINGS, world::effects};
 
 fn environment() -> EnvironmentName {
     EnvironmentName::parse("sandbox").unwrap()
@@ -49,7 +44,8 @@ fn lines(bench: &Bench) -> Vec<Value> {
 /// Journals, plan, lock and effects after the subject stopped, held against what it had acknowledged.
 pub fn hold(bench: &Bench, ended: &Ended, what: &str) {
     let lines = lines(bench);
-    let says = |step: &str, events: &[&str]| lines.iter().any(|line| line["step"] == step && events.iter().any(|event| line["event"] == *event));
+    let says =
+        |step: &str, events: &[&str]| lines.iter().any(|line| line["step"] == step && events.iter().any(|event| line["event"] == *event));
     let history = history(bench, what);
     let plan = saved::read(&bench.places().plan).unwrap_or_else(|failure| panic!("{what}: the saved plan is torn: {:?}", failure.chain()));
     assert!(plan.digest == bench.old || plan.plan.steps.len() == THINGS.len(), "{what}: neither the old plan nor the new one");
@@ -98,7 +94,8 @@ pub fn converge(bench: &Bench, what: &str) {
     let last = after.runs.last().unwrap();
     assert!(goes_on.is_none_or(|run| run == last.header.run), "{what}: the unfinished run was left");
     assert_eq!(last.finished, Some(true), "{what}");
-    let made: Vec<String> = effects(&bench.places().things).into_iter().map(|(thing, _)| thing).collect::<BTreeSet<_>>().into_iter().collect();
+    let made: Vec<String> =
+        effects(&bench.places().things).into_iter().map(|(thing, _)| thing).collect::<BTreeSet<_>>().into_iter().collect();
     assert_eq!(made, THINGS, "{what}");
     assert_eq!(effects(&bench.places().things).len(), THINGS.len(), "{what}: something was made twice");
     let mut tokens: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();

@@ -69,7 +69,8 @@ pub fn errors() {
     if !strace::is_there() {
         return;
     }
-    let mut calls = vec![("write", "ENOSPC"), ("fdatasync", "EIO"), ("fsync", "EIO"), ("renameat", "EIO"), ("renameat2", "EIO"), ("mkdir", "ENOSPC")];
+    let mut calls =
+        vec![("write", "ENOSPC"), ("fdatasync", "EIO"), ("fsync", "EIO"), ("renameat", "EIO"), ("renameat2", "EIO"), ("mkdir", "ENOSPC")];
     if is_soak() {
         calls.extend([("write", "EIO"), ("fdatasync", "ENOSPC"), ("fsync", "ENOSPC"), ("ftruncate", "EIO"), ("renameat", "ENOSPC")]);
     }
@@ -104,6 +105,7 @@ pub fn is_told(ended: &Ended, file: &std::path::Path, what: &str) {
     assert!(code.is_some_and(|code| DOCUMENTED.contains(&code)), "{what}: exit {:?}, signal {:?}: {}", ended.code, ended.signal, ended.err);
     // A plan and a new journal come to their files by way of temporary ones.
     let is_temporary = file.file_name().unwrap().to_str().unwrap().starts_with(".tmp");
-    let names = if is_temporary { vec![file.with_file_name("plan.json"), file.with_file_name("journal.ndjson")] } else { vec![file.to_owned()] };
+    let names =
+        if is_temporary { vec![file.with_file_name("plan.json"), file.with_file_name("journal.ndjson")] } else { vec![file.to_owned()] };
     assert!(names.iter().any(|name| ended.err.contains(name.to_str().unwrap())), "{what}: {names:?} is not named in: {}", ended.err);
 }

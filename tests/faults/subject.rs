@@ -9,7 +9,9 @@ use std::{
 use deployctl::{
     aws::Aws,
     engine::{
-        apply, cancel::InFlight, consider,
+        apply,
+        cancel::InFlight,
+        consider,
         event::{EventKind, Events},
         history::History,
         lease::{Holder, Lease, LocalLease},

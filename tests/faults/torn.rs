@@ -7,18 +7,19 @@ use super::{
     subject,
 };
 
+type Variables = &'static [(&'static str, &'static str)];
+
 /// What the shell does before, what becomes of the limit, and how it is called.
-const WAYS: [(&str, &[(&str, &str)], &str); 3] = [
-    ("", &[], "killed in a line"),
-    ("trap '' XFSZ;", &[], "full"),
-    ("trap '' XFSZ;", &[(subject::LIFTED, "1")], "full for a while"),
-];
+const WAYS: [(&str, Variables, &str); 3] =
+    [("", &[], "killed in a line"), ("trap '' XFSZ;", &[], "full"), ("trap '' XFSZ;", &[(subject::LIFTED, "1")], "full for a while")];
 
 /// A journal's length at every byte, or at a sample of them.
 pub fn everywhere() {
     let whole = Bench::new();
     invariants::converge(&whole, "undisturbed");
-    let history = deployctl::engine::history::History::read(&whole.places().state, &deployctl::ids::EnvironmentName::parse("sandbox").unwrap()).unwrap();
+    let history =
+        deployctl::engine::history::History::read(&whole.places().state, &deployctl::ids::EnvironmentName::parse("sandbox").unwrap())
+            .unwrap();
     let run = &history.runs[0].header;
     let journal = deployctl::engine::journal::path_in(&whole.places().state.run(&run.environment, &run.run));
     let length = usize::try_from(std::fs::metadata(journal).unwrap().len()).unwrap();
