@@ -1,6 +1,6 @@
 //! Everything that deployctl leaves where others can read it: files, states, objects of the cluster, logs, layers of images.
 use std::{
-    collections::{BTreeMap, BTreeSet},
+    collections::{BTreeMap, BTreeSet, btree_map::Entry},
     io::Read as _,
     path::Path,
 };
@@ -114,9 +114,9 @@ fn layers(target: &Target, places: &mut Places) {
                 places.insert(format!("{repository}@{digest}"), manifest);
                 let layers = value["layers"].as_array().into_iter().flatten();
                 for blob in layers.chain([&value["config"]]).filter_map(|blob| blob["digest"].as_str()) {
-                    let place = format!("layer {blob}");
-                    if !places.contains_key(&place) {
-                        places.insert(place, unpacked(get(format!("{repository}/blobs/{blob}"), "*/*").await));
+                    // The same layer is in many images.
+                    if let Entry::Vacant(place) = places.entry(format!("layer {blob}")) {
+                        place.insert(unpacked(get(format!("{repository}/blobs/{blob}"), "*/*").await));
                     }
                 }
             }
