@@ -114,6 +114,7 @@ fn layers(target: &Target, places: &mut Places) {
                 places.insert(format!("{repository}@{digest}"), manifest);
                 let layers = value["layers"].as_array().into_iter().flatten();
                 for blob in layers.chain([&value["config"]]).filter_map(|blob| blob["digest"].as_str()) {
+                    // The same layer is in many images.
                     if let Entry::Vacant(place) = places.entry(format!("layer {blob}")) {
                         place.insert(unpacked(get(format!("{repository}/blobs/{blob}"), "*/*").await));
                     }

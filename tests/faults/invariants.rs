@@ -17,7 +17,8 @@ use serde_json::Value;
 
 use super::{bench::Bench, strace::Ended, subject::THINGS, world::effects};
 
-fn environment() -> EnvironmentName {
+/// Whose runs these are.
+pub fn environment() -> EnvironmentName {
     EnvironmentName::parse("sandbox").unwrap()
 }
 
