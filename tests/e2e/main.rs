@@ -27,6 +27,7 @@ fn the_whole_plan_for_real() {
     planning_changes_nothing(&target);
     a_missing_permission_is_named(&target);
     killed::is_taken_over(&target);
+    machines::is_lost(&target);
     let watch = processes::Watch::start();
     let applied = target.deployctl_loud(&["apply", "--yes", "--json-into", secrets.events()], None).expect(0);
     let watched = watch.stop();
