@@ -1,11 +1,12 @@
 # Every target is one line; what they do is in tests/. Builds are shared by all checkouts: $XDG_CACHE_HOME/deployctl.
 CACHE := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/deployctl
 export CARGO_TARGET_DIR ?= $(CACHE)/target
-.PHONY: demo test check checkout
+.PHONY: demo test check soak checkout
 
 demo: checkout ; @tests/demo.sh
 test: checkout ; @tests/test.sh
 check: checkout ; @tests/test.sh format lint build unit
+soak: checkout ; @tests/soak.sh
 
 # Cargo goes by file times. Programs that another checkout built last hold that one's paths and may be newer than all sources here.
 checkout:

@@ -8,13 +8,23 @@ use base64::{
 
 use secrecy::SecretString;
 
+/// Variables whose values are secrets: masked wherever they turn up, and no program that we start inherits them.
+pub const SECRET_VARIABLES: [&str; 5] = [
+    "AWS_SECRET_ACCESS_KEY",
+    "AWS_SESSION_TOKEN",
+    "AWS_SECURITY_TOKEN",
+    "AWS_CONTAINER_AUTHORIZATION_TOKEN",
+    "ACTIONS_ID_TOKEN_REQUEST_TOKEN",
+];
+
 const MASK: &str = "[secret]";
 /// Shorter values would mask ordinary words.
 const SHORTEST: usize = 4;
 
 static NEEDLES: RwLock<Vec<String>> = RwLock::new(Vec::new());
 
-/// From now on `secret` is masked, raw, in base64 (alone or inside a longer encoded text), hex, URL and JSON escapes.
+/// From now on `secret` is masked, raw, in base64 (alone or inside a longer encoded text), hex, URL and JSON escapes, and as Rust's `Debug`
+/// prints texts and bytes, of itself and of JSON that holds it.
 pub fn register(secret: &str) {
     let mut fresh = encodings(secret);
     // The lines of a multi-line secret, such as a key, may be printed one by one.
@@ -58,12 +68,17 @@ pub fn mask(text: &str) -> String {
     masked
 }
 
-/// The same for every text inside a JSON value.
+/// The same for every text inside a JSON value, keys too.
 pub fn mask_json(value: &mut serde_json::Value) {
     match value {
         serde_json::Value::String(text) => *text = mask(text),
         serde_json::Value::Array(items) => items.iter_mut().for_each(mask_json),
-        serde_json::Value::Object(map) => map.values_mut().for_each(mask_json),
+        serde_json::Value::Object(map) => {
+            map.values_mut().for_each(mask_json);
+            if map.keys().any(|key| mask(key) != *key) {
+                *map = std::mem::take(map).into_iter().map(|(key, value)| (mask(&key), value)).collect();
+            }
+        }
         _ => {}
     }
 }
@@ -77,9 +92,13 @@ fn encodings(secret: &str) -> Vec<String> {
     let mut all = vec![secret.to_owned(), hex::encode(bytes), hex::encode_upper(bytes)];
     all.push(url::form_urlencoded::byte_serialize(bytes).collect());
     all.push(percent_encoded(bytes));
-    if let Ok(json) = serde_json::to_string(secret) {
-        all.push(json.trim_matches('"').to_owned());
+    let json = inside_json(secret);
+    all.extend([inside_json(&json), ascii_only(&json)]);
+    for text in [secret, json.as_str()] {
+        let debug = format!("{text:?}");
+        all.extend([text.as_bytes().escape_ascii().to_string(), debug[1..debug.len() - 1].to_owned()]);
     }
+    all.push(json);
     all.push(STANDARD.encode(bytes));
     all.push(URL_SAFE_NO_PAD.encode(bytes));
     // Inside a longer text, base64 depends on where the secret starts modulo 3: the middle part is the same for each start.
@@ -98,6 +117,25 @@ fn encodings(secret: &str) -> Vec<String> {
     all.dedup();
     all.retain(|needle| needle.len() >= SHORTEST);
     all
+}
+
+/// As it stands between the quotes of a JSON text.
+fn inside_json(text: &str) -> String {
+    let quoted = serde_json::Value::String(text.to_owned()).to_string();
+    quoted[1..quoted.len() - 1].to_owned()
+}
+
+/// As JSON writers write that keep to ASCII.
+fn ascii_only(json: &str) -> String {
+    let mut text = String::with_capacity(json.len());
+    for c in json.chars() {
+        if c.is_ascii() {
+            text.push(c);
+        } else {
+            text.extend(c.encode_utf16(&mut [0; 2]).iter().map(|unit| format!("\\u{unit:04x}")));
+        }
+    }
+    text
 }
 
 /// RFC 3986: everything but the unreserved characters, a space as `%20`.
@@ -125,9 +163,16 @@ mod tests {
         let json = serde_json::to_string(&serde_json::json!({ "password": secret })).unwrap();
         let url = format!("https://user:{}@host/", percent_encoded(secret.as_bytes()));
         let form: String = url::form_urlencoded::Serializer::new(String::new()).append_pair("p", secret).finish();
-        for text in [secret.to_owned(), json, url, form, hex::encode(secret), hex::encode_upper(secret), STANDARD.encode(secret)] {
+        let debug = format!("{json:?} {secret:?}");
+        let bytes = format!("Once(Some(b\"{}\"))", json.as_bytes().escape_ascii());
+        let raw_bytes = secret.as_bytes().escape_ascii().to_string();
+        let nested = serde_json::json!({ "body": json }).to_string();
+        let python = "{\"password\": \"c4n/ry \\\"p&ss+w\\u00f6rd\\\"~42\"}".to_owned();
+        let simple = [secret.to_owned(), json, url, form, hex::encode(secret), hex::encode_upper(secret), STANDARD.encode(secret)];
+        for text in simple.into_iter().chain([debug, bytes, raw_bytes, nested, python]) {
             let masked = mask(&text);
             assert!(masked.contains(MASK), "{text} -> {masked}");
+            assert!(!masked.contains("c4n") && !masked.contains("p&ss"), "{text} -> {masked}");
         }
         for before in ["", "u", "us", "user:"] {
             let masked = mask(&STANDARD.encode(format!("{before}{secret}!")));

@@ -46,7 +46,13 @@ impl Intercept for Gate {
         "Gate"
     }
 
-    fn read_before_execution(&self, _context: &BeforeSerializationInterceptorContextRef<'_>, cfg: &mut ConfigBag) -> Result<(), BoxError> {
+    // Not `read_before_execution`: there, a client's interceptor does not know yet which operation it is about.
+    fn read_before_serialization(
+        &self,
+        _context: &BeforeSerializationInterceptorContextRef<'_>,
+        _components: &RuntimeComponents,
+        cfg: &mut ConfigBag,
+    ) -> Result<(), BoxError> {
         if let Some(call) = changes(cfg) {
             let under_way = self.0.begin(call)?;
             cfg.interceptor_state().store_put(Call { _under_way: under_way });
@@ -95,9 +101,9 @@ mod tests {
         let (written, read) = attempts(Permit::to_look()).await;
         assert_eq!(written.kind, FailureKind::Internal);
         assert!(written.message.starts_with("s3:PutObject on s3://a-bucket/key was not sent: planning changes nothing"), "{written:?}");
-        assert_eq!(read.kind, FailureKind::Credentials, "a read gets as far as its missing credentials: {read:?}");
+        assert_eq!(read.kind, FailureKind::Preflight, "a read gets as far as the network that is not there: {read:?}");
         let (written, _) = attempts(Permit::unleased()).await;
-        assert_eq!(written.kind, FailureKind::Credentials, "{written:?}");
+        assert_eq!(written.kind, FailureKind::Preflight, "{written:?}");
     }
 
     #[tokio::test]
@@ -107,7 +113,7 @@ mod tests {
         let (written, read) = attempts(permit.clone()).await;
         assert_eq!(written.kind, FailureKind::Locked);
         assert!(written.message.contains("was not sent: the lease was lost"), "{written:?}");
-        assert_eq!(read.kind, FailureKind::Credentials);
+        assert_eq!(read.kind, FailureKind::Preflight, "{read:?}");
         assert!(permit.under_way().is_empty(), "a call that was not sent is not under way");
     }
 }

@@ -122,9 +122,8 @@ impl Aws {
         Ok(Self { region, account, principal: caller.arn, config, permit: Permit::unleased(), clients: Clients::default() })
     }
 
-    /// An identity that was never checked and reaches nothing: for tests of the engine.
-    #[cfg(test)]
-    pub(crate) fn unconnected(environment: &crate::plan::environment::Environment) -> Self {
+    /// An identity that was never checked and reaches nothing, having neither credentials nor an endpoint: for tests of the engine.
+    pub fn unconnected(environment: &crate::plan::environment::Environment) -> Self {
         Self {
             region: environment.aws.region.clone(),
             account: environment.aws.account_id.clone(),

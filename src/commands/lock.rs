@@ -1,4 +1,6 @@
 //! `lock status` and `lock release`: who is changing an environment, and what to do about one who died where nobody can see it.
+use std::sync::Arc;
+
 use serde_json::json;
 
 use super::session::{self, Purpose, Session};
@@ -6,7 +8,7 @@ use crate::{
     cli::{Globals, LockCommand},
     engine::{
         apply,
-        journal::{Entry, Journal},
+        journal::{Entry, Journal, NoIntents},
         lease,
     },
     failure::{Failure, exit},
@@ -76,5 +78,15 @@ async fn declare(session: &Session, name: &EnvironmentName, globals: &Globals, u
     let journal = Journal::resume(&session.state.run(name, &run.header.run))?;
     journal.append(&Entry::DeclaredDead { by: holder.clone() })?;
     journal.mirror_with(lease).await?;
+    let work = &session.work;
+    for id in run.in_flight() {
+        // A step that the plan file no longer has holds nothing that this plan file's stacks would meet.
+        let Ok(step) = work.definition.step(&id) else { continue };
+        let host = run.attempts.last().map_or("", |holder| holder.process.host.as_str());
+        let cx = work.context(&id, None, Arc::new(NoIntents))?;
+        for line in work.registry.require(&step.kind)?.declared_dead(&cx, &step.with, host).await.map_err(|failure| failure.in_step(&id))? {
+            ui.data(&format!("{id}: {line}\n"))?;
+        }
+    }
     ui.data(&format!("recorded in run {}; next: deployctl apply -e {name}\n", run.header.run)).map(|()| exit::DONE)
 }

@@ -27,9 +27,6 @@ mod session;
 mod smoke;
 mod status;
 
-/// Credentials that come in by the environment; nothing that we print may hold them.
-const SECRET_VARIABLES: [&str; 2] = ["AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN"];
-
 /// Runs what was typed and gives the exit code.
 pub fn run(args: impl IntoIterator<Item = OsString>) -> u8 {
     ui::install_panic_hook();
@@ -37,7 +34,7 @@ pub fn run(args: impl IntoIterator<Item = OsString>) -> u8 {
         Ok(cli) => cli,
         Err(error) => return not_parsed(&error),
     };
-    for name in SECRET_VARIABLES {
+    for name in redact::SECRET_VARIABLES {
         // Real ones are long; a short one, as emulators use, would mask ordinary words.
         if let Some(secret) = std::env::var(name).ok().filter(|secret| secret.len() >= 16) {
             redact::register(&secret);

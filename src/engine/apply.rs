@@ -127,7 +127,8 @@ pub async fn apply(
     let journal = Arc::new(journal);
     journal.mirror_with(&lease).await?;
     work.events.emit(EventKind::RunStarted { steps: work.definition.dag.order().to_vec() });
-    let run = Run { work, journal: journal.clone(), lease, history, approve, outputs: Mutex::default() };
+    let changes = plan.steps.iter().map(|step| (step.id.clone(), step.changes().to_vec())).collect();
+    let run = Run { work, journal: journal.clone(), lease, history, approve, outputs: Mutex::default(), changes: Mutex::new(changes) };
     let decisions: BTreeMap<_, _> = plan.steps.iter().map(|step| (&step.id, step)).collect();
     let results = dag::run(&work.definition.dag, work.parallel, &work.cancel, |id| {
         let (run, planned) = (&run, decisions.get(&id).copied());
@@ -158,3 +159,7 @@ pub async fn apply(
 #[cfg(test)]
 #[path = "apply_tests.rs"]
 mod tests;
+
+#[cfg(test)]
+#[path = "contract_tests.rs"]
+mod contract;

@@ -33,11 +33,12 @@ steps:
   - { id: service, kind: fake, needs: [cluster, images], with: { makes: ["pod of ${steps.images.outputs.digest}"] } }
 "#;
 
-struct Bench {
+/// An engine, a folder for its journals and a world in memory.
+pub(super) struct Bench {
     folder: tempfile::TempDir,
-    kind: Arc<FakeKind>,
-    definition: Arc<Definition>,
-    records: Arc<MemoryRecords>,
+    pub(super) kind: Arc<FakeKind>,
+    pub(super) definition: Arc<Definition>,
+    pub(super) records: Arc<MemoryRecords>,
 }
 
 fn id(text: &str) -> StepId {
@@ -54,8 +55,11 @@ fn definition(kind: &Arc<FakeKind>, file: &str) -> Arc<Definition> {
 
 impl Bench {
     fn new() -> Self {
+        Self::with(FILE)
+    }
+    pub(super) fn with(file: &str) -> Self {
         let kind = FakeKind::in_a_world_of_its_own();
-        let definition = definition(&kind, FILE);
+        let definition = definition(&kind, file);
         Self { folder: tempfile::tempdir().unwrap(), kind, definition, records: Arc::default() }
     }
     /// Another machine: a disk of its own, the same world and the same state bucket.
@@ -66,13 +70,13 @@ impl Bench {
     async fn bring(&self) {
         mirror::bring(&*self.records, &self.state(), &self.definition.environment.name).await.unwrap();
     }
-    fn state(&self) -> StateFolder {
+    pub(super) fn state(&self) -> StateFolder {
         StateFolder::at(self.folder.path())
     }
-    fn history(&self) -> History {
+    pub(super) fn history(&self) -> History {
         History::read(&self.state(), &self.definition.environment.name).unwrap()
     }
-    fn work(&self) -> Workplace {
+    pub(super) fn work(&self) -> Workplace {
         Workplace {
             definition: self.definition.clone(),
             registry: Arc::new(Registry::default().with_erased(self.kind.clone())),
@@ -93,7 +97,7 @@ impl Bench {
         let plan = consider::plan(work, selection, &history).await?;
         self.apply_plan(work, &plan).await
     }
-    async fn apply_plan(&self, work: &Workplace, plan: &Plan) -> Result<Ended, Failure> {
+    pub(super) async fn apply_plan(&self, work: &Workplace, plan: &Plan) -> Result<Ended, Failure> {
         let history = self.history();
         let holder = Holder::this_process("apply");
         let patience = Patience { limit: Duration::ZERO, cancel: &CancellationToken::new(), waiting: &|_| {}, now: clock::since_boot };
@@ -106,7 +110,7 @@ impl Bench {
         lease.release().await?;
         ended
     }
-    async fn apply(&self) -> Ended {
+    pub(super) async fn apply(&self) -> Ended {
         self.apply_with(&self.work(), &Selection::default()).await.unwrap()
     }
     fn calls(&self, phase: &str) -> Vec<String> {
@@ -115,7 +119,7 @@ impl Bench {
     fn trouble(&self, call: &str, trouble: Trouble) {
         self.kind.world().trouble.insert(call.to_owned(), trouble);
     }
-    fn repair(&self) {
+    pub(super) fn repair(&self) {
         let mut world = self.kind.world();
         world.trouble.clear();
         world.calls.clear();

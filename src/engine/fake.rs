@@ -13,6 +13,7 @@ use serde_json::{Value, json};
 use crate::{
     engine::event::Outcome,
     failure::{Failure, LeftBehind},
+    ids::StepId,
     steps::{
         Action, Applied, Change, Outputs, StepContext, StepPlan,
         registry::{AnyKind, Considered},
@@ -59,6 +60,30 @@ pub struct World {
     pub odd: BTreeSet<String>,
     /// Client tokens that were used.
     pub tokens: Vec<Value>,
+    /// Things that are there and not as asked, and what must be done to them.
+    pub wants: BTreeMap<String, Action>,
+    /// Steps whose outputs are others than `with` says.
+    pub gives: BTreeMap<StepId, BTreeMap<String, Value>>,
+    /// Every change that was made, in order.
+    pub effects: Vec<(StepId, Change)>,
+}
+
+impl World {
+    /// What must be done to this thing, if anything.
+    fn missing(&self, name: String) -> Option<Change> {
+        let action = if self.things.contains_key(&name) { *self.wants.get(&name)? } else { Action::Create };
+        let resource = if self.odd.contains(&name) { "oddity" } else { "thing" };
+        Some(Change { action, resource: resource.to_owned(), name, details: vec![] })
+    }
+    fn change(&mut self, step: &StepId, change: &Change) {
+        self.effects.push((step.clone(), change.clone()));
+        match change.action {
+            Action::Create | Action::Run => *self.things.entry(change.name.clone()).or_default() += 1,
+            Action::Update | Action::Replace => {}
+            Action::Delete => drop(self.things.remove(&change.name)),
+        }
+        self.wants.remove(&change.name);
+    }
 }
 
 /// A kind whose effects stay in memory.
@@ -115,15 +140,9 @@ impl AnyKind for FakeKind {
         async move {
             self.call("observe", cx).await?;
             let world = self.world();
-            let missing = typed(input).makes.into_iter().filter(|name| !world.things.contains_key(name));
-            let changes: Vec<Change> = missing
-                .map(|name| {
-                    let resource = if world.odd.contains(&name) { "oddity" } else { "thing" };
-                    Change { action: Action::Create, resource: resource.to_owned(), name, details: vec![] }
-                })
-                .collect();
+            let changes: Vec<Change> = typed(input).makes.into_iter().filter_map(|name| world.missing(name)).collect();
             Ok(Considered {
-                observed: json!(world.things.keys().collect::<Vec<_>>()),
+                observed: json!([world.things.keys().collect::<Vec<_>>(), world.wants, world.odd]),
                 plan: StepPlan { changes, payload: Value::Null },
                 known_outputs: None,
             })
@@ -146,13 +165,13 @@ impl AnyKind for FakeKind {
             world.running.0 -= 1;
             world.tokens.push(token);
             for change in &plan.changes {
-                *world.things.entry(change.name.clone()).or_default() += 1;
+                world.change(&cx.step, change);
             }
             if trouble == Some(Trouble::After) {
                 return Err(Failure::step("failed after its effect").left(LeftBehind::Partial(vec!["a thing".to_owned()])));
             }
             let outcome = if plan.changes.is_empty() { Outcome::Unchanged } else { Outcome::Changed };
-            let outputs: Outputs = typed(input).gives;
+            let outputs: Outputs = world.gives.get(&cx.step).cloned().unwrap_or_else(|| typed(input).gives);
             Ok(Applied { outcome, outputs })
         }
         .boxed()

@@ -3,7 +3,7 @@
 use std::{
     fs::{File, OpenOptions},
     io::Write,
-    os::unix::fs::{DirBuilderExt, OpenOptionsExt},
+    os::unix::fs::DirBuilderExt,
     path::{Path, PathBuf},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
@@ -225,6 +225,8 @@ struct Open {
     record: RunRecord,
     /// All that is in the file: what the mirror writes.
     text: Vec<u8>,
+    /// Why a line could not be written: it may be there whole, in part or not at all, so nothing may be written behind it.
+    broken: Option<String>,
 }
 
 /// A journal that is being written.
@@ -245,15 +247,17 @@ impl Journal {
         let path = path_in(folder);
         let fail = |error: std::io::Error| cannot("written", &path).because(error);
         std::fs::DirBuilder::new().recursive(true).mode(0o700).create(folder).map_err(fail)?;
-        let mut file = OpenOptions::new().append(true).create_new(true).mode(0o600).open(&path).map_err(fail)?;
+        // It gets its name once it has a first line: an empty journal would look damaged to whoever comes after a crash. Made 0600.
+        let mut file = tempfile::Builder::new().append(true).tempfile_in(folder).map_err(fail)?;
         let mut line = to_line(&header)?;
         line.push('\n');
-        file.write_all(line.as_bytes()).and_then(|()| file.sync_all()).map_err(fail)?;
+        file.write_all(line.as_bytes()).and_then(|()| file.as_file().sync_all()).map_err(fail)?;
+        let file = file.persist_noclobber(&path).map_err(|error| fail(error.error))?;
         // The file's name must survive a power cut as well as its content.
         for folder in folder.ancestors().take(2) {
             File::open(folder).and_then(|folder| folder.sync_all()).map_err(fail)?;
         }
-        let open = Open { file, record: RunRecord::new(header), text: line.into_bytes() };
+        let open = Open { file, record: RunRecord::new(header), text: line.into_bytes(), broken: None };
         Ok(Self { open: Mutex::new(open), path, mirror: tokio::sync::Mutex::default() })
     }
     /// Opens the journal of an unfinished run to go on with it; cuts off a torn last line.
@@ -265,7 +269,7 @@ impl Journal {
         let fail = |error: std::io::Error| cannot("written", &path).because(error);
         let file = OpenOptions::new().append(true).open(&path).map_err(fail)?;
         file.set_len(whole).and_then(|()| file.sync_all()).map_err(fail)?;
-        Ok(Self { open: Mutex::new(Open { file, record, text }), path, mirror: tokio::sync::Mutex::default() })
+        Ok(Self { open: Mutex::new(Open { file, record, text, broken: None }), path, mirror: tokio::sync::Mutex::default() })
     }
     fn open(&self) -> MutexGuard<'_, Open> {
         // A panic while the lock was held cannot leave a half-followed record: the record is replaced only after the write.
@@ -273,22 +277,28 @@ impl Journal {
     }
     /// Appends and syncs one line; on return it is on disk.
     /// Synchronous on purpose: a line is a few hundred bytes, and nothing may happen before it is there.
+    /// After a failure nothing more is written: the next attempt reads what is there.
     pub fn append(&self, entry: &Entry) -> Result<(), Failure> {
         let at = clock::now();
         let mut open = self.open();
+        let lost = |why: String| {
+            let unknown = LeftBehind::Unknown("whatever was in flight; nothing new was started".to_owned());
+            cannot("written", &self.path).because(why).left(unknown)
+        };
+        if let Some(why) = &open.broken {
+            return Err(lost(why.clone()));
+        }
         let mut next = open.record.clone();
         next.follow(at, entry)
             .map_err(|why| Failure::new(FailureKind::Internal, format!("refused to write to {}: {why}", self.path.display())))?;
         let mut line = to_line(&Line { at, entry: entry.clone() })?;
         line.push('\n');
-        let Open { file, record, text } = &mut *open;
-        file.write_all(line.as_bytes()).and_then(|()| file.sync_data()).map_err(|error| {
-            cannot("written", &self.path)
-                .because(error)
-                .left(LeftBehind::Unknown("whatever was in flight; nothing new was started".to_owned()))
-        })?;
-        *record = next;
-        text.extend_from_slice(line.as_bytes());
+        if let Err(error) = open.file.write_all(line.as_bytes()).and_then(|()| open.file.sync_data()) {
+            open.broken = Some(error.to_string());
+            return Err(lost(error.to_string()));
+        }
+        open.record = next;
+        open.text.extend_from_slice(line.as_bytes());
         Ok(())
     }
     /// Appends an event of a step.
@@ -337,9 +347,11 @@ impl Journal {
 }
 
 fn to_line(value: &impl Serialize) -> Result<String, Failure> {
-    let line =
-        serde_json::to_string(value).map_err(|error| Failure::new(FailureKind::Internal, "a journal line is not JSON").because(error))?;
-    Ok(redact::mask(&line))
+    let mut value =
+        serde_json::to_value(value).map_err(|error| Failure::new(FailureKind::Internal, "a journal line is not JSON").because(error))?;
+    // Value by value: masked in the line's text, a secret that begins or ends with a quote would take the line apart.
+    redact::mask_json(&mut value);
+    Ok(value.to_string())
 }
 
 /// The journal as steps see it.

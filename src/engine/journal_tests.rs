@@ -52,6 +52,20 @@ fn a_cut_anywhere_leaves_a_readable_prefix() {
 }
 
 #[test]
+fn a_masked_line_can_be_read() {
+    let folder = tempfile::tempdir().unwrap();
+    let secret = "\"quoted-1f3870be\"";
+    redact::register(secret);
+    let journal = Journal::create(&folder.path().join("run"), header()).unwrap();
+    journal.append(&attempt()).unwrap();
+    journal.step(&step(1), StepEvent::Started { plan: Some("quoted-1f3870be".to_owned()) }).unwrap();
+    let value = serde_json::json!({ secret: [secret, format!("{secret:?}")] });
+    journal.step(&step(1), StepEvent::Intent { key: "token".into(), value }).unwrap();
+    let (record, _) = read(journal.path()).unwrap();
+    assert_eq!(record.steps[&step(1)].intents["token"], serde_json::json!({ "[secret]": ["[secret]", "\"[secret]\""] }));
+}
+
+#[test]
 fn refuses_what_cannot_follow_and_writes_nothing_of_it() {
     let folder = tempfile::tempdir().unwrap();
     let journal = Journal::create(&folder.path().join("run"), header()).unwrap();

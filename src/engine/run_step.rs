@@ -55,6 +55,8 @@ pub struct Run<'a> {
     pub approve: &'a dyn Approve,
     /// What finished steps gave.
     pub outputs: Mutex<BTreeMap<StepId, Outputs>>,
+    /// What each step does, as far as it has been planned: guards count the whole plan, deferred steps with the others.
+    pub changes: Mutex<BTreeMap<StepId, Vec<Change>>>,
 }
 
 impl Run<'_> {
@@ -180,13 +182,20 @@ impl Run<'_> {
         .into_iter()
         .cloned()
         .collect();
-        limits::check_guards(&self.work.definition.environment.guards, changes.iter().map(|change| (id, change)))?;
+        self.check_guards(id, changes)?;
         if !beyond.is_empty() && !self.approve.approve(id, &beyond).await {
             return Err(exceeded(step, &beyond));
         }
         self.journal.step(id, StepEvent::Planned { plan: digest::of(&considered.plan)? })?;
         self.journal.flush().await?;
         Ok((considered.plan, considered.known_outputs))
+    }
+
+    fn check_guards(&self, id: &StepId, changes: &[Change]) -> Result<(), Failure> {
+        let mut all = self.changes.lock().unwrap_or_else(PoisonError::into_inner);
+        all.insert(id.clone(), changes.to_vec());
+        let all = all.iter().flat_map(|(id, changes)| changes.iter().map(move |change| (id, change)));
+        limits::check_guards(&self.work.definition.environment.guards, all)
     }
 
     async fn apply(

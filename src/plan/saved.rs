@@ -1,5 +1,5 @@
 //! A plan as a file: one file, readable by its owner only, with a digest over all of it. Another version or another digest is refused.
-use std::{io::Write, path::Path};
+use std::{fs::File, io::Write, path::Path};
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -57,6 +57,8 @@ pub fn write(path: &Path, plan: &Plan) -> Result<PlanDigest, Failure> {
     let text = serde_json::to_vec(&saved).map_err(|error| fail(error.into()))?;
     file.write_all(&text).and_then(|()| file.write_all(b"\n")).and_then(|()| file.as_file().sync_all()).map_err(fail)?;
     file.persist(path).map_err(|error| fail(error.error))?;
+    // A power cut must not bring the old plan back under a digest that has been shown.
+    File::open(folder).and_then(|folder| folder.sync_all()).map_err(fail)?;
     Ok(digest)
 }
 

@@ -195,6 +195,11 @@ pub trait Kind: Send + Sync + 'static {
     }
     /// Does what the plan says and nothing more. Idempotent: after a crash it is called again with the same plan.
     fn apply(cx: &StepContext, input: &Self::Input, plan: &StepPlan) -> impl Future<Output = Result<Applied, Failure>> + Send;
+    /// A person has made sure that the program which an apply of this step left on the machine `host` has ended: gives back what that one
+    /// held, and says what. `with` is the plan file's, its references not resolved.
+    fn declared_dead(_cx: &StepContext, _with: &Value, _host: &str) -> impl Future<Output = Result<Vec<String>, Failure>> + Send {
+        async { Ok(Vec::new()) }
+    }
     /// Reads back what was done.
     fn verify(cx: &StepContext, input: &Self::Input, applied: &Applied) -> impl Future<Output = Result<(), Failure>> + Send;
     /// Fails if a guard would refuse `undo`; changes nothing. Asked of every step before anything is taken away.

@@ -37,6 +37,10 @@ pub trait AnyKind: Send + Sync {
     fn leaves_a_process(&self) -> bool {
         false
     }
+    /// See [`Kind::declared_dead`].
+    fn declared_dead<'a>(&'a self, _cx: &'a StepContext, _with: &'a Value, _host: &'a str) -> BoxFuture<'a, Result<Vec<String>, Failure>> {
+        async { Ok(Vec::new()) }.boxed()
+    }
     /// Observes and plans.
     fn consider<'a>(&'a self, cx: &'a StepContext, input: &'a Value) -> BoxFuture<'a, Result<Considered, Failure>>;
     /// See [`Kind::apply`].
@@ -71,6 +75,9 @@ impl<K: Kind> AnyKind for Erased<K> {
     }
     fn leaves_a_process(&self) -> bool {
         K::LEAVES_A_PROCESS
+    }
+    fn declared_dead<'a>(&'a self, cx: &'a StepContext, with: &'a Value, host: &'a str) -> BoxFuture<'a, Result<Vec<String>, Failure>> {
+        K::declared_dead(cx, with, host).boxed()
     }
     fn consider<'a>(&'a self, cx: &'a StepContext, input: &'a Value) -> BoxFuture<'a, Result<Considered, Failure>> {
         async move {

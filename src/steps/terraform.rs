@@ -148,6 +148,13 @@ impl Kind for Terraform {
         }
     }
 
+    async fn declared_dead(cx: &StepContext, with: &Value, host: &str) -> Result<Vec<String>, Failure> {
+        match with["stack"].as_str() {
+            Some(stack) => lock::give_back(cx, Path::new(stack), host).await,
+            None => Ok(Vec::new()),
+        }
+    }
+
     async fn verify(cx: &StepContext, input: &Input, applied: &Applied) -> Result<(), Failure> {
         for check in &input.checks {
             let started = tokio::time::Instant::now();

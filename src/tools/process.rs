@@ -20,7 +20,10 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use super::watchdog;
-use crate::failure::{Failure, FailureKind};
+use crate::{
+    failure::{Failure, FailureKind},
+    redact,
+};
 
 /// How a program is stopped, and what becomes of it when deployctl dies.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -270,7 +273,8 @@ impl Program {
             }
         };
         command.args(&self.args).stdout(Stdio::piped()).stderr(Stdio::piped()).process_group(0);
-        for name in &self.without {
+        // Whoever needs credentials is given them by `env`: a compiled crate's build script, for one, must not see ours.
+        for name in redact::SECRET_VARIABLES.iter().chain(&self.without) {
             command.env_remove(name);
         }
         command.envs(&self.env);

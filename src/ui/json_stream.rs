@@ -38,8 +38,9 @@ impl Stream {
         let fail = |error: std::io::Error| {
             Failure::new(FailureKind::Internal, format!("--json-into: {} cannot be written", self.path.display())).because(error)
         };
-        let text = redact::mask(&serde_json::to_string(value).map_err(|error| fail(error.into()))?);
-        self.file.write_all(text.as_bytes()).and_then(|()| self.file.write_all(b"\n")).map_err(fail)
+        let mut value = serde_json::to_value(value).map_err(|error| fail(error.into()))?;
+        redact::mask_json(&mut value);
+        self.file.write_all(value.to_string().as_bytes()).and_then(|()| self.file.write_all(b"\n")).map_err(fail)
     }
 }
 

@@ -9,5 +9,6 @@ mod project;
 mod sandbox;
 mod schema;
 mod secret;
+mod secrets_kept;
 mod signals;
 mod status;

@@ -6,7 +6,8 @@ use std::{
     time::{Duration, Instant},
 };
 
-use rustix::process::{Pid, Signal, kill_process};
+use deployctl::tools::process_record::Guarded;
+use rustix::process::{Pid, Signal, kill_process, kill_process_group};
 use serde_json::Value;
 
 use crate::target::{Ended, Target};
@@ -59,7 +60,7 @@ impl<'a> Machine<'a> {
 
 impl Running {
     fn signal(&self, signal: Signal) {
-        kill_process(Pid::from_raw(i32::try_from(self.child.id()).unwrap()).unwrap(), signal).unwrap();
+        kill_process(pid(self.child.id()), signal).unwrap();
     }
     fn end(mut self) -> (Option<i32>, String) {
         let lines: Vec<String> = BufReader::new(self.child.stderr.take().unwrap()).lines().map_while(Result::ok).collect();
@@ -72,6 +73,44 @@ fn delete_uploader(target: &Target) {
     let delete = ["-n", "apps", "delete", "deployment", "uploader", "--wait=true"];
     let deleted = target.command(Path::new("kubectl")).args(delete).output().unwrap();
     assert!(deleted.status.success(), "{}", crate::target::text(&deleted));
+}
+
+/// A machine is lost, with terraform in the middle of its work: nothing here can see whether that still runs, so a person says so.
+pub fn is_lost(target: &Target) {
+    let runner = Machine::new(target);
+    let before = target.requests().len();
+    let mut command = target.command(Path::new("unshare"));
+    command.args(["--uts", "sh", "-c", "hostname lost-runner && exec \"$0\" \"$@\"", env!("CARGO_BIN_EXE_deployctl")]);
+    command.args(["apply", "--yes", "-e", "sandbox", "--only", "identity"]).env("XDG_STATE_HOME", runner.state.path());
+    // What is made is written down only at the end, so that it is lost with the machine.
+    command.env("TF_STATE_PERSIST_INTERVAL", "3600");
+    let mut lost = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+    let end = Instant::now() + Duration::from_secs(120);
+    while !target.requests()[before..].iter().any(|request| request["action"] == "iam:CreateRole" && request["status"] == 200) {
+        assert!(Instant::now() < end && lost.try_wait().unwrap().is_none(), "no role was made");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    let records = std::fs::read_dir(runner.state.path().join("deployctl/processes/sandbox")).unwrap();
+    let record = Guarded::read(&records.map(|entry| entry.unwrap().path()).next().unwrap()).unwrap().record;
+    kill_process_group(pid(record.program.pid), Signal::KILL).unwrap();
+    kill_process(pid(record.watchdog.pid), Signal::KILL).unwrap();
+    lost.kill().unwrap();
+    lost.wait().unwrap();
+
+    let refused = target.deployctl(&["apply", "--yes", "--only", "identity", "--lock-timeout", "40s"]).expect(14);
+    assert!(refused.err.contains("lost-runner") && refused.err.contains("deployctl lock release -e sandbox"), "{}", refused.err);
+    let declared = target.deployctl(&["lock", "release", "--yes"]).expect(0);
+    assert!(declared.out.contains("identity: broken: terraform's lock"), "{}", declared.out);
+    let again = target.deployctl(&["apply", "--yes", "--only", "identity"]).expect(0);
+    assert!(again.err.contains("taken over from"), "{}", again.err);
+    target.deployctl(&["plan", "--only", "identity", "--detailed-exitcode"]).expect(0);
+    let requests = target.requests();
+    let refused = requests[before..].iter().filter(|request| request["action"] == "iam:CreateRole" && request["status"] != 200);
+    assert_eq!(refused.count(), 0, "a role was made a second time");
+}
+
+fn pid(number: u32) -> Pid {
+    Pid::from_raw(i32::try_from(number).unwrap()).unwrap()
 }
 
 /// All of it, on a target that is deployed already.

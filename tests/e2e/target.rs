@@ -4,25 +4,30 @@ use std::{
     io::Write as _,
     os::fd::AsFd as _,
     path::{Path, PathBuf},
-    process::{Command, Output, Stdio},
+    process::{Child, Command, Output, Stdio},
+    sync::Mutex,
     time::Instant,
 };
 
 use base64::Engine as _;
 use rustix::{process::Pid, thread::LinkNameSpaceType};
 
+/// Every line that can be had.
+const LOUD: [(&str, &str); 2] = [("RUST_LOG", "trace"), ("RUST_BACKTRACE", "full")];
+
 /// A sandbox that is taken down when the test ends, however it ends.
 pub struct Target {
     name: String,
     environment: BTreeMap<String, String>,
     state: tempfile::TempDir,
+    said: Mutex<Vec<String>>,
 }
 
 impl Target {
     /// Brings one up.
     pub fn up() -> Self {
         let name = format!("e2e-{}", std::process::id());
-        let mut target = Self { name, environment: BTreeMap::new(), state: tempfile::tempdir().unwrap() };
+        let mut target = Self { name, environment: BTreeMap::new(), state: tempfile::tempdir().unwrap(), said: Mutex::default() };
         let up = target.sandbox(&["up"]);
         assert!(up.status.success(), "{}", text(&up));
         let exports = String::from_utf8(target.sandbox(&["env"]).stdout).unwrap();
@@ -45,17 +50,17 @@ impl Target {
 
     /// The same with something on standard input.
     pub fn deployctl_with(&self, args: &[&str], input: Option<&[u8]>) -> Ended {
-        Self::run(self.command(&program("deployctl")), args, input)
+        self.run(self.command(&program("deployctl")), args, input)
     }
 
     /// The same with other variables.
     pub fn deployctl_set(&self, args: &[&str], variables: &[(&str, &Path)]) -> Ended {
         let mut command = self.command(&program("deployctl"));
         command.envs(variables.iter().copied());
-        Self::run(command, args, None)
+        self.run(command, args, None)
     }
 
-    fn run(mut command: Command, args: &[&str], input: Option<&[u8]>) -> Ended {
+    fn run(&self, mut command: Command, args: &[&str], input: Option<&[u8]>) -> Ended {
         let started = Instant::now();
         command.args(args).args(["-e", "sandbox"]).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut child = command.spawn().unwrap();
@@ -68,7 +73,28 @@ impl Target {
             seconds: started.elapsed().as_secs_f32(),
         };
         eprintln!("deployctl {}: exit {:?} in {:.1} s", args.join(" "), ended.code, ended.seconds);
+        self.said.lock().unwrap().push(format!("deployctl {}\n{}{}", args.join(" "), ended.out, ended.err));
         ended
+    }
+
+    /// At its most talkative.
+    pub fn deployctl_loud(&self, args: &[&str], input: Option<&[u8]>) -> Ended {
+        let mut command = self.command(&program("deployctl"));
+        command.arg("-v").envs(LOUD);
+        self.run(command, args, input)
+    }
+
+    /// The same, not waited for; what it says goes to the file.
+    pub fn deployctl_started(&self, args: &[&str], into: &Path) -> Child {
+        let said = std::fs::File::create(into).unwrap();
+        let mut command = self.command(&program("deployctl"));
+        command.arg("-v").envs(LOUD).args(args).args(["-e", "sandbox"]).stdin(Stdio::null());
+        command.stdout(said.try_clone().unwrap()).stderr(said).spawn().unwrap()
+    }
+
+    /// Everything that every deployctl has said so far, a text a command.
+    pub fn said(&self) -> Vec<String> {
+        self.said.lock().unwrap().clone()
     }
 
     /// Any program with the variables that `sandbox env` prints.

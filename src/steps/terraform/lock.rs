@@ -63,13 +63,28 @@ pub(super) async fn settle(cx: &StepContext, stack: &Path, workspace: &Workspace
     let guarded = Guarded::read(record);
     let locks = Locks::of(cx, stack)?;
     for held in locks.held(cx).await? {
-        let info: Info = serde_json::from_str(held.text()).map_err(|e| {
-            Failure::new(FailureKind::Locked, format!("{} is locked by something that is no terraform", locks.state())).because(e)
-        })?;
+        let info = locks.info(&held)?;
         ours(&info, guarded.as_ref()).map_err(|why| refused(&locks, &info, &why, guarded.as_ref(), workspace))?;
         locks.release(cx, &held, &info).await?;
     }
     locks.settle_digest(cx, guarded.as_ref()).await
+}
+
+/// Gives back the locks of a terraform on another machine that a person has declared dead; whoever else holds one keeps it. Says what was done.
+pub(super) async fn give_back(cx: &StepContext, stack: &Path, host: &str) -> Result<Vec<String>, Failure> {
+    let locks = Locks::of(cx, stack)?;
+    let mut said = Vec::new();
+    for held in locks.held(cx).await? {
+        let info = locks.info(&held)?;
+        let lock = format!("terraform's lock {} of {}, taken by {} at {}", info.id, locks.state(), info.who, info.created);
+        if info.who.rsplit('@').next() == Some(host) {
+            locks.release(cx, &held, &info).await?;
+            said.push(format!("broken: {lock}"));
+        } else {
+            said.push(format!("left alone, because it is not of {host}: {lock}"));
+        }
+    }
+    Ok(said)
 }
 
 async fn wait_until_dead(cx: &StepContext, record: &Path) -> Result<(), Failure> {
@@ -164,6 +179,12 @@ impl Locks {
 
     fn object(&self) -> String {
         format!("{}.tflock", self.key)
+    }
+
+    fn info(&self, held: &Held) -> Result<Info, Failure> {
+        serde_json::from_str(held.text()).map_err(|e| {
+            Failure::new(FailureKind::Locked, format!("{} is locked by something that is no terraform", self.state())).because(e)
+        })
     }
 
     /// Dying between the two, terraform leaves one of them.

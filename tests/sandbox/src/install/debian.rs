@@ -12,7 +12,7 @@ use super::cached::step;
 use crate::{report, tool};
 
 /// A package, and the program by which we see that nothing needs installing.
-const PACKAGES: [(&str, &str); 13] = [
+const PACKAGES: [(&str, &str); 14] = [
     ("containerd", "/usr/bin/containerd"),
     ("runc", "/usr/sbin/runc"),
     ("containernetworking-plugins", "/usr/lib/cni/bridge"),
@@ -26,6 +26,8 @@ const PACKAGES: [(&str, &str); 13] = [
     ("maven", "mvn"),
     ("gcc", "cc"),
     ("libc6-dev", "/usr/include/stdio.h"),
+    // For tests/faults; no part of the sandbox starts it.
+    ("strace", "strace"),
 ];
 const POLICY: &str = "/usr/sbin/policy-rc.d";
 const NO_CLUSTER: &str = "/etc/postgresql-common/createcluster.conf";
