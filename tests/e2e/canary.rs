@@ -206,7 +206,7 @@ fn forms(value: &str) -> BTreeSet<String> {
     let once = json(value);
     let mut all: BTreeSet<String> = [value, &once, &json(&once), &ascii(&once)].map(str::to_owned).into();
     all.extend([value.escape_ascii_text(), once.escape_ascii_text(), percent("-._~"), percent("-._*").replace("%20", "+")]);
-    all.extend([hex::encode(value), hex::encode_upper(value)]);
+    all.extend([value, &once].into_iter().flat_map(|text| [hex::encode(text), hex::encode_upper(text)]));
     for text in [value, &once] {
         for start in 0..3 {
             // What is the same whatever stands before and behind: whole groups of three bytes.
@@ -283,4 +283,14 @@ fn finds_what_is_there(needles: &Needles, values: &BTreeMap<String, String>) {
             assert!(needles.found(text.as_bytes()).contains(name.as_str()), "{name} is not found in {text}");
         }
     }
+}
+
+#[test]
+fn a_search_can_find() {
+    let odd = format!("{ODD}ü€\t0123456789\nsecond {ODD} line");
+    let values = BTreeMap::from([("odd".to_owned(), odd), ("key".to_owned(), "wJalrXUtnFEMI/K7MDENG+bPxRfiCY".to_owned())]);
+    let needles = Needles::of(values.iter());
+    finds_what_is_there(&needles, &values);
+    assert!(needles.found(&[&b"c4n4ry is no secret, "[..], &[0; 64]].concat()).is_empty());
+    assert_eq!(needles.found(b"x c4n4ry+/=\"\\'%&<>~\xc3\xbc\xe2\x82\xac\t0123456789 y"), BTreeSet::from(["odd"]), "one line of several");
 }
