@@ -98,7 +98,7 @@ pub fn is_lost(target: &Target) {
     lost.wait().unwrap();
 
     let refused = target.deployctl(&["apply", "--yes", "--only", "identity", "--lock-timeout", "40s"]).expect(14);
-    assert!(refused.err.contains("lost-runner") && refused.err.contains("deployctl lock release -e sandbox"), "{}", refused.err);
+    assert!(refused.err.contains("lost-runner") && refused.err.contains("deployctl lock -e sandbox release"), "{}", refused.err);
     let declared = target.deployctl(&["lock", "release", "--yes"]).expect(0);
     assert!(declared.out.contains("identity: broken: terraform's lock"), "{}", declared.out);
     let again = target.deployctl(&["apply", "--yes", "--only", "identity"]).expect(0);
