@@ -1,7 +1,13 @@
 //! Where this machine keeps what it built or downloaded, for every checkout on it. All of it may be deleted at any time.
-use std::path::PathBuf;
+use std::{
+    fs::{File, TryLockError},
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
-use crate::failure::Failure;
+use tokio_util::sync::CancellationToken;
+
+use crate::failure::{Failure, FailureKind};
 
 /// `$XDG_CACHE_HOME/deployctl`, by default `~/.cache/deployctl`.
 pub fn folder() -> Result<PathBuf, Failure> {
@@ -13,4 +19,27 @@ pub fn folder() -> Result<PathBuf, Failure> {
 /// Where staged sources are compiled.
 pub fn sources() -> Result<PathBuf, Failure> {
     Ok(folder()?.join("image-source"))
+}
+
+/// Waits for an exclusive lock on a file, which is released when the file is closed, by death too. `what` others hold it for.
+pub async fn turn(path: &Path, what: &str, deadline: Duration, cancel: &CancellationToken) -> Result<File, Failure> {
+    let unusable = |e: std::io::Error| Failure::new(FailureKind::Preflight, format!("could not lock {}", path.display())).because(e);
+    let file = File::create(path).map_err(unusable)?;
+    let started = tokio::time::Instant::now();
+    loop {
+        match file.try_lock() {
+            Ok(()) => return Ok(file),
+            Err(TryLockError::WouldBlock) => {}
+            Err(TryLockError::Error(e)) => return Err(unusable(e)),
+        }
+        if started.elapsed() >= deadline {
+            return Err(Failure::timeout(format!("{what} of another process, which holds {}", path.display()), deadline));
+        }
+        tokio::select! {
+            () = cancel.cancelled() => {
+                return Err(Failure::new(FailureKind::Interrupted, format!("interrupted while waiting for {what} of another process")));
+            }
+            () = tokio::time::sleep(Duration::from_millis(100)) => {}
+        }
+    }
 }

@@ -113,9 +113,7 @@ pub async fn build(
         // One call for all of them: cargo compiles what they share once and keeps every core busy.
         let together: Vec<&str> =
             packages.iter().filter(|package| matches!(package.from, Source::Cargo(_))).map(|package| package.name.as_str()).collect();
-        let (sources, name) = (project.to_owned(), together.join("+"));
-        let staged = tokio::task::spawn_blocking(move || super::stage::stage(&sources, &name));
-        let staged = staged.await.map_err(|e| Failure::step("copying the sources").because(e))??;
+        let staged = super::stage::stage(project, &together.join("+"), cancel, progress).await?;
         let made = tools::cargo::build(&staged.folder, &together, profile, scratch, cancel, progress).await?;
         // Programs are read before another checkout may compile its own over them.
         for (name, program) in made.iter().filter(|(name, _)| compiled.contains(&name.as_str())) {

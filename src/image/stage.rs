@@ -5,7 +5,10 @@ use std::{
     fs::{self, File},
     io,
     path::{Path, PathBuf},
+    time::Duration,
 };
+
+use tokio_util::sync::CancellationToken;
 
 use crate::{
     cache,
@@ -14,6 +17,9 @@ use crate::{
 
 /// Never compiled, and sometimes large.
 const SKIPPED: [&str; 4] = ["target", ".git", ".terraform", "node_modules"];
+
+/// A build from nothing takes a quarter of an hour on a small machine.
+const DEADLINE: Duration = Duration::from_secs(60 * 60);
 
 /// The staged sources; while it lives nobody else changes them.
 pub struct Stage {
@@ -24,15 +30,28 @@ pub struct Stage {
 }
 
 /// Makes the stage called `name` equal to the project. A file whose content is there already is not touched: cargo goes by its time.
-pub fn stage(project: &Path, name: &str) -> Result<Stage, Failure> {
+/// Waits for another process that compiles, and says so.
+pub async fn stage(project: &Path, name: &str, cancel: &CancellationToken, progress: &(dyn Fn(&str) + Sync)) -> Result<Stage, Failure> {
     let base = cache::sources()?;
     let failed = |e: io::Error| Failure::new(FailureKind::Preflight, format!("{} cannot be written", base.display())).because(e);
     fs::create_dir_all(&base).map_err(failed)?;
-    let lock = File::create(base.join("lock")).map_err(failed)?;
-    lock.lock().map_err(failed)?;
+    let path = base.join("lock");
+    let lock = tokio::select! {
+        lock = cache::turn(&path, "a build of images", DEADLINE, cancel) => lock?,
+        never = tell(progress) => match never {},
+    };
     let folder = base.join(name);
-    mirror(project, &folder).map_err(failed)?;
+    let (from, to) = (project.to_owned(), folder.clone());
+    let copied = tokio::task::spawn_blocking(move || mirror(&from, &to)).await;
+    copied.map_err(|e| Failure::step("copying the sources").because(e))?.map_err(failed)?;
     Ok(Stage { folder, _lock: lock })
+}
+
+async fn tell(progress: &(dyn Fn(&str) + Sync)) -> std::convert::Infallible {
+    loop {
+        tokio::time::sleep(Duration::from_secs(10)).await;
+        progress("waiting for another process that builds images");
+    }
 }
 
 fn mirror(from: &Path, to: &Path) -> io::Result<()> {

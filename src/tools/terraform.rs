@@ -13,7 +13,10 @@ use self::{
     plan_json::{PlanJson, StateJson},
 };
 use super::process::{Care, Ended, Program, Stream, Told};
-use crate::failure::{Failure, FailureKind, LeftBehind};
+use crate::{
+    cache,
+    failure::{Failure, FailureKind, LeftBehind},
+};
 
 pub mod diagnostics;
 pub mod messages;
@@ -233,28 +236,7 @@ fn own_only(path: &Path) -> Result<(), Failure> {
 async fn plugin_cache_turn(cancel: &CancellationToken) -> Result<Option<File>, Failure> {
     let Some(dir) = std::env::var_os("TF_PLUGIN_CACHE_DIR").filter(|dir| !dir.is_empty()) else { return Ok(None) };
     let path = Path::new(&dir).join(".deployctl.lock");
-    turn(&path, INIT_DEADLINE, cancel).await.map(Some)
-}
-
-/// Waits for an exclusive lock on a file; it is released when the file is closed, by death too.
-pub(crate) async fn turn(path: &Path, deadline: Duration, cancel: &CancellationToken) -> Result<File, Failure> {
-    let unusable = |e: std::io::Error| Failure::step(format!("could not lock {}", path.display())).because(e);
-    let file = File::create(path).map_err(unusable)?;
-    let started = tokio::time::Instant::now();
-    loop {
-        match file.try_lock() {
-            Ok(()) => return Ok(file),
-            Err(std::fs::TryLockError::WouldBlock) => {}
-            Err(std::fs::TryLockError::Error(e)) => return Err(unusable(e)),
-        }
-        if started.elapsed() >= deadline {
-            return Err(Failure::timeout(format!("another process that holds {}", path.display()), deadline));
-        }
-        tokio::select! {
-            () = cancel.cancelled() => return Err(Failure::new(FailureKind::Interrupted, "interrupted while waiting for another terraform init")),
-            () = tokio::time::sleep(Duration::from_millis(100)) => {}
-        }
-    }
+    cache::turn(&path, "terraform init", INIT_DEADLINE, cancel).await.map(Some)
 }
 
 #[cfg(test)]

@@ -165,6 +165,8 @@ fn who_stood_still_changes_nothing_any_more(target: &Target) {
     delete_uploader(target);
     let stopped = ann.start();
     ann.wait_for_line(&stopped, &["\"step\":\"uploader\"", "\"event\":\"started\""]);
+    // In the middle of the rollout, which takes seconds.
+    std::thread::sleep(Duration::from_millis(700));
     stopped.signal(Signal::STOP);
     let began = Instant::now();
     bob.deployctl(&["apply", "--yes", "--lock-timeout", "40s"]).expect(0);

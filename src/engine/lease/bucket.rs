@@ -195,7 +195,7 @@ impl BucketLease {
                 }
                 Ok(None) => {
                     let by = read(&*self.records).await.ok().flatten().and_then(|(record, _)| record.holder);
-                    let by = by.map_or_else(|| "somebody gave it back by force".to_owned(), |holder| format!("{holder} has taken it"));
+                    let by = by.map_or_else(|| "somebody else has held it since".to_owned(), |holder| format!("{holder} has taken it"));
                     *self.confirmed() = Err(by);
                     self.check()
                 }

@@ -13,11 +13,12 @@ use sha2::{Digest, Sha256};
 
 use crate::{
     aws::Aws,
+    cache,
     engine::workplace::StateFolder,
     failure::Failure,
     plan::environment::{Environment, StateLock},
     steps::{StepContext, state_backend::Names},
-    tools::terraform::{Terraform, turn},
+    tools::terraform::Terraform,
 };
 
 /// Where the state is while a stack is planned.
@@ -51,8 +52,7 @@ impl Workspace {
         let source = cx.project.join(stack);
         let files = stack_files(&source)?;
         let settings = backend_settings(&cx.environment, &cx.aws, stack, backend)?;
-        let dir =
-            crate::cache::folder()?.join("terraform-work").join(content_key(&files)).join(settings_key(&settings, cx.aws.endpoint_url()));
+        let dir = cache::folder()?.join("terraform-work").join(content_key(&files)).join(settings_key(&settings, cx.aws.endpoint_url()));
         make_dir(&dir)?;
         make_dir(&cx.scratch)?;
         let variables = cx.scratch.join("terraform.tfvars.json");
@@ -81,7 +81,7 @@ impl Workspace {
     /// Throws the prepared directory away and prepares it anew: a provider or a module has changed under it.
     pub async fn initialise(&self, cx: &StepContext) -> Result<(), Failure> {
         let lock = self.dir.with_extension("lock");
-        let _turn = turn(&lock, std::time::Duration::from_secs(900), &cx.cancel).await?;
+        let _turn = cache::turn(&lock, "terraform init", std::time::Duration::from_secs(900), &cx.cancel).await?;
         let unwritable = |e: std::io::Error| Failure::step(format!("could not prepare {}", self.dir.display())).because(e);
         if fs::exists(self.dir.join(READY)).map_err(unwritable)? {
             // Either another process was faster, or this one found it broken; both are right with a fresh one.
