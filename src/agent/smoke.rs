@@ -76,8 +76,8 @@ pub async fn run(args: &SmokeArgs) -> Result<Value, Failure> {
     let token = upload::token(&aws, &args.token_secret).await?;
     // Near the end of the topic, so that it reads one event and not a week of them; before anything is sent, for a wrong key to be known first.
     let consumer = hop("kafka", "subscribing", listen(args)).await?;
-    hop("load balancer", "it passes requests on", upload::until_answered(&args.address, Instant::now() + REGISTERED)).await?;
-    let marked = hop("upload", upload::PATH, upload::send(&args.address, &args.bucket, &token)).await?;
+    let sent = upload::send(&args.address, &args.bucket, &token, Instant::now() + REGISTERED);
+    let marked = hop("upload", upload::PATH, sent).await?;
     let followed = follow(args, &aws, &consumer, &marked, end).await;
     let removed = remove(args, &aws, &marked).await;
     if let Err(failure) = consumer.close().await {

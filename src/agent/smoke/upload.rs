@@ -5,6 +5,7 @@ use std::{
 };
 
 use clap::Args;
+use reqwest::StatusCode;
 use secrecy::{ExposeSecret, SecretString};
 use serde::Deserialize;
 use serde_json::{Value, json};
@@ -23,6 +24,8 @@ use crate::{
 pub(super) const ROWS: i64 = 3;
 /// What the hop says of itself.
 pub(super) const PATH: &str = "through the load balancer and the pre-signed URL";
+/// How a load balancer answers for a pod that is not there, or not there yet.
+const NO_TARGET: [StatusCode; 3] = [StatusCode::BAD_GATEWAY, StatusCode::SERVICE_UNAVAILABLE, StatusCode::GATEWAY_TIMEOUT];
 /// Between two looks at a new load balancer.
 const LOOK: Duration = Duration::from_secs(1);
 /// A parser that had begun to read so small a file when it was removed has committed or given up by then.
@@ -81,7 +84,7 @@ pub async fn run(args: &UploadArgs) -> Result<Value, Failure> {
     let token = token(&aws, &args.token_secret).await?;
     let end = started + Duration::from_secs(args.deadline_seconds);
     hop("load balancer", "it passes requests on", until_answered(&args.address, end)).await?;
-    let marked = hop("upload", PATH, send(&args.address, &args.bucket, &token)).await?;
+    let marked = hop("upload", PATH, send(&args.address, &args.bucket, &token, end)).await?;
     let stored = hop("s3", "the object is in the bucket", stored(&aws, &bucket, &marked)).await;
     let removed = hop("removed", "object and, if a parser was faster, its rows", remove(args, &aws, &bucket, &marked)).await;
     stored?;
@@ -107,7 +110,7 @@ fn url(address: &str, path: &str) -> String {
 }
 
 /// A new load balancer has its name minutes before it resolves and knows its targets.
-pub(super) async fn until_answered(address: &str, end: Instant) -> Result<(), Failure> {
+async fn until_answered(address: &str, end: Instant) -> Result<(), Failure> {
     let (http, url, started) = (http()?, url(address, "/readyz"), Instant::now());
     loop {
         let said = match http.get(&url).send().await {
@@ -122,16 +125,23 @@ pub(super) async fn until_answered(address: &str, end: Instant) -> Result<(), Fa
     }
 }
 
-/// Asks the uploader for a pre-signed URL and puts a marked file there.
-pub(super) async fn send(address: &str, bucket: &str, token: &SecretString) -> Result<Marked, Failure> {
+/// Asks the uploader for a pre-signed URL and puts a marked file there. Asking makes nothing, so a load balancer that has no target at this
+/// moment is asked again until `end`.
+pub(super) async fn send(address: &str, bucket: &str, token: &SecretString, end: Instant) -> Result<Marked, Failure> {
     let body = format!("id,mark\n1,smoke\n2,{}\n3,smoke\n", Uuid::new_v4());
     let http = http()?;
     let asked = json!({
         "filename": "smoke.csv", "content_type": "text/csv", "size_bytes": body.len(), "sha256": hex::encode(Sha256::digest(&body)),
     });
     let url = url(address, "/v1/uploads");
-    let response = http.post(&url).bearer_auth(token.expose_secret()).json(&asked).send().await;
-    let response = response.map_err(|e| Failure::step(format!("{url} does not answer")).because(e.without_url()))?;
+    let response = loop {
+        let response = http.post(&url).bearer_auth(token.expose_secret()).json(&asked).send().await;
+        let response = response.map_err(|e| Failure::step(format!("{url} does not answer")).because(e.without_url()))?;
+        if !NO_TARGET.contains(&response.status()) || Instant::now() >= end {
+            break response;
+        }
+        tokio::time::sleep(LOOK).await;
+    };
     let begun: Begun = json_of(response, &url).await?;
     let method = reqwest::Method::from_bytes(begun.put.method.as_bytes()).map_err(|e| Failure::step("the uploader's answer").because(e))?;
     let mut request = http.request(method, &begun.put.url).body(body.clone());
