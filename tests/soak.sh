@@ -13,3 +13,6 @@ printf 'crash points: %d s\n' $((SECONDS - started))
 started=$SECONDS
 cargo test --workspace --locked --lib -- --nocapture contract
 printf 'random plans (%s cases a property): %d s\n' "$PROPTEST_CASES" $((SECONDS - started))
+started=$SECONDS
+cargo test --workspace --locked --test e2e -- --ignored --nocapture only_what_was_killed
+printf 'terraform killed in each stack: %d s\n' $((SECONDS - started))
