@@ -1,6 +1,11 @@
 //! A run's journal in the state bucket: the whole text in one object, written on condition that nobody else wrote it meanwhile, and brought
 //! back to machines that have not seen it. It is how another machine goes on.
-use std::{fs, io::Write as _, path::Path, sync::Arc};
+use std::{
+    fs,
+    io::{ErrorKind, Write as _},
+    path::Path,
+    sync::Arc,
+};
 
 use futures::{StreamExt as _, TryStreamExt as _, stream};
 
@@ -113,6 +118,9 @@ fn keep(folder: &Path, text: &[u8], place: &str) -> Result<(), Failure> {
         Failure::new(FailureKind::Preflight, format!("the journal {place} cannot be kept as {}", path.display())).because(error)
     };
     private_folder(folder)?;
+    // Made 0600; it appears whole or not at all.
+    let mut file = tempfile::NamedTempFile::new_in(folder).map_err(fail)?;
+    file.write_all(text).and_then(|()| file.as_file().sync_all()).map_err(fail)?;
     match fs::read(&path) {
         Ok(here) if here.starts_with(text) => return Ok(()),
         Ok(here) => {
@@ -121,11 +129,14 @@ fn keep(folder: &Path, text: &[u8], place: &str) -> Result<(), Failure> {
                 fs::rename(&path, path.with_extension("overtaken.ndjson")).map_err(fail)?;
             }
         }
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => {}
+        Err(error) if error.kind() == ErrorKind::NotFound => {
+            // An apply of this machine may have brought it in this moment, and write behind it already.
+            return match file.persist_noclobber(&path) {
+                Err(error) if error.error.kind() != ErrorKind::AlreadyExists => Err(fail(error.error)),
+                _ => Ok(()),
+            };
+        }
         Err(error) => return Err(fail(error)),
     }
-    // Made 0600; it appears whole or not at all.
-    let mut file = tempfile::NamedTempFile::new_in(folder).map_err(fail)?;
-    file.write_all(text).and_then(|()| file.as_file().sync_all()).map_err(fail)?;
     file.persist(&path).map(drop).map_err(|error| fail(error.error))
 }

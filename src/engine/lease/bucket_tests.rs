@@ -52,7 +52,7 @@ async fn the_second_is_told_who_works_and_may_wait_for_it() {
     assert!(refused.message.contains("ann@machine-ann"), "{}", refused.message);
     let (bob, holder) = (Arc::clone(&records), elsewhere("bob"));
     let waiting = tokio::spawn(async move { acquire(&bob, &holder, Duration::from_secs(60)).await });
-    for _ in 0..6 {
+    for _ in 0..10 {
         pass(BEAT);
         ann.heartbeat().await.unwrap();
         tokio::time::sleep(LOOK / 4).await;
@@ -81,7 +81,7 @@ async fn a_dead_holders_lease_ends_within_thirty_seconds() {
         () = waiting => {}
     }
     let took = now() - began;
-    assert!(took >= LIFE && took <= LIFE + BEAT * 2, "{took:?}");
+    assert!(took >= LIFE && took <= LIFE + BEAT * 4, "{took:?}");
     // Whoever comes later need not wait at all: S3 knows how old the last sign of life is.
     pass(LIFE);
     acquire(&records, &elsewhere("eve"), AT_ONCE).await.unwrap();
@@ -123,8 +123,10 @@ async fn lost_answers_are_borne_and_a_cut_line_is_until_it_is_too_long() {
         ann.heartbeat().await.unwrap();
     }
     records.network(Network::Cut);
-    pass(BEAT * 2);
-    ann.heartbeat().await.unwrap();
+    for _ in 0..4 {
+        pass(BEAT);
+        ann.heartbeat().await.unwrap();
+    }
     pass(BEAT);
     let lost = ann.heartbeat().await.unwrap_err();
     assert!(lost.source.is_some(), "why it could not be confirmed");

@@ -72,8 +72,8 @@ pub trait Lease: Send + Sync {
     fn release(&self) -> BoxFuture<'_, Result<(), Failure>>;
 }
 
-/// How often a holder says that it lives.
-pub const BEAT: Duration = Duration::from_secs(5);
+/// How often a holder says that it lives, and how long one such call may take: a few may fail before the lease is in doubt.
+pub const BEAT: Duration = Duration::from_secs(3);
 /// After this long without a confirmed beat the holder itself makes no further call. The watchdog tells terraform to stop after as long.
 pub const SAFE: Duration = Duration::from_secs(15);
 /// After this long without a beat anybody may take the lease: later than [`SAFE`], so that nobody works beside a holder who believes in it.
