@@ -86,6 +86,11 @@ impl Purpose {
     }
 }
 
+/// Whoever changes something must know all that was begun.
+fn readable(purpose: Purpose, history: History) -> Result<History, Failure> {
+    if purpose == Purpose::Plan || history.unreadable.is_empty() { Ok(history) } else { Err(history.damaged()) }
+}
+
 fn run_of(purpose: Purpose, history: &History, definition: &str) -> Result<RunId, Failure> {
     let resumed = if purpose == Purpose::Apply { apply::run_to_resume(history, definition) } else { None };
     resumed.map_or_else(apply::new_run_id, Ok)
@@ -106,7 +111,7 @@ impl Session {
             process::exit(exit::INTERRUPTED.into());
         })?;
         // The session's name in CloudTrail; another machine's run that is gone on with shows only once the bucket was read.
-        let likely = run_of(purpose, &History::read(&state, name)?, &definition.digest)?;
+        let likely = run_of(purpose, &readable(purpose, History::read(&state, name)?)?, &definition.digest)?;
         let aws = &definition.environment.aws;
         let aws = tokio::select! {
             connected = Aws::connect_for_run(&aws.region, aws.deployer_role_arn.as_ref(), &aws.account_id, &likely) => Arc::new(connected?),
@@ -133,10 +138,7 @@ impl Session {
         };
         let opened = async {
             mirror::bring(&*records, &state, name).await?;
-            let history = History::read(&state, name)?;
-            if purpose != Purpose::Plan && !history.unreadable.is_empty() {
-                return Err(history.damaged());
-            }
+            let history = readable(purpose, History::read(&state, name)?)?;
             let run = run_of(purpose, &history, &definition.digest)?;
             let scratch = match purpose {
                 Purpose::Apply => state.run(name, &run).join("scratch"),

@@ -2,8 +2,8 @@
 use crate::project::Project;
 
 /// A journal of a run whose second step failed.
-pub const FAILED: &str = r#"{"format":"deployctl-journal","version":1,"run":"0192a000-0000-7000-8000-000000000001","environment":"sandbox","definition":"sha256:x"}
-{"at":"2026-11-22T11:00:00Z","type":"attempt","holder":{"owner":"ann@laptop","host":"laptop","boot":"b","pid":7,"since":"2026-11-22T11:00:00Z","what":"apply"},"plan":"sha256:p","selection":{"only":[],"from":null,"skip":[],"reason":null}}
+pub const FAILED: &str = r#"{"format":"deployctl-journal","version":2,"run":"0192a000-0000-7000-8000-000000000001","environment":"sandbox","definition":"sha256:x"}
+{"at":"2026-11-22T11:00:00Z","type":"attempt","holder":{"owner":"ann@laptop","pid":7,"start_ticks":1,"boot_id":"b","host":"laptop","pid_namespace":"n","since":"2026-11-22T11:00:00Z","what":"apply"},"plan":"sha256:p","selection":{"only":[],"from":null,"skip":[],"reason":null},"lease":1}
 {"at":"2026-11-22T11:00:01Z","type":"step","step":"backend","event":"started","plan":"sha256:q"}
 {"at":"2026-11-22T11:00:04Z","type":"step","step":"backend","event":"applied","outcome":"changed","outputs":{}}
 {"at":"2026-11-22T11:00:05Z","type":"step","step":"backend","event":"succeeded"}
