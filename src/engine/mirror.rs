@@ -117,26 +117,26 @@ fn keep(folder: &Path, text: &[u8], place: &str) -> Result<(), Failure> {
     let fail = |error: std::io::Error| {
         Failure::new(FailureKind::Preflight, format!("the journal {place} cannot be kept as {}", path.display())).because(error)
     };
+    let here = match fs::read(&path) {
+        Ok(here) if here.starts_with(text) => return Ok(()),
+        Ok(here) => Some(here),
+        Err(error) if error.kind() == ErrorKind::NotFound => None,
+        Err(error) => return Err(fail(error)),
+    };
     private_folder(folder)?;
     // Made 0600; it appears whole or not at all.
     let mut file = tempfile::NamedTempFile::new_in(folder).map_err(fail)?;
     file.write_all(text).and_then(|()| file.as_file().sync_all()).map_err(fail)?;
-    match fs::read(&path) {
-        Ok(here) if here.starts_with(text) => return Ok(()),
-        Ok(here) => {
-            let whole = here.iter().rposition(|byte| *byte == b'\n').map_or(0, |at| at + 1);
-            if !text.starts_with(&here[..whole]) {
-                fs::rename(&path, path.with_extension("overtaken.ndjson")).map_err(fail)?;
-            }
-        }
-        Err(error) if error.kind() == ErrorKind::NotFound => {
-            // An apply of this machine may have brought it in this moment, and write behind it already.
-            return match file.persist_noclobber(&path) {
-                Err(error) if error.error.kind() != ErrorKind::AlreadyExists => Err(fail(error.error)),
-                _ => Ok(()),
-            };
-        }
-        Err(error) => return Err(fail(error)),
+    let Some(here) = here else {
+        // An apply of this machine may have brought it in this moment, and write behind it already.
+        return match file.persist_noclobber(&path) {
+            Err(error) if error.error.kind() != ErrorKind::AlreadyExists => Err(fail(error.error)),
+            _ => Ok(()),
+        };
+    };
+    let whole = here.iter().rposition(|byte| *byte == b'\n').map_or(0, |at| at + 1);
+    if !text.starts_with(&here[..whole]) {
+        fs::rename(&path, path.with_extension("overtaken.ndjson")).map_err(fail)?;
     }
     file.persist(&path).map(drop).map_err(|error| fail(error.error))
 }

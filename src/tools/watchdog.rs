@@ -30,15 +30,18 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 
 use super::process_record::{GuardedRecord, ProcessRecord};
-use crate::failure::{Failure, FailureKind};
+use crate::{
+    engine::lease::SAFE,
+    failure::{Failure, FailureKind},
+};
 
 /// The hidden first argument.
 pub const ARGUMENT: &str = "__watchdog";
 /// How often deployctl says that it lives.
 pub(super) const HEARTBEAT: Duration = Duration::from_secs(2);
-/// After this long without a word deployctl counts as stopped (SIGSTOP, a frozen container). Shorter than its lease, so that
+/// After this long without a word deployctl counts as stopped (SIGSTOP, a frozen container): as long as it may believe in its lease, so that
 /// terraform has been told before anybody else may start.
-const SILENCE: Duration = Duration::from_secs(15);
+const SILENCE: Duration = SAFE;
 /// How often the record is touched: no lock that was taken later than this after our death is taken for ours.
 const SIGN_OF_LIFE: Duration = Duration::from_secs(1);
 /// Becomes the program once a line comes, and ends without it if none does: nothing runs that is not recorded.
