@@ -22,7 +22,18 @@ lint() { cargo clippy --workspace --all-targets --locked --quiet -- -D warnings;
 build() { cargo build --workspace --locked --quiet; }
 unit() { cargo_test --lib --bins --test cli --test boundaries; }
 sandbox() { "$CARGO_TARGET_DIR/debug/deployctl-sandbox" "$@"; }
-install() { sandbox install; }
+install() { sandbox install; start_images; }
+# The release build of the images takes minutes when cold: it goes on beside the parts that mostly wait, at the lowest priority.
+images=
+start_images() {
+  nice -n 19 "$CARGO_TARGET_DIR/debug/deployctl" image build -e sandbox >"$CARGO_TARGET_DIR/images.log" 2>&1 </dev/null &
+  images=$!
+}
+images_are_built() {
+  [ -n "$images" ] || return 0
+  wait "$images" || { cat "$CARGO_TARGET_DIR/images.log" >&2 && return 1; }
+  images=
+}
 # In a sandbox of its own: every type of resource is made, changed, imported and destroyed there.
 provider() (
   cd tests/sandbox/provider
@@ -38,12 +49,12 @@ parts() { cargo_test --test database --test infra --test cluster --test image --
 # Killed and refused at every call that writes; `make soak` tries more points.
 faults() { cargo_test --test faults; }
 # Compares the machine before and after; nothing else may run.
-clean() { cargo_test --test clean; }
-e2e() { cargo_test --test e2e -- --nocapture; }
+clean() { images_are_built && cargo_test --test clean; }
+e2e() { images_are_built && cargo_test --test e2e -- --nocapture; }
 
 summary=()
 # Also when a part fails: how far it came, and how long that took.
-trap 'printf "%s\n" "${summary[@]}"' EXIT
+trap '[ -z "$images" ] || kill "$images"; printf "%s\n" "${summary[@]}"' EXIT
 for part in "${parts[@]}"; do
   [[ " ${all[*]} " == *" $part "* ]] || { echo "no part $part; there are: ${all[*]}" >&2; exit 10; }
   started=$SECONDS
