@@ -37,6 +37,8 @@ pub struct Caps {
     pub rows: u64,
     /// Bytes of one line.
     pub line_bytes: usize,
+    /// Fields of a CSV record.
+    pub columns: usize,
     /// Rejected rows that are kept with their reason; beyond it they are only counted.
     pub kept_rejections: u64,
 }
@@ -76,6 +78,8 @@ pub struct Config {
     pub listen: SocketAddr,
     /// S3's notifications.
     pub queue_url: String,
+    /// Where messages of files go that can't be taken.
+    pub dead_letter_queue_url: String,
     /// Messages for any other bucket are refused.
     pub bucket: String,
     /// As in `uploads/`.
@@ -110,15 +114,17 @@ impl Config {
             ratio: settings.or("PARSER_CAP_RATIO", 200),
             rows: settings.or("PARSER_CAP_ROWS", 100_000_000),
             line_bytes: settings.or("PARSER_CAP_LINE_BYTES", 1024 * 1024),
+            columns: settings.or("PARSER_CAP_COLUMNS", 10_000),
             kept_rejections: settings.or("PARSER_KEPT_REJECTIONS", 10_000),
         };
         let config = Self {
             listen,
             queue_url: settings.required("PARSER_QUEUE_URL"),
+            dead_letter_queue_url: settings.required("PARSER_DEAD_LETTER_QUEUE_URL"),
             bucket: settings.required("PARSER_BUCKET"),
             key_prefix: settings.or("PARSER_KEY_PREFIX", "uploads/".to_owned()),
             concurrency: settings.or("PARSER_CONCURRENCY", 4_usize).clamp(1, 64),
-            visibility: Duration::from_secs(settings.or("PARSER_VISIBILITY_SECONDS", 60_u64).clamp(10, 43_200)),
+            visibility: Duration::from_secs(settings.or("PARSER_VISIBILITY_SECONDS", 60_u64).clamp(2, 43_200)),
             caps,
             database: Database {
                 host: settings.required("PARSER_DATABASE_HOST"),

@@ -28,15 +28,22 @@ pub enum ConnectError {
 }
 
 const PATIENCE: Duration = Duration::from_secs(10);
+/// A server that has acknowledged nothing for so long is gone; without it the kernel goes on for a quarter of an hour.
+const SILENCE: Duration = Duration::from_secs(30);
 
 /// Connects as the service's role.
 pub async fn connect(database: &Database) -> Result<Client, ConnectError> {
     let mut config = tokio_postgres::Config::new();
     config.host(&database.host).port(database.port).dbname(&database.name).application_name("parser").connect_timeout(PATIENCE);
     config.user(read(&database.credentials.join("username"))?).password(read(&database.credentials.join("password"))?);
-    config.ssl_mode(tokio_postgres::config::SslMode::Require).keepalives_idle(Duration::from_secs(30));
-    // A statement that hangs must not outlive the message's visibility by much.
-    config.options("-c statement_timeout=600000 -c idle_in_transaction_session_timeout=120000 -c lock_timeout=30000");
+    config.ssl_mode(tokio_postgres::config::SslMode::Require).tcp_user_timeout(SILENCE);
+    config.keepalives_idle(SILENCE / 3).keepalives_interval(SILENCE / 6).keepalives_retries(4);
+    // An hour: a file at its caps is COPYed in a quarter of that. The check lets a statement end soon after its client was killed, and with
+    // it the lock on the file.
+    config.options(
+        "-c statement_timeout=3600000 -c idle_in_transaction_session_timeout=120000 -c lock_timeout=30000 \
+         -c client_connection_check_interval=5000",
+    );
     let tls = MakeRustlsConnect::new(tls(&database.ca_file)?);
     let (client, connection) =
         tokio::time::timeout(PATIENCE, config.connect(tls)).await.map_err(|_late| ConnectError::Silent(PATIENCE))??;

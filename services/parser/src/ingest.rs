@@ -1,5 +1,5 @@
 //! One file into the database: COPY into a temporary table, then everything that it leaves behind in one transaction, once.
-use std::pin::pin;
+use std::{pin::pin, time::Duration};
 
 use aws_sdk_s3::{
     error::{DisplayErrorContext, ProvideErrorMetadata as _},
@@ -14,6 +14,7 @@ use uuid::Uuid;
 use crate::{
     config::{Caps, Config},
     content::{self, Stored},
+    database::ConnectError,
     notification::Created,
     refused::Refused,
     rows::{Format, Rejected, Rows, RowsError},
@@ -34,6 +35,8 @@ pub enum Ingested {
     },
     /// It already was: the message came twice.
     Already,
+    /// Another worker has it in hand: the message came twice, or was taken for lost while its file was still being read.
+    Busy,
     /// The object is gone; nothing can be done.
     Gone,
 }
@@ -52,7 +55,25 @@ pub enum IngestError {
     Read(#[source] std::io::Error),
     /// The database did not take it.
     #[error("the database")]
-    Database(#[from] tokio_postgres::Error),
+    Database(#[source] tokio_postgres::Error),
+    /// There was none to give it to.
+    #[error("no database")]
+    Connect(#[from] ConnectError),
+    /// Neither a result nor an error.
+    #[error("not done after {} s", .0.as_secs())]
+    Late(Duration),
+}
+
+impl From<tokio_postgres::Error> for IngestError {
+    /// Class 22 is a value that no column can hold, class 54 one that is too large: PostgreSQL would say it of the same file for ever.
+    fn from(error: tokio_postgres::Error) -> Self {
+        match error.as_db_error() {
+            Some(said) if matches!(said.code().code().get(..2), Some("22" | "54")) => {
+                Self::Refused(Refused::Database(format!("SQLSTATE {}: {}", said.code().code(), said.message())))
+            }
+            _ => Self::Database(error),
+        }
+    }
 }
 
 impl From<RowsError> for IngestError {
@@ -83,6 +104,11 @@ pub async fn ingest(config: &Config, s3: &aws_sdk_s3::Client, database: &mut Cli
     let version = created.version.as_deref().unwrap_or("null");
     let file_id = Uuid::new_v5(&Uuid::NAMESPACE_URL, format!("s3://{}/{}?versionId={version}", created.bucket, created.key).as_bytes());
     let transaction = database.transaction().await?;
+    // One reader a file: a second one would do all of the work in vain. The lock goes with the transaction, and with its connection if we die.
+    let (high, _) = file_id.as_u64_pair();
+    if !transaction.query_one("SELECT pg_try_advisory_xact_lock($1)", &[&high.cast_signed()]).await?.get::<_, bool>(0) {
+        return Ok(Ingested::Busy);
+    }
     if transaction.query_opt("SELECT FROM files WHERE file_id = $1", &[&file_id]).await?.is_some() {
         return Ok(Ingested::Already);
     }

@@ -18,6 +18,9 @@ pub enum NotificationError {
     /// Not JSON, or not of S3's form.
     #[error("not a notification of S3")]
     Form(#[from] serde_json::Error),
+    /// JSON, but neither a test event nor records.
+    #[error("not a notification of S3: it has no Records")]
+    NoRecords,
     /// A key that is not UTF-8 once decoded.
     #[error("the object's key can't be decoded")]
     Key,
@@ -27,8 +30,8 @@ pub enum NotificationError {
 struct Message {
     #[serde(rename = "Event")]
     event: Option<String>,
-    #[serde(rename = "Records", default)]
-    records: Vec<Record>,
+    #[serde(rename = "Records")]
+    records: Option<Vec<Record>>,
 }
 
 #[derive(Deserialize)]
@@ -62,7 +65,8 @@ pub fn created(body: &str) -> Result<Vec<Created>, NotificationError> {
     if message.event.as_deref() == Some("s3:TestEvent") {
         return Ok(Vec::new());
     }
-    let created = message.records.into_iter().filter(|record| record.event_name.trim_start_matches("s3:").starts_with("ObjectCreated:"));
+    let records = message.records.ok_or(NotificationError::NoRecords)?;
+    let created = records.into_iter().filter(|record| record.event_name.trim_start_matches("s3:").starts_with("ObjectCreated:"));
     created
         .map(|record| {
             let key = form_decode(&record.s3.object.key).ok_or(NotificationError::Key)?;
@@ -104,6 +108,7 @@ mod tests {
     #[test]
     fn what_is_not_s3s_is_an_error() {
         assert!(created("hello").is_err());
+        assert!(matches!(created(r#"{"hello": "world"}"#), Err(NotificationError::NoRecords)));
         assert!(matches!(
             created(r#"{"Records":[{"eventName":"ObjectCreated:Put","s3":{"bucket":{"name":"b"},"object":{"key":"%ff"}}}]}"#),
             Err(NotificationError::Key)

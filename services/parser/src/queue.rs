@@ -1,199 +1,212 @@
-//! SQS: receives, keeps a message hidden while its file is read, deletes it when its rows are committed.
-use std::{sync::Arc, time::Duration};
+//! SQS, as the parser uses it: what is received stays hidden while it is worked on, and ends deleted or in the dead-letter queue.
+use std::{collections::HashMap, time::Duration};
 
+use aws_config::{SdkConfig, retry::RetryConfig, timeout::TimeoutConfig};
 use aws_sdk_sqs::{
     error::DisplayErrorContext,
-    types::{Message, MessageSystemAttributeName},
+    types::{Message, MessageAttributeValue, MessageSystemAttributeName},
 };
-use tokio::{
-    sync::{Mutex, Notify, Semaphore},
-    task::JoinSet,
-};
-use tokio_util::sync::CancellationToken;
-use tracing::Instrument;
+use backon::{BackoffBuilder as _, ExponentialBuilder};
 
-use crate::{
-    config::Config,
-    database,
-    ingest::{IngestError, Ingested, ingest},
-    notification,
-    refused::Refused,
-};
+use crate::{config::Config, refused::Refused};
 
 const LONG_POLL: Duration = Duration::from_secs(20);
-const LONGEST_PAUSE: Duration = Duration::from_secs(30);
+/// Longer than the poll: one may hang for ever on a lost connection.
+const POLL_ENDS: Duration = Duration::from_secs(25);
+/// Every other call is answered in milliseconds, and must not outlast the visibility that it renews.
+const CALL_ENDS: Duration = Duration::from_secs(5);
+const CONNECT: Duration = Duration::from_secs(3);
+/// A message that is put off comes again after this and more, with every time it was received; with jitter up to twice as long.
+const FIRST_DELAY: Duration = Duration::from_secs(2);
+const LONGEST_DELAY: Duration = Duration::from_secs(450);
+/// As often may a message's readers have been killed without being under suspicion.
+const UNSUSPECTED: u32 = 4;
 
-/// What a worker needs.
-pub struct Worker {
-    /// Configuration.
-    pub config: Arc<Config>,
-    /// S3.
-    pub s3: aws_sdk_s3::Client,
-    /// SQS.
-    pub sqs: aws_sdk_sqs::Client,
-    /// Connections that are not in use.
-    pub idle: Mutex<Vec<tokio_postgres::Client>>,
-    /// Told when an event has been written.
-    pub written: Arc<Notify>,
+/// How long to wait for a message.
+#[derive(Clone, Copy, Debug)]
+pub enum Wait {
+    /// Until there is one, 20 s at most.
+    LongPoll,
+    /// Just to learn whether the queue answers.
+    No,
 }
 
-/// Works until `stop` is cancelled, then finishes what is in flight within the configured time.
-pub async fn work(worker: Arc<Worker>, stop: CancellationToken) {
-    let slots = Arc::new(Semaphore::new(worker.config.concurrency));
-    let mut tasks = JoinSet::new();
-    let mut pause = Duration::from_millis(250);
-    while !stop.is_cancelled() {
-        while tasks.try_join_next().is_some() {}
-        let Ok(slot) = slots.clone().acquire_owned().await else { break };
-        let more = slots.available_permits().min(9);
-        // Without a database every message would be received in vain and come nearer to the dead-letter queue.
-        let received = tokio::select! {
-            received = worker.receive(more + 1) => received,
-            () = stop.cancelled() => break,
-        };
-        match received {
-            Ok(messages) => {
-                pause = Duration::from_millis(250);
-                let mut slot = Some(slot);
-                for message in messages {
-                    let held = match slot.take() {
-                        Some(slot) => slot,
-                        None => match slots.clone().acquire_owned().await {
-                            Ok(slot) => slot,
-                            Err(_closed) => return,
-                        },
-                    };
-                    let worker = worker.clone();
-                    tasks.spawn(async move {
-                        worker.handle(message).await;
-                        drop(held);
-                    });
-                }
-            }
-            Err(error) => {
-                tracing::warn!(error, again_in_ms = pause.as_millis(), "nothing can be received");
-                metrics::counter!("parser_receive_errors_total").increment(1);
-                tokio::select! {
-                    () = tokio::time::sleep(pause) => {}
-                    () = stop.cancelled() => break,
-                }
-                pause = (pause * 2).min(LONGEST_PAUSE);
-            }
+/// A received message.
+pub struct Received {
+    /// SQS' id for it, for logs.
+    pub id: String,
+    /// What S3 wrote.
+    pub body: String,
+    /// How often it was received, this time included. Readers that were killed and outages count, refusals do not: there is only one.
+    pub receives: u32,
+    receipt: String,
+}
+
+impl Received {
+    /// Whether it has outlived so many readers that it may be what killed them.
+    pub const fn suspect(&self) -> bool {
+        self.receives > UNSUSPECTED
+    }
+
+    /// How long it is hidden at a time: a suspect for longer each time, so that a file that kills its readers kills few.
+    pub fn hidden_for(&self, visibility: Duration) -> Duration {
+        let doublings = self.receives.saturating_sub(UNSUSPECTED).min(16);
+        visibility.max((visibility * 2_u32.pow(doublings)).min(LONGEST_DELAY * 2))
+    }
+}
+
+/// The parser's queue and its dead-letter queue.
+pub struct Queue {
+    client: aws_sdk_sqs::Client,
+    url: String,
+    dead_letters: String,
+    visibility: Duration,
+}
+
+impl Queue {
+    /// The queues that the configuration names.
+    pub fn new(sdk: &SdkConfig, config: &Config) -> Self {
+        let client = aws_sdk_sqs::config::Builder::from(sdk)
+            .retry_config(RetryConfig::standard().with_max_attempts(3))
+            .timeout_config(timeouts(CALL_ENDS));
+        Self {
+            client: aws_sdk_sqs::Client::from_conf(client.build()),
+            url: config.queue_url.clone(),
+            dead_letters: config.dead_letter_queue_url.clone(),
+            visibility: config.visibility,
         }
     }
-    tracing::info!(in_flight = tasks.len(), "no new messages; finishing");
-    let all = async { while tasks.join_next().await.is_some() {} };
-    if tokio::time::timeout(worker.config.finish, all).await.is_err() {
-        // Their transactions roll back and their messages come again.
-        tracing::warn!(in_flight = tasks.len(), "time is up; these files will be read again");
-    }
-}
 
-impl Worker {
-    async fn receive(&self, most: usize) -> Result<Vec<Message>, String> {
-        let connection = self.connection().await?;
-        self.idle.lock().await.push(connection);
+    /// Waits for messages, 20 s or not at all. It is not tried again here: whoever asks does, and can say meanwhile that the queue is gone.
+    pub async fn receive(&self, most: usize, wait: Wait) -> Result<Vec<Received>, String> {
+        let once = aws_sdk_sqs::config::Builder::new().retry_config(RetryConfig::disabled()).timeout_config(timeouts(POLL_ENDS));
         let received = self
-            .sqs
+            .client
             .receive_message()
-            .queue_url(&self.config.queue_url)
-            .max_number_of_messages(i32::try_from(most.min(10)).unwrap_or(10))
-            .wait_time_seconds(i32::try_from(LONG_POLL.as_secs()).unwrap_or(20))
-            .visibility_timeout(i32::try_from(self.config.visibility.as_secs()).unwrap_or(60))
+            .queue_url(&self.url)
+            .max_number_of_messages(i32::try_from(most.clamp(1, 10)).unwrap_or(10))
+            .wait_time_seconds(match wait {
+                Wait::LongPoll => seconds(LONG_POLL),
+                Wait::No => 0,
+            })
+            .visibility_timeout(seconds(self.visibility))
             .message_system_attribute_names(MessageSystemAttributeName::ApproximateReceiveCount)
+            .customize()
+            .config_override(once)
             .send()
             .await
             .map_err(|error| format!("SQS: {}", DisplayErrorContext(&error)))?;
-        Ok(received.messages.unwrap_or_default())
+        Ok(received.messages.unwrap_or_default().into_iter().filter_map(message).collect())
     }
 
-    async fn connection(&self) -> Result<tokio_postgres::Client, String> {
-        while let Some(client) = self.idle.lock().await.pop() {
-            if tokio::time::timeout(Duration::from_secs(5), client.simple_query("")).await.is_ok_and(|answer| answer.is_ok()) {
-                return Ok(client);
-            }
-        }
-        database::connect(&self.config.database).await.map_err(|error| serving::chain(&error))
+    /// Hides a suspect for longer before it is opened: if it kills this reader too, it won't kill the next one soon.
+    pub async fn set_aside(&self, message: &Received) {
+        self.hide(message, message.hidden_for(self.visibility)).await;
     }
 
-    async fn handle(&self, message: Message) {
-        let id = message.message_id().unwrap_or_default().to_owned();
-        let receives = message.attributes().and_then(|all| all.get(&MessageSystemAttributeName::ApproximateReceiveCount)).cloned();
-        let span = tracing::info_span!("message", id, receives = receives.as_deref().unwrap_or("1"));
-        async {
-            let Some(receipt) = message.receipt_handle() else { return };
-            let heartbeat = self.keep_hidden(receipt);
-            let outcome = tokio::select! {
-                outcome = self.read(message.body().unwrap_or_default()) => outcome,
-                never = heartbeat => match never {},
-            };
-            match outcome {
-                Ok(()) => self.delete(receipt).await,
-                Err(IngestError::Refused(refused)) => {
-                    metrics::counter!("parser_files_refused_total", "code" => refused.code()).increment(1);
-                    tracing::error!(reason = %refused, "file refused; its message goes to the dead-letter queue");
-                    // At once visible again: the redrive policy counts it out instead of waiting for the timeout.
-                    self.hide(receipt, Duration::ZERO).await;
-                }
-                Err(error) => {
-                    metrics::counter!("parser_files_postponed_total").increment(1);
-                    tracing::warn!(error = serving::chain(&error), "not now; the message comes again");
-                }
-            }
-        }
-        .instrument(span)
-        .await;
-    }
-
-    async fn read(&self, body: &str) -> Result<(), IngestError> {
-        let created = notification::created(body).map_err(|error| Refused::Message(error.to_string()))?;
-        for object in created {
-            let started = std::time::Instant::now();
-            let mut client = self.connection().await.map_err(IngestError::Storage)?;
-            let ingested = ingest(&self.config, &self.s3, &mut client, &object).await;
-            // A failed transaction may have left the connection in the middle of a COPY.
-            if ingested.is_ok() {
-                self.idle.lock().await.push(client);
-            }
-            match ingested? {
-                Ingested::Parsed { accepted, rejected } => {
-                    self.written.notify_one();
-                    metrics::counter!("parser_files_parsed_total").increment(1);
-                    metrics::counter!("parser_rows_total", "outcome" => "accepted").increment(accepted);
-                    metrics::counter!("parser_rows_total", "outcome" => "rejected").increment(rejected);
-                    metrics::histogram!("parser_file_duration_seconds").record(started.elapsed().as_secs_f64());
-                    tracing::info!(key = object.key, accepted, rejected, millis = started.elapsed().as_millis(), "parsed");
-                }
-                Ingested::Already => {
-                    metrics::counter!("parser_files_duplicate_total").increment(1);
-                    tracing::info!(key = object.key, "already parsed");
-                }
-                Ingested::Gone => tracing::warn!(key = object.key, "the object is gone"),
-            }
-        }
-        Ok(())
-    }
-
-    /// Renews the visibility at half of it, for as long as it is polled.
-    async fn keep_hidden(&self, receipt: &str) -> std::convert::Infallible {
+    /// Keeps a message hidden for as long as it is polled. A renewal that fails is tried again soon; if all fail, another pod sees the
+    /// message, and that its file is locked.
+    pub async fn keep_hidden(&self, message: &Received) -> std::convert::Infallible {
+        let hidden = message.hidden_for(self.visibility);
+        let mut next = hidden / 2;
         loop {
-            tokio::time::sleep(self.config.visibility / 2).await;
-            self.hide(receipt, self.config.visibility).await;
+            tokio::time::sleep(next).await;
+            next = if self.hide(message, hidden).await { hidden / 2 } else { (hidden / 8).max(Duration::from_secs(1)) };
         }
     }
 
-    async fn hide(&self, receipt: &str, how_long: Duration) {
-        let seconds = i32::try_from(how_long.as_secs()).unwrap_or(i32::MAX);
-        let request = self.sqs.change_message_visibility().queue_url(&self.config.queue_url).receipt_handle(receipt);
-        if let Err(error) = request.visibility_timeout(seconds).send().await {
-            // At worst another pod reads the same file, and finds it already parsed.
-            tracing::warn!(error = %DisplayErrorContext(&error), "can't change a message's visibility");
-        }
+    /// Lets a message come again later: the later, the more often it has come already.
+    pub async fn put_off(&self, message: &Received) {
+        let delays = ExponentialBuilder::new().with_min_delay(FIRST_DELAY).with_max_delay(LONGEST_DELAY).without_max_times().with_jitter();
+        let nth = usize::try_from(message.receives.saturating_sub(1)).unwrap_or(usize::MAX).min(16);
+        self.hide(message, delays.build().nth(nth).unwrap_or(LONGEST_DELAY)).await;
     }
 
-    async fn delete(&self, receipt: &str) {
-        if let Err(error) = self.sqs.delete_message().queue_url(&self.config.queue_url).receipt_handle(receipt).send().await {
+    /// Lets a message come again at once, to another pod.
+    pub async fn release(&self, message: &Received) {
+        self.hide(message, Duration::ZERO).await;
+    }
+
+    /// The message's work is done.
+    pub async fn delete(&self, message: &Received) {
+        if let Err(error) = self.client.delete_message().queue_url(&self.url).receipt_handle(&message.receipt).send().await {
             tracing::warn!(error = %DisplayErrorContext(&error), "can't delete a message; it comes again and will be found already parsed");
         }
+    }
+
+    /// Sends the message to the dead-letter queue with the reason, and deletes it here. A kill in between leaves it in both, and then
+    /// twice over there: at least once, as everything.
+    pub async fn bury(&self, message: &Received, refused: &Refused) {
+        let sent = self
+            .client
+            .send_message()
+            .queue_url(&self.dead_letters)
+            .message_body(&message.body)
+            .set_message_attributes(Some(attributes(&[
+                ("code", refused.code()),
+                ("reason", &refused.to_string()),
+                ("message_id", &message.id),
+            ])))
+            .send()
+            .await;
+        match sent {
+            Ok(_) => self.delete(message).await,
+            Err(error) => {
+                tracing::warn!(error = %DisplayErrorContext(&error), "can't send to the dead-letter queue; the message comes again");
+                self.put_off(message).await;
+            }
+        }
+    }
+
+    async fn hide(&self, message: &Received, how_long: Duration) -> bool {
+        let request = self.client.change_message_visibility().queue_url(&self.url).receipt_handle(&message.receipt);
+        let changed = request.visibility_timeout(seconds(how_long)).send().await;
+        if let Err(error) = &changed {
+            tracing::warn!(error = %DisplayErrorContext(error), "can't change a message's visibility");
+        }
+        changed.is_ok()
+    }
+}
+
+fn message(message: Message) -> Option<Received> {
+    let receives = message.attributes().and_then(|all| all.get(&MessageSystemAttributeName::ApproximateReceiveCount)?.parse().ok());
+    Some(Received {
+        id: message.message_id.unwrap_or_default(),
+        body: message.body.unwrap_or_default(),
+        receives: receives.unwrap_or(1),
+        receipt: message.receipt_handle?,
+    })
+}
+
+fn seconds(duration: Duration) -> i32 {
+    i32::try_from(duration.as_secs()).unwrap_or(i32::MAX)
+}
+
+fn timeouts(attempt: Duration) -> TimeoutConfig {
+    TimeoutConfig::builder().connect_timeout(CONNECT).operation_attempt_timeout(attempt).build()
+}
+
+/// SQS refuses most control characters and empty texts, and 256 KiB are for the body too.
+fn attributes(texts: &[(&str, &str)]) -> HashMap<String, MessageAttributeValue> {
+    let plain = |text: &str| text.chars().map(|letter| if letter.is_control() { ' ' } else { letter }).take(1000).collect::<String>();
+    let value = |text: &str| MessageAttributeValue::builder().data_type("String").string_value(plain(text)).build().ok();
+    let filled = texts.iter().filter(|(_, text)| !text.is_empty());
+    filled.filter_map(|(name, text)| Some(((*name).to_owned(), value(text)?))).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn received(receives: u32) -> Received {
+        Received { id: String::new(), body: String::new(), receives, receipt: String::new() }
+    }
+
+    #[test]
+    fn a_message_that_outlives_its_readers_is_hidden_for_longer_and_longer() {
+        let hidden = |receives| received(receives).hidden_for(Duration::from_secs(60)).as_secs();
+        assert_eq!([1, 4, 5, 6, 7, 8, 9, 100].map(hidden), [60, 60, 120, 240, 480, 900, 900, 900]);
+        assert_eq!(received(9).hidden_for(Duration::from_secs(3600)).as_secs(), 3600, "never for less than was asked for");
+        assert!(!received(4).suspect() && received(5).suspect());
     }
 }

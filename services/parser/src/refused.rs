@@ -34,6 +34,12 @@ pub enum Refused {
     /// A message that is none of S3's.
     #[error("{0}")]
     Message(String),
+    /// PostgreSQL can't hold what is in it, however often it is asked: SQLSTATE and PostgreSQL's words.
+    #[error("the database can't hold it: {0}")]
+    Database(String),
+    /// A fault of the parser, shown by this file. It would show again.
+    #[error("reading it made the parser panic")]
+    Panic,
 }
 
 impl Refused {
@@ -47,6 +53,8 @@ impl Refused {
             Self::Format(_) => "format",
             Self::Header(_) => "header",
             Self::Message(_) => "message",
+            Self::Database(_) => "database",
+            Self::Panic => "panic",
         }
     }
 }

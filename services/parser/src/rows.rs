@@ -1,13 +1,13 @@
 //! Rows out of bytes: CSV (RFC 4180) and NDJSON, one at a time, in bounded memory. A bad row is told apart from a bad file.
 use std::io;
 
-use serde_json::{Map, Value};
 use tokio::io::AsyncBufReadExt;
 
-use crate::{config::Caps, content::Content, refused::Refused};
+use crate::{config::Caps, content::Content, csv::Csv, json, refused::Refused};
 
 /// As many bytes of a bad row are kept.
-const KEPT_START: usize = 200;
+pub const KEPT_START: usize = 200;
+pub const TOO_LONG: &str = "longer than a line may be";
 
 /// How a file's rows are written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -71,13 +71,6 @@ pub struct Rows {
     csv: Option<Csv>,
 }
 
-struct Csv {
-    reader: csv_core::Reader,
-    header: Vec<String>,
-    output: Vec<u8>,
-    ends: Vec<usize>,
-}
-
 /// What ends reading.
 #[derive(Debug, thiserror::Error)]
 pub enum RowsError {
@@ -97,51 +90,21 @@ impl From<io::Error> for RowsError {
 
 impl Rows {
     /// Reads the header of a CSV file; an empty file has no rows.
-    pub async fn open(content: Content, format: Format, caps: Caps) -> Result<Self, RowsError> {
-        let mut rows = Self { content, caps, line: 0, raw: Vec::new(), csv: None };
-        if format == Format::Csv {
-            let mut csv = Csv { reader: csv_core::Reader::new(), header: Vec::new(), output: vec![0; 4096], ends: vec![0; 64] };
-            match csv.record(&mut rows.content, caps.line_bytes).await? {
-                None => {}
-                Some(Err(rejected)) if rejected.reason == TOO_LONG => return Err(Refused::Header("too long").into()),
-                Some(Err(_)) => return Err(Refused::Header("not UTF-8").into()),
-                Some(Ok(fields)) => {
-                    let fields: Vec<String> = fields.iter().map(|name| name.trim_start_matches('\u{feff}').to_owned()).collect();
-                    let mut names = fields.clone();
-                    names.sort_unstable();
-                    names.dedup();
-                    if names.len() != fields.len() {
-                        return Err(Refused::Header("not usable: a name stands there twice").into());
-                    }
-                    csv.header = fields;
-                }
-            }
-            rows.csv = Some(csv);
-        }
-        Ok(rows)
+    pub async fn open(mut content: Content, format: Format, caps: Caps) -> Result<Self, RowsError> {
+        let csv = match format {
+            Format::Csv => Some(Csv::open(&mut content, caps).await?),
+            Format::Ndjson => None,
+        };
+        Ok(Self { content, caps, line: 0, raw: Vec::new(), csv })
     }
 
     /// The next row.
     pub async fn next(&mut self) -> Result<Option<Row>, RowsError> {
-        let content = if let Some(csv) = &mut self.csv {
-            match csv.record(&mut self.content, self.caps.line_bytes).await? {
-                None => return Ok(None),
-                Some(Ok(fields)) if fields.len() == csv.header.len() => {
-                    let object: Map<String, Value> = csv.header.iter().cloned().zip(fields.into_iter().map(Value::String)).collect();
-                    storable(Value::Object(object), "")
-                }
-                Some(Ok(fields)) => Err(Rejected {
-                    reason: format!("{} fields where the header has {}", fields.len(), csv.header.len()),
-                    start: shorten(fields.join(",").as_bytes()),
-                }),
-                Some(Err(rejected)) => Err(rejected),
-            }
-        } else {
-            match self.json_line().await? {
-                None => return Ok(None),
-                Some(content) => content,
-            }
+        let content = match &mut self.csv {
+            Some(csv) => csv.row(&mut self.content, self.caps).await?,
+            None => self.json_line().await?,
         };
+        let Some(content) = content else { return Ok(None) };
         self.line += 1;
         if self.line > self.caps.rows {
             return Err(Refused::TooMuch { what: "rows", limit: self.caps.rows }.into());
@@ -190,80 +153,13 @@ impl Rows {
             if text.is_empty() {
                 continue;
             }
-            let reject = |reason: String| Rejected { reason, start: shorten(text) };
-            return Ok(Some(match serde_json::from_slice::<Value>(text) {
-                Ok(value @ Value::Object(_)) => storable(value, &shorten(text)),
-                Ok(_) => Err(reject("not a JSON object".to_owned())),
-                Err(error) => Err(reject(format!("not JSON: {error}"))),
-            }));
+            return Ok(Some(json::row(text).map_err(|reason| Rejected { reason, start: shorten(text) })));
         }
     }
 }
 
-const TOO_LONG: &str = "longer than a line may be";
-
-impl Csv {
-    async fn record(&mut self, content: &mut Content, cap: usize) -> Result<Option<Result<Vec<String>, Rejected>>, RowsError> {
-        let (mut written, mut ended) = (0, 0);
-        let mut too_long = false;
-        loop {
-            let available = content.fill_buf().await?;
-            let (result, read, wrote, ends) = self.reader.read_record(available, &mut self.output[written..], &mut self.ends[ended..]);
-            content.as_mut().consume(read);
-            written += wrote;
-            ended += ends;
-            match result {
-                csv_core::ReadRecordResult::InputEmpty => {}
-                csv_core::ReadRecordResult::OutputFull if self.output.len() >= cap => {
-                    // The rest of the record is read and forgotten, but its start is kept for the report.
-                    too_long = true;
-                    written = KEPT_START.min(self.output.len());
-                    ended = 0;
-                }
-                csv_core::ReadRecordResult::OutputFull => self.output.resize((self.output.len() * 2).min(cap), 0),
-                csv_core::ReadRecordResult::OutputEndsFull if self.ends.len() >= cap => {
-                    too_long = true;
-                    ended = 0;
-                }
-                csv_core::ReadRecordResult::OutputEndsFull => self.ends.resize((self.ends.len() * 2).min(cap), 0),
-                csv_core::ReadRecordResult::Record => break,
-                csv_core::ReadRecordResult::End => return Ok(None),
-            }
-        }
-        if too_long {
-            return Ok(Some(Err(Rejected {
-                reason: TOO_LONG.to_owned(),
-                start: shorten(&self.output[..KEPT_START.min(self.output.len())]),
-            })));
-        }
-        let Ok(text) = std::str::from_utf8(&self.output[..written]) else {
-            return Ok(Some(Err(Rejected { reason: "not UTF-8".to_owned(), start: shorten(&self.output[..written]) })));
-        };
-        let starts = std::iter::once(0).chain(self.ends[..ended].iter().copied());
-        let fields = starts.zip(&self.ends[..ended]).map(|(start, end)| text.get(start..*end).unwrap_or_default().to_owned());
-        Ok(Some(Ok(fields.collect())))
-    }
-}
-
-/// PostgreSQL's jsonb takes every JSON text but one with U+0000.
-fn storable(value: Value, start: &str) -> Result<String, Rejected> {
-    let text = value.to_string();
-    if text.contains("\\u0000") && contains_nul(&value) {
-        return Err(Rejected { reason: "contains U+0000".to_owned(), start: start.to_owned() });
-    }
-    Ok(text)
-}
-
-fn contains_nul(value: &Value) -> bool {
-    match value {
-        Value::String(text) => text.contains('\0'),
-        Value::Array(items) => items.iter().any(contains_nul),
-        Value::Object(fields) => fields.iter().any(|(name, value)| name.contains('\0') || contains_nul(value)),
-        _ => false,
-    }
-}
-
-fn shorten(bytes: &[u8]) -> String {
+/// The start of a bad row, as a text column can hold it.
+pub fn shorten(bytes: &[u8]) -> String {
     // U+0000 can't be stored in a text column either.
     String::from_utf8_lossy(&bytes[..bytes.len().min(KEPT_START)]).replace('\0', "\u{fffd}")
 }
@@ -276,8 +172,15 @@ mod tests {
 
     use super::*;
 
-    const CAPS: Caps =
-        Caps { stored_bytes: 1 << 30, content_bytes: 64 << 20, ratio: 200, rows: 1_000_000, line_bytes: 5000, kept_rejections: 10 };
+    const CAPS: Caps = Caps {
+        stored_bytes: 1 << 30,
+        content_bytes: 64 << 20,
+        ratio: 200,
+        rows: 1_000_000,
+        line_bytes: 5000,
+        columns: 100,
+        kept_rejections: 10,
+    };
 
     async fn all(bytes: Vec<u8>, format: Format, caps: Caps) -> Result<Vec<Row>, RowsError> {
         let (content, _) = crate::content::open(std::io::Cursor::new(bytes), caps).await?;
@@ -336,6 +239,16 @@ mod tests {
         let rows = all(bytes, Format::Csv, CAPS).await.unwrap();
         assert_eq!(rows[0].content.as_ref().unwrap_err().reason, TOO_LONG);
         assert_eq!(rows[1].content.as_deref().unwrap(), r#"{"a":"ok"}"#);
+    }
+
+    #[tokio::test]
+    async fn fields_are_bounded_in_number_and_in_what_they_become() {
+        let wide = format!("{}\n", (0..101).map(|n| n.to_string()).collect::<Vec<_>>().join(","));
+        assert!(matches!(refused(all(wide.into_bytes(), Format::Csv, CAPS).await), Refused::Header(_)));
+        let growing = [b"a\n".to_vec(), vec![1; 4000], b"\nok\n".to_vec(), vec![b','; 1000], b"\nok\n".to_vec()].concat();
+        let rows = all(growing, Format::Csv, CAPS).await.unwrap();
+        let reasons: Vec<_> = rows.iter().map(|row| row.content.as_ref().map_or_else(|r| r.reason.as_str(), |_| "ok")).collect();
+        assert_eq!(reasons, [TOO_LONG, "ok", "more fields than a row may have", "ok"]);
     }
 
     #[tokio::test]
