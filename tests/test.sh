@@ -2,7 +2,7 @@
 # make test: every part in turn (or those named), each with the time that it took. The first failure ends it.
 set -euo pipefail
 cd "$(dirname "$0")/.."
-all=(format lint build unit install provider terraform parts faults clean e2e)
+all=(format lint build unit install provider terraform parts faults cloud clean e2e)
 parts=("$@")
 [ ${#parts[@]} -gt 0 ] || parts=("${all[@]}")
 # By hand a test may leave out what it lacks a program for; here that is a failure.
@@ -37,6 +37,8 @@ terraform() { cargo_test --test terraform; }
 parts() { cargo_test --test database --test infra --test cluster --test image --test front_door --test rds --test observability; }
 # Killed and refused at every call that writes; `make soak` tries more points.
 faults() { cargo_test --test faults; }
+# Throttled, silent, cut and lost: the quick lines of tests/cloud/table.rs; `make soak` proves all.
+cloud() { cargo_test --test cloud -- --nocapture; }
 # Compares the machine before and after; nothing else may run.
 clean() { cargo_test --test clean; }
 e2e() { cargo_test --test e2e -- --nocapture; }
