@@ -21,5 +21,6 @@ mod proof;
 #[path = "../cluster/api_server.rs"]
 mod real_api_server;
 mod registry;
+mod repeated;
 mod table;
 mod tcp_proxy;
