@@ -7,7 +7,10 @@ use std::{
 
 use tokio_util::sync::CancellationToken;
 
-use crate::failure::{Failure, FailureKind};
+use crate::{
+    failure::{Failure, FailureKind},
+    waiting,
+};
 
 /// `$XDG_CACHE_HOME/deployctl`, by default `~/.cache/deployctl`.
 pub fn folder() -> Result<PathBuf, Failure> {
@@ -25,6 +28,7 @@ pub fn sources() -> Result<PathBuf, Failure> {
 pub async fn turn(path: &Path, what: &str, deadline: Duration, cancel: &CancellationToken) -> Result<File, Failure> {
     let unusable = |e: std::io::Error| Failure::new(FailureKind::Preflight, format!("could not lock {}", path.display())).because(e);
     let file = File::create(path).map_err(unusable)?;
+    let _waiting = waiting::call(format!("{what} of another process"), deadline);
     let started = tokio::time::Instant::now();
     loop {
         match file.try_lock() {

@@ -15,6 +15,8 @@ pub mod manifests;
 pub mod permit;
 pub mod plan;
 pub mod redact;
+pub mod retry;
 pub mod steps;
 pub mod tools;
 pub mod ui;
+pub mod waiting;

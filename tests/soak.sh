@@ -11,6 +11,9 @@ started=$SECONDS
 cargo test --workspace --locked --quiet --test faults
 printf 'crash points: %d s\n' $((SECONDS - started))
 started=$SECONDS
+cargo test --workspace --locked --test cloud -- --nocapture
+printf 'faults of the cloud, every line of the table: %d s\n' $((SECONDS - started))
+started=$SECONDS
 cargo test --workspace --locked --lib -- --nocapture contract
 printf 'random plans (%s cases a property): %d s\n' "$PROPTEST_CASES" $((SECONDS - started))
 started=$SECONDS

@@ -2,7 +2,7 @@
 # make test: every part in turn (or those named), each with the time that it took. The first failure ends it.
 set -euo pipefail
 cd "$(dirname "$0")/.."
-all=(format lint build unit install provider terraform parts faults services clean e2e)
+all=(format lint build unit install provider terraform parts faults cloud services clean e2e)
 parts=("$@")
 [ ${#parts[@]} -gt 0 ] || parts=("${all[@]}")
 # By hand a test may leave out what it lacks a program for; here that is a failure.
@@ -50,6 +50,8 @@ parts() { cargo_test --test database --test infra --test cluster --test image --
 faults() { cargo_test --test faults; }
 # Both services in a sandbox of their own: killed, cut off, fed with bad files, attacked; `make soak` does it at length.
 services() { cargo_test --test services -- --nocapture; }
+# Throttled, silent, cut and lost: the quick lines of tests/cloud/table.rs; `make soak` proves all.
+cloud() { cargo_test --test cloud -- --nocapture; }
 # Compares the machine before and after; nothing else may run.
 clean() { images_are_built && cargo_test --test clean; }
 e2e() { images_are_built && cargo_test --test e2e -- --nocapture; }

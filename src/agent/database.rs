@@ -13,7 +13,8 @@ use crate::{
     ids::{AccountId, Region},
 };
 
-const PATIENCE: Duration = Duration::from_secs(20);
+/// A database that fails over is back within it, mostly; shorter than the shortest of the agent's Jobs.
+const PATIENCE: Duration = Duration::from_secs(45);
 
 /// Arguments that every database Job has.
 #[derive(Args, Clone, Debug)]

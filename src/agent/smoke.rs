@@ -16,12 +16,17 @@ use crate::{
     cluster::Cluster,
     failure::{Failure, LeftBehind},
     ids::{BucketName, ClusterName, QueueUrl},
+    waiting,
 };
 
 /// Between two looks at what cannot be watched.
 const LOOK: Duration = Duration::from_millis(250);
 /// A pod that has just become ready is a target of the load balancer by then; before, it answers 503.
 const REGISTERED: Duration = Duration::from_secs(60);
+/// For a look that began before the end.
+const LAST_WORDS: Duration = Duration::from_secs(10);
+/// For taking away what was made, however the rest went.
+pub(super) const REMOVED: Duration = Duration::from_secs(90);
 /// A queue that nobody else uses is empty by then: the parser deletes the message right after its commit.
 const DRAIN: Duration = Duration::from_secs(5);
 
@@ -75,11 +80,11 @@ pub async fn run(args: &SmokeArgs) -> Result<Value, Failure> {
     let aws = args.database.aws().await?;
     let token = upload::token(&aws, &args.token_secret).await?;
     // Near the end of the topic, so that it reads one event and not a week of them; before anything is sent, for a wrong key to be known first.
-    let consumer = hop("kafka", "subscribing", listen(args)).await?;
+    let consumer = hop("kafka", "subscribing", end, listen(args)).await?;
     let sent = upload::send(&args.address, &args.bucket, &token, Instant::now() + REGISTERED);
-    let marked = hop("upload", upload::PATH, sent).await?;
+    let marked = hop("upload", upload::PATH, end, sent).await?;
     let followed = follow(args, &aws, &consumer, &marked, end).await;
-    let removed = remove(args, &aws, &marked).await;
+    let removed = hop("removed", "rows and object; the event stays", Instant::now() + REMOVED, remove(args, &aws, &marked)).await;
     if let Err(failure) = consumer.close().await {
         say(&json!({ "progress": format!("the consumer did not close: {failure}") }))?;
     }
@@ -97,10 +102,14 @@ fn outcome(followed: Result<(), Failure>, removed: Result<(), Failure>, stays: &
     Err(failure.left(LeftBehind::Partial(vec![stays.to_owned()])))
 }
 
-/// Runs one hop, prints its time, and names it in a failure.
-async fn hop<T>(name: &str, what: &str, work: impl Future<Output = Result<T, Failure>>) -> Result<T, Failure> {
+/// Runs one hop, prints its time, and names it in a failure. At its end it is over, whatever it waits for: a database that takes a question and
+/// says nothing would keep it for ever.
+async fn hop<T>(name: &str, what: &str, end: Instant, work: impl Future<Output = Result<T, Failure>>) -> Result<T, Failure> {
     let started = Instant::now();
-    match work.await {
+    let _waiting = waiting::call(format!("hop {name}"), end.saturating_duration_since(started));
+    // What the hop itself says when its time is over says more.
+    let late = tokio::time::timeout_at((end + LAST_WORDS).into(), work).await;
+    match late.unwrap_or_else(|_elapsed| Err(Failure::timeout("an answer", started.elapsed()))) {
         Ok(value) => {
             checked(&format!("{name}: {what}"), started)?;
             Ok(value)
@@ -113,10 +122,10 @@ async fn hop<T>(name: &str, what: &str, work: impl Future<Output = Result<T, Fai
 }
 
 async fn follow(args: &SmokeArgs, aws: &Aws, consumer: &krafka::consumer::Consumer, marked: &Marked, end: Instant) -> Result<(), Failure> {
-    hop("parser", "SQS has told the parser, its log says `parsed`", parsed(args, marked, end)).await?;
-    hop("postgres", "the file and its rows are in the database", rows(args, marked, end)).await?;
-    hop("kafka", "the event is in the topic, marked smoke", event(args, consumer, marked, end)).await?;
-    let held = hop("sqs", "the queue says what it still holds", held(args, aws, end)).await?;
+    hop("parser", "SQS has told the parser, its log says `parsed`", end, parsed(args, marked, end)).await?;
+    hop("postgres", "the file and its rows are in the database", end, rows(args, marked, end)).await?;
+    hop("kafka", "the event is in the topic, marked smoke", end, event(args, consumer, marked, end)).await?;
+    let held = hop("sqs", "the queue says what it still holds", end, held(args, aws, end)).await?;
     say(&json!({ "progress": of_queue(held) }))
 }
 
@@ -235,16 +244,23 @@ fn of_queue(held: u64) -> String {
 
 /// The rows and the object go; the event stays, marked smoke.
 async fn remove(args: &SmokeArgs, aws: &Aws, marked: &Marked) -> Result<(), Failure> {
-    let started = Instant::now();
     upload::remove_rows(&args.database.connect().await?, marked).await?;
     let bucket = BucketName::parse(&args.bucket).map_err(|e| Failure::usage("--bucket").because(e))?;
-    aws.delete_object_version(&bucket, &marked.key, marked.version.as_deref()).await?;
-    checked("removed: rows and object; the event stays", started)
+    aws.delete_object_version(&bucket, &marked.key, marked.version.as_deref()).await
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_hop_that_hangs_ends_with_its_time() {
+        let end = Instant::now() + Duration::from_secs(60);
+        let began = tokio::time::Instant::now();
+        let failure = hop("postgres", "rows", end, std::future::pending::<Result<(), Failure>>()).await.err();
+        assert!(failure.is_some_and(|f| f.is_timeout() && f.message.starts_with("hop postgres (rows): waited")));
+        assert!(began.elapsed() <= Duration::from_secs(60) + LAST_WORDS + Duration::from_secs(1));
+    }
 
     #[test]
     fn the_hop_comes_first_and_only_what_stays_is_left_behind() {

@@ -10,7 +10,10 @@ use krafka::{
 };
 use serde_json::{Value, json};
 
-use crate::failure::Failure;
+use crate::{
+    failure::{Failure, FailureKind, LeftBehind},
+    retry::{self, Limits, Missed},
+};
 
 const RETENTION: &str = "retention.ms";
 
@@ -83,7 +86,7 @@ pub async fn run(args: &TopicsArgs) -> Result<Value, Failure> {
                     changes.push(format!("{topic}: partitions {partitions} -> {}", args.partitions));
                     if args.mode == Mode::Ensure {
                         let grown =
-                            admin.create_partitions([(topic.as_str(), args.partitions)], Default::default()).await.map_err(failed)?;
+                            admin.create_partitions([(topic.as_str(), args.partitions)], Default::default()).await.map_err(unchanged)?;
                         each(grown)?;
                     }
                 }
@@ -95,7 +98,7 @@ pub async fn run(args: &TopicsArgs) -> Result<Value, Failure> {
                     changes.push(format!("{topic}: {RETENTION} {} -> {retention}", current.as_deref().unwrap_or("unset")));
                     if args.mode == Mode::Ensure {
                         let set = vec![ConfigOp::set(RETENTION, &retention)];
-                        each(admin.incremental_alter_configs([(resource, set)], Default::default()).await.map_err(failed)?)?;
+                        each(admin.incremental_alter_configs([(resource, set)], Default::default()).await.map_err(unchanged)?)?;
                     }
                 }
             }
@@ -107,11 +110,11 @@ pub async fn run(args: &TopicsArgs) -> Result<Value, Failure> {
                 if args.mode == Mode::Ensure {
                     let topic =
                         NewTopic::new(topic, args.partitions, args.replication_factor).map_err(failed)?.with_config(RETENTION, &retention);
-                    for (_, result) in admin.create_topics([topic], Default::default()).await.map_err(failed)? {
+                    for (_, result) in admin.create_topics([topic], Default::default()).await.map_err(unchanged)? {
                         match result {
                             // Made by an earlier attempt whose answer was lost.
                             Ok(_) | Err(KrafkaError::Broker { code: ErrorCode::TopicAlreadyExists, .. }) => {}
-                            Err(error) => return Err(failed(error)),
+                            Err(error) => return Err(unchanged(error)),
                         }
                     }
                 }
@@ -136,18 +139,37 @@ pub async fn connect_to(bootstrap: &str, security: Security, credentials: &std::
         Security::SaslSsl => auth.with_tls(TlsConfig::new()),
         Security::SaslPlaintext => auth,
     };
-    let connecting = Kafka::builder(bootstrap).client_id("deployctl").security(auth).connect();
-    let deadline = Duration::from_secs(30);
-    tokio::time::timeout(deadline, connecting)
-        .await
-        .map_err(|_late| Failure::timeout(format!("Kafka at {bootstrap}"), deadline))?
-        .map_err(failed)
+    // Nothing is changed by connecting, so it may be tried again.
+    let limits = Limits { attempts: 6, deadline: Duration::from_secs(30) };
+    let connect = || async {
+        let connected = Kafka::builder(bootstrap).client_id("deployctl").security(auth.clone()).connect().await;
+        connected.map_err(|error| if is_silent(&error) { Missed::passing(failed(error), None) } else { failed(error).into() })
+    };
+    retry::within(&format!("Kafka at {bootstrap}"), limits, connect).await
 }
 
 fn each(results: impl IntoIterator<Item = (impl Sized, Result<(), KrafkaError>)>) -> Result<(), Failure> {
-    results.into_iter().try_for_each(|(_, result)| result.map_err(failed))
+    results.into_iter().try_for_each(|(_, result)| result.map_err(unchanged))
 }
 
+/// No answer in time, or the broker's refusal. Reads are repeated by the client itself.
 fn failed(error: KrafkaError) -> Failure {
+    if is_silent(&error) {
+        return Failure::new(FailureKind::Timeout, "Kafka does not answer")
+            .because(error)
+            .next("run the same command again: it looks first");
+    }
     Failure::step("Kafka refused").because(error).next("check the API key: deployctl secret set kafka")
+}
+
+/// As [`failed`], of a change: one that was sent and got no answer is not repeated, and may have been made.
+fn unchanged(error: KrafkaError) -> Failure {
+    if is_silent(&error) {
+        return failed(error).left(LeftBehind::Unknown("a change of a topic whose answer was lost".to_owned()));
+    }
+    failed(error)
+}
+
+fn is_silent(error: &KrafkaError) -> bool {
+    matches!(error, KrafkaError::Network(_) | KrafkaError::Timeout { .. })
 }

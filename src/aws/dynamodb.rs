@@ -1,9 +1,14 @@
 //! DynamoDB: terraform's lock table, its settings and its items.
 use std::time::Duration;
 
-use aws_sdk_dynamodb::types::{
-    AttributeDefinition, AttributeValue, BillingMode, ContinuousBackupsStatus, KeySchemaElement, KeyType, PointInTimeRecoverySpecification,
-    PointInTimeRecoveryStatus, ScalarAttributeType, SseSpecification, SseStatus, TableStatus, Tag,
+use aws_sdk_dynamodb::{
+    config::http::HttpResponse,
+    error::SdkError,
+    operation::update_table::UpdateTableError,
+    types::{
+        AttributeDefinition, AttributeValue, BillingMode, ContinuousBackupsStatus, KeySchemaElement, KeyType,
+        PointInTimeRecoverySpecification, PointInTimeRecoveryStatus, ScalarAttributeType, SseSpecification, SseStatus, TableStatus, Tag,
+    },
 };
 use serde::{Deserialize, Serialize};
 
@@ -115,6 +120,11 @@ impl Aws {
     pub async fn put_table_setting(&self, table: &TableName, setting: TableSetting, deadline: Duration) -> Result<(), Failure> {
         let client = self.dynamodb();
         let name = table.as_str();
+        // A table that takes a setting already is waited for below; an earlier attempt, whose answer was lost, may be what it takes.
+        let taken = |e: SdkError<UpdateTableError, HttpResponse>| match e.as_service_error() {
+            Some(service) if service.is_resource_in_use_exception() => Ok(()),
+            _ => Err(self.failed("dynamodb:UpdateTable", name, e)),
+        };
         match setting {
             TableSetting::PointInTimeRecovery => {
                 let enabled = PointInTimeRecoverySpecification::builder().point_in_time_recovery_enabled(true).build();
@@ -124,27 +134,30 @@ impl Aws {
             }
             TableSetting::OnDemand => {
                 let request = client.update_table().table_name(name).billing_mode(BillingMode::PayPerRequest);
-                request.send().await.map_err(|e| self.failed("dynamodb:UpdateTable", name, e))?;
+                request.send().await.map(drop).or_else(taken)?;
             }
             TableSetting::DeletionProtection => {
                 let request = client.update_table().table_name(name).deletion_protection_enabled(true);
-                request.send().await.map_err(|e| self.failed("dynamodb:UpdateTable", name, e))?;
+                request.send().await.map(drop).or_else(taken)?;
             }
             TableSetting::Encryption => {
                 let request = client.update_table().table_name(name).sse_specification(SseSpecification::builder().enabled(true).build());
-                request.send().await.map_err(|e| self.failed("dynamodb:UpdateTable", name, e))?;
+                request.send().await.map(drop).or_else(taken)?;
             }
         }
         self.wait_until_table_active(table, deadline).await
     }
 
-    /// Takes a lock as terraform does; false if somebody holds it.
+    /// Takes a lock as terraform does; false if somebody else holds it. One that is refused because an earlier attempt took it, whose answer
+    /// was lost, is told by what it says.
     pub async fn take_lock_item(&self, table: &TableName, id: &str, info: &str) -> Result<bool, Failure> {
         let request = self.dynamodb().put_item().table_name(table.as_str()).item(KEY, AttributeValue::S(id.into()));
         let request = request.item("Info", AttributeValue::S(info.into())).condition_expression("attribute_not_exists(LockID)");
         match request.send().await {
             Ok(_) => Ok(true),
-            Err(e) if error::code(&e) == Some("ConditionalCheckFailedException") => Ok(false),
+            Err(e) if error::code(&e) == Some("ConditionalCheckFailedException") => {
+                Ok(self.lock_item(table, id).await?.as_deref() == Some(info))
+            }
             Err(e) => Err(self.failed("dynamodb:PutItem", table.as_str(), e)),
         }
     }
@@ -167,13 +180,14 @@ impl Aws {
         request.send().await.map(drop).map_err(|e| self.failed("dynamodb:DeleteItem", table.as_str(), e))
     }
 
-    /// Releases a lock if its holder still is who wrote `info`; false if it is not.
+    /// Releases a lock if its holder still is who wrote `info`; false if somebody else holds it. None there is fine: an earlier attempt's answer
+    /// may have been lost.
     pub async fn release_lock_item_of(&self, table: &TableName, id: &str, info: &str) -> Result<bool, Failure> {
         let request = self.dynamodb().delete_item().table_name(table.as_str()).key(KEY, AttributeValue::S(id.into()));
         let request = request.condition_expression("Info = :info").expression_attribute_values(":info", AttributeValue::S(info.into()));
         match request.send().await {
             Ok(_) => Ok(true),
-            Err(e) if error::code(&e) == Some("ConditionalCheckFailedException") => Ok(false),
+            Err(e) if error::code(&e) == Some("ConditionalCheckFailedException") => Ok(self.lock_item(table, id).await?.is_none()),
             Err(e) => Err(self.failed("dynamodb:DeleteItem", table.as_str(), e)),
         }
     }
@@ -196,7 +210,10 @@ impl Aws {
         let request = request.item("Digest", AttributeValue::S(right.into())).condition_expression("Digest = :wrong");
         match request.expression_attribute_values(":wrong", AttributeValue::S(wrong.into())).send().await {
             Ok(_) => Ok(true),
-            Err(e) if error::code(&e) == Some("ConditionalCheckFailedException") => Ok(false),
+            // Or an earlier attempt of this call did, and its answer was lost.
+            Err(e) if error::code(&e) == Some("ConditionalCheckFailedException") => {
+                Ok(self.state_digest(table, id).await?.as_deref() == Some(right))
+            }
             Err(e) => Err(self.failed("dynamodb:PutItem", table.as_str(), e)),
         }
     }

@@ -26,7 +26,9 @@ const DENIED: [&str; 6] = [
     "AuthorizationErrorException",
     "NotAuthorized",
 ];
-const THROTTLED: [&str; 5] = ["Throttling", "ThrottlingException", "TooManyRequestsException", "RequestLimitExceeded", "SlowDown"];
+/// Codes that mean: it was not done, ask again later.
+pub(super) const THROTTLED: [&str; 5] =
+    ["Throttling", "ThrottlingException", "TooManyRequestsException", "RequestLimitExceeded", "SlowDown"];
 
 /// No credentials were found, or none could be had.
 pub(super) fn no_credentials() -> Failure {

@@ -1,4 +1,5 @@
-//! Stands in every client: a call that changes something is made only with the permit's leave, at every attempt anew.
+//! Stands in every client: a call that changes something is made only with the permit's leave, at every attempt anew, and every call says
+//! that it is waited for.
 use std::{fmt, sync::Arc};
 
 use aws_smithy_runtime_api::{
@@ -11,7 +12,11 @@ use aws_smithy_runtime_api::{
 };
 use aws_smithy_types::config_bag::{ConfigBag, Storable, StoreReplace};
 
-use crate::permit::{Permit, UnderWay};
+use super::patience;
+use crate::{
+    permit::{Permit, UnderWay},
+    waiting,
+};
 
 /// Beginnings of the names of operations that change nothing. What is not listed counts as a change.
 const READING: [&str; 10] = ["Get", "List", "Describe", "Head", "BatchGet", "BatchCheck", "Lookup", "Simulate", "Assume", "Receive"];
@@ -28,17 +33,17 @@ impl fmt::Debug for Gate {
 /// Lives in the call's own configuration, so that it ends with the call.
 #[derive(Debug)]
 struct Call {
-    _under_way: UnderWay,
+    /// Of a call that changes something.
+    _under_way: Option<UnderWay>,
+    _waiting: waiting::UnderWay,
 }
 
 impl Storable for Call {
     type Storer = StoreReplace<Self>;
 }
 
-fn changes(cfg: &ConfigBag) -> Option<String> {
-    let operation = cfg.load::<Metadata>()?;
-    let reads = READING.iter().any(|start| operation.name().starts_with(start));
-    (!reads).then(|| format!("{}:{}", operation.service(), operation.name()))
+fn changes(operation: &Metadata) -> bool {
+    !READING.iter().any(|start| operation.name().starts_with(start))
 }
 
 impl Intercept for Gate {
@@ -53,10 +58,11 @@ impl Intercept for Gate {
         _components: &RuntimeComponents,
         cfg: &mut ConfigBag,
     ) -> Result<(), BoxError> {
-        if let Some(call) = changes(cfg) {
-            let under_way = self.0.begin(call)?;
-            cfg.interceptor_state().store_put(Call { _under_way: under_way });
-        }
+        let Some(operation) = cfg.load::<Metadata>() else { return Ok(()) };
+        let call = format!("{}:{}", operation.service(), operation.name());
+        let under_way = changes(operation).then(|| self.0.begin(call.clone())).transpose()?;
+        let waiting = waiting::call(call, patience::CALL);
+        cfg.interceptor_state().store_put(Call { _under_way: under_way, _waiting: waiting });
         Ok(())
     }
 
@@ -66,7 +72,7 @@ impl Intercept for Gate {
         _components: &RuntimeComponents,
         cfg: &mut ConfigBag,
     ) -> Result<(), BoxError> {
-        if changes(cfg).is_some() {
+        if cfg.load::<Metadata>().is_some_and(changes) {
             self.0.held()?;
         }
         Ok(())

@@ -2,10 +2,9 @@
 use std::{
     ffi::OsString,
     sync::{Arc, OnceLock},
-    time::Duration,
 };
 
-use aws_config::{AppName, BehaviorVersion, SdkConfig, retry::RetryConfig, sts::AssumeRoleProvider, timeout::TimeoutConfig};
+use aws_config::{AppName, BehaviorVersion, SdkConfig, sts::AssumeRoleProvider};
 use aws_credential_types::provider::{ProvideCredentials, SharedCredentialsProvider};
 
 use crate::{
@@ -26,6 +25,7 @@ mod element;
 pub mod iam;
 mod kms;
 mod object_version;
+mod patience;
 pub mod rds;
 pub mod s3;
 mod secret_value;
@@ -75,7 +75,8 @@ macro_rules! clients {
         fn $name(&self) -> &$sdk::Client {
             self.clients.$name.get_or_init(|| {
                 let gate = gate::Gate(self.permit.clone());
-                $sdk::Client::from_conf($sdk::config::Builder::from(&self.config).interceptor(gate).build())
+                let config = $sdk::config::Builder::from(&self.config).interceptor(gate).retry_classifier(patience::RetryAfter);
+                $sdk::Client::from_conf(config.build())
             })
         }
     )*};
@@ -219,29 +220,23 @@ impl Aws {
         self.clients.s3.get_or_init(|| {
             // One host for all buckets when an endpoint is given: BUCKET.198.18.0.1 is no name that anybody could resolve.
             let config = aws_sdk_s3::config::Builder::from(&self.config).force_path_style(self.endpoint_url_of("s3").is_some());
-            aws_sdk_s3::Client::from_conf(config.interceptor(gate::Gate(self.permit.clone())).build())
+            let config = config.interceptor(gate::Gate(self.permit.clone())).retry_classifier(patience::RetryAfter);
+            aws_sdk_s3::Client::from_conf(config.build())
         })
     }
 }
 
 async fn base_config(region: &Region) -> SdkConfig {
-    let mut loader = aws_config::defaults(BehaviorVersion::latest()).region(aws_config::Region::new(region.to_string())).timeout_config(
-        TimeoutConfig::builder()
-            .connect_timeout(Duration::from_secs(5))
-            .read_timeout(Duration::from_secs(30))
-            .operation_attempt_timeout(Duration::from_secs(60))
-            .operation_timeout(Duration::from_secs(240))
-            .build(),
-    );
+    let region = aws_config::Region::new(region.to_string());
+    let mut loader = aws_config::defaults(BehaviorVersion::latest()).region(region).timeout_config(patience::timeouts());
     // AWS_SDK_UA_APP_ID wins over our own name.
     if std::env::var_os("AWS_SDK_UA_APP_ID").is_none()
         && let Ok(name) = AppName::new("deployctl")
     {
         loader = loader.app_name(name);
     }
-    // Standard mode: exponential backoff with jitter, a token bucket, Retry-After obeyed. 3 attempts are few for IAM and STS.
     if std::env::var_os("AWS_MAX_ATTEMPTS").is_none() && std::env::var_os("AWS_RETRY_MODE").is_none() {
-        loader = loader.retry_config(RetryConfig::standard().with_max_attempts(6).with_max_backoff(Duration::from_secs(10)));
+        loader = loader.retry_config(patience::retries());
     }
     loader.load().await
 }

@@ -15,8 +15,12 @@ use aws_smithy_runtime_api::{
 use aws_smithy_types::config_bag::ConfigBag;
 use bytes::Bytes;
 
-use super::{Aws, error};
-use crate::{failure::Failure, ids::BucketName};
+use super::{Aws, error, patience};
+use crate::{
+    failure::Failure,
+    ids::BucketName,
+    retry::{self, Missed},
+};
 
 /// An object's body and the tag that a conditional write names.
 #[derive(Clone, Debug)]
@@ -88,21 +92,30 @@ pub struct ObjectSummary {
 }
 
 impl Aws {
-    /// Reads an object; none if there is none, or no bucket.
+    /// Reads an object; none if there is none, or no bucket. An answer that breaks off half-way is asked for again: the SDK repeats no read whose
+    /// answer it has begun to hand out.
     pub async fn get_object(&self, bucket: &BucketName, key: &str) -> Result<Option<StoredObject>, Failure> {
         let on = format!("s3://{bucket}/{key}");
+        retry::within(&format!("s3:GetObject on {on}"), patience::LIMITS, || self.get_object_once(bucket, key, &on)).await
+    }
+
+    async fn get_object_once(&self, bucket: &BucketName, key: &str, on: &str) -> Result<Option<StoredObject>, Missed> {
         let date = Arc::new(OnceLock::new());
         let request = self.s3().get_object().bucket(bucket.as_str()).key(key).customize().interceptor(DateOfAnswer(date.clone()));
         let answer = match request.send().await {
             Ok(answer) => answer,
             Err(e) if matches!(error::code(&e), Some("NoSuchKey" | "NoSuchBucket")) || error::status(&e) == Some(404) => return Ok(None),
-            Err(e) => return Err(self.failed("s3:GetObject", &on, e)),
+            Err(e) => return Err(self.failed("s3:GetObject", on, e).into()),
         };
         let etag = answer.e_tag.unwrap_or_default();
         let age = date.get().zip(answer.last_modified).and_then(|(now, then)| u64::try_from(now.secs() - then.secs()).ok());
-        let body =
-            answer.body.collect().await.map_err(|e| Failure::step(format!("s3:GetObject on {on}: the answer broke off")).because(e))?;
-        Ok(Some(StoredObject { body: body.into_bytes(), etag, age: age.map(Duration::from_secs) }))
+        let broke_off = Failure::step(format!("s3:GetObject on {on}: the answer broke off"));
+        let body = match tokio::time::timeout(patience::ATTEMPT, answer.body.collect()).await {
+            Ok(Ok(body)) => body.into_bytes(),
+            Ok(Err(e)) => return Err(Missed::passing(broke_off.because(e), None)),
+            Err(late) => return Err(Missed::passing(broke_off.because(late), None)),
+        };
+        Ok(Some(StoredObject { body, etag, age: age.map(Duration::from_secs) }))
     }
 
     /// Writes an object if the condition holds. A write whose answer was lost is refused when the SDK repeats it: read back who wrote.
@@ -138,7 +151,8 @@ impl Aws {
         answer.map(drop).map_err(|e| self.failed("s3:DeleteObject", &format!("s3://{bucket}/{key}"), e))
     }
 
-    /// Deletes an object if it still is the one with this tag; false if it is not.
+    /// Deletes an object if it still is the one with this tag; false if it is another one. None there is fine: an earlier attempt's answer may have
+    /// been lost.
     pub async fn delete_object_of(&self, bucket: &BucketName, key: &str, etag: &str) -> Result<bool, Failure> {
         match self.s3().delete_object().bucket(bucket.as_str()).key(key).if_match(etag).send().await {
             Ok(_) => Ok(true),
@@ -146,7 +160,7 @@ impl Aws {
                 if matches!(error::status(&e), Some(404 | 409 | 412))
                     || matches!(error::code(&e), Some("PreconditionFailed" | "ConditionalRequestConflict" | "NoSuchKey")) =>
             {
-                Ok(false)
+                Ok(self.get_object(bucket, key).await?.is_none())
             }
             Err(e) => Err(self.failed("s3:DeleteObject", &format!("s3://{bucket}/{key}"), e)),
         }

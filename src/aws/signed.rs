@@ -1,5 +1,5 @@
 //! Calls that are signed here. A service of which one or two reading actions are used would cost minutes of build for its SDK crate.
-use std::time::{Duration, SystemTime};
+use std::time::SystemTime;
 
 use aws_credential_types::provider::ProvideCredentials;
 use aws_sigv4::{
@@ -7,8 +7,11 @@ use aws_sigv4::{
     sign::v4,
 };
 
-use super::{Aws, error};
-use crate::failure::{Failure, FailureKind};
+use super::{Aws, error, patience};
+use crate::{
+    failure::{Failure, FailureKind},
+    retry::{self, Again, Missed},
+};
 
 /// A reading call: it is safe to repeat.
 pub(super) struct Question<'a> {
@@ -40,37 +43,35 @@ pub(super) enum Answer {
 type AnyError = Box<dyn std::error::Error + Send + Sync>;
 
 impl Aws {
-    /// Asks; throttling and passing faults get four more attempts.
+    /// Asks; throttling, passing faults and broken connections get more attempts.
     pub(super) async fn ask(&self, question: &Question<'_>) -> Result<Answer, Failure> {
-        let Question { service, action, body, .. } = question;
+        let (service, action) = (question.service, &question.action);
         let url = self.endpoint_url_of(service).unwrap_or_else(|| format!("https://{service}.{}.amazonaws.com", self.region()));
         let url = format!("{}/", url.trim_end_matches('/'));
-        let broken = |e: AnyError| Failure::step(format!("{action} could not be asked")).because(e);
-        let client = reqwest::Client::builder().connect_timeout(Duration::from_secs(5)).timeout(Duration::from_secs(30)).build();
-        let client = client.map_err(|e| broken(e.into()))?;
-        let mut pause = Duration::from_millis(200);
-        for attempt in 1.. {
-            let headers = self.signed_headers(&url, question).await.map_err(broken)?;
-            let request = headers.into_iter().fold(client.post(&url), |request, (name, value)| request.header(name, value));
-            let answer = request.body((*body).to_owned()).send().await;
-            let passing =
-                answer.as_ref().map_or_else(|e| e.is_connect() || e.is_timeout(), |a| a.status().is_server_error() || a.status() == 429);
-            if passing && attempt < 5 {
-                tokio::time::sleep(pause).await;
-                pause *= 2;
-                continue;
-            }
-            let answer =
-                answer.map_err(|e| Failure::new(FailureKind::Preflight, format!("{action}: {url} cannot be reached")).because(e))?;
-            let status = answer.status();
-            let text = answer.text().await.map_err(|e| broken(e.into()))?;
-            if status.is_success() {
-                return Ok(Answer::Done(text));
-            }
-            let (code, message) = said(&text);
-            return Ok(Answer::Refused { status: status.as_u16(), code, message });
+        let client = reqwest::Client::builder().connect_timeout(patience::CONNECT).read_timeout(patience::ANSWER);
+        let client = client.timeout(patience::ATTEMPT).build().map_err(|e| broken(action, e))?;
+        retry::within(&format!("{action} at {url}"), patience::LIMITS, || self.ask_once(&client, &url, question)).await
+    }
+
+    async fn ask_once(&self, client: &reqwest::Client, url: &str, question: &Question<'_>) -> Result<Answer, Missed> {
+        let action = &question.action;
+        let headers = self.signed_headers(url, question).await.map_err(|e| broken(action, e))?;
+        let request = headers.into_iter().fold(client.post(url), |request, (name, value)| request.header(name, value));
+        let answer = request.body(question.body.to_owned()).send().await.map_err(|e| {
+            let failure = Failure::new(FailureKind::Preflight, format!("{action}: {url} cannot be reached"));
+            Missed { again: if retry::untrusted(&e) { Again::No } else { Again::Yes }, failure: failure.because(e) }
+        })?;
+        let status = answer.status();
+        let wish = retry::asked_for(answer.headers().get("retry-after").and_then(|value| value.to_str().ok()));
+        let text = answer.text().await.map_err(|e| Missed::passing(broken(action, e), None))?;
+        if status.is_success() {
+            return Ok(Answer::Done(text));
         }
-        Err(Failure::timeout(action, Duration::from_secs(30)))
+        let (code, message) = said(&text);
+        if status.is_server_error() || status == 429 || error::THROTTLED.contains(&code.as_str()) {
+            return Err(Missed::passing(self.refused(action, status.as_u16(), &code, &message), wish));
+        }
+        Ok(Answer::Refused { status: status.as_u16(), code, message })
     }
 
     /// The failure that a refusal is to most callers.
@@ -102,6 +103,10 @@ impl Aws {
         headers.extend(question.headers.iter().map(|(name, value)| ((*name).to_owned(), value.clone())));
         Ok(headers)
     }
+}
+
+fn broken(action: &str, error: impl Into<AnyError>) -> Failure {
+    Failure::step(format!("{action} could not be asked")).because(error)
 }
 
 /// Code and sentence of an error, in XML or in JSON.

@@ -17,11 +17,12 @@ use secrecy::{ExposeSecret, SecretString};
 use super::{
     Aws, Clients,
     error::{self, Call},
+    patience,
 };
 use crate::{
     failure::Failure,
     ids::{ClusterName, RoleArn},
-    redact,
+    redact, waiting,
 };
 
 /// How long EKS accepts the pre-signed request itself; the token that it stands for is good for 14 minutes.
@@ -44,7 +45,9 @@ pub(super) struct Caller {
 pub(super) async fn caller_identity(config: &SdkConfig) -> Result<Caller, Failure> {
     // Few attempts: this is the first call, and a wrong endpoint should be said at once.
     let quick = aws_sdk_sts::config::Builder::new()
-        .retry_config(RetryConfig::standard().with_max_attempts(3).with_max_backoff(Duration::from_secs(1)));
+        .retry_config(RetryConfig::standard().with_max_attempts(3).with_max_backoff(Duration::from_secs(5)))
+        .retry_classifier(patience::RetryAfter);
+    let _waiting = waiting::call("sts:GetCallerIdentity", patience::CALL);
     let answer = aws_sdk_sts::Client::new(config).get_caller_identity().customize().config_override(quick).send().await;
     let region = config.region().map(ToString::to_string).unwrap_or_default();
     let call = Call {

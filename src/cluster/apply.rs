@@ -5,7 +5,7 @@ use futures::{StreamExt, TryStreamExt, stream};
 use kube::api::{Patch, PatchParams};
 use serde_json::Value;
 
-use super::{Cluster, FIELD_MANAGER, PARALLEL, read::to_value};
+use super::{Cluster, FIELD_MANAGER, PARALLEL, again, read::to_value};
 use crate::{
     failure::{Failure, LeftBehind},
     manifests::{Object, ObjectKey},
@@ -92,9 +92,11 @@ impl Cluster {
     pub(super) async fn apply_one(&self, object: &Object) -> Result<Value, Failure> {
         let api = self.api(&object.key).await?;
         let (params, patch) = (params(), Patch::Apply(&object.value));
-        let asked = self.answered(applying(object), api.patch(&object.key.name, &params, &patch)).await;
-        match asked.map_err(|silent| silent.left(LeftBehind::Unknown(format!("{} {}", object.key.kind, object.key))))? {
+        let asked = self.repeated(applying(object), || api.patch(&object.key.name, &params, &patch)).await;
+        let unknown = || LeftBehind::Unknown(format!("{} {}", object.key.kind, object.key));
+        match asked.map_err(|silent| silent.left(unknown()))? {
             Ok(applied) => to_value(&applied),
+            Err(e) if again::may_have_arrived(&e) => Err(self.refused(object, e).left(unknown())),
             Err(e) => Err(self.refused(object, e)),
         }
     }
@@ -103,7 +105,7 @@ impl Cluster {
     pub(super) async fn dry_run(&self, object: &Object) -> Result<Result<Value, kube::Error>, Failure> {
         let api = self.api(&object.key).await?;
         let (params, patch) = (params().dry_run(), Patch::Apply(&object.value));
-        match self.answered(applying(object), api.patch(&object.key.name, &params, &patch)).await? {
+        match self.repeated(applying(object), || api.patch(&object.key.name, &params, &patch)).await? {
             Ok(applied) => to_value(&applied).map(Ok),
             Err(e) => Ok(Err(e)),
         }

@@ -1,4 +1,4 @@
-//! Stands in the client of an EKS cluster: once the lease is lost, no request that could change anything is sent.
+//! The HTTP client of a cluster: once the lease is lost, no request that could change anything is sent, not even for the second time.
 use std::sync::Arc;
 
 use http::{Method, Request};
@@ -6,12 +6,15 @@ use kube::{
     Client, Config,
     client::{Body, ClientBuilder},
 };
-use tower::{BoxError, filter::FilterLayer};
+use tower::{BoxError, buffer::BufferLayer, filter::FilterLayer, retry::RetryLayer};
 
+use super::{PARALLEL, again::Again};
 use crate::permit::Permit;
 
 /// A client whose changing requests are sent with this permit's leave. Dry runs ask too: a process that lost its lease has no use for them.
-pub(super) fn client(config: Config, permit: &Arc<Permit>) -> kube::Result<Client> {
+pub(super) fn client(mut config: Config, permit: &Arc<Permit>) -> kube::Result<Client> {
+    // `Again` is ours.
+    config.default_retry = false;
     let permit = permit.clone();
     let gate = FilterLayer::new(move |request: Request<Body>| -> Result<Request<Body>, BoxError> {
         if !matches!(*request.method(), Method::GET | Method::HEAD) {
@@ -19,7 +22,10 @@ pub(super) fn client(config: Config, permit: &Arc<Permit>) -> kube::Result<Clien
         }
         Ok(request)
     });
-    Ok(ClientBuilder::try_from(config)?.with_layer(&gate).build())
+    let client = ClientBuilder::try_from(config)?.with_layer(&gate);
+    // A request can be sent twice only through something that can be cloned.
+    let client = client.with_layer(&BufferLayer::<Request<Body>>::new(PARALLEL));
+    Ok(client.with_layer(&RetryLayer::new(Again::default())).build())
 }
 
 #[cfg(test)]

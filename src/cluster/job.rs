@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
-use super::{Cluster, Status, status_of};
+use super::{CALL, Cluster, Status, status_of};
 use crate::{
     failure::{Failure, LeftBehind},
     manifests::{Object, ObjectKey},
@@ -169,11 +169,21 @@ impl Cluster {
         let waited = self.wait_until_current(std::slice::from_ref(&key), job.deadline + START, |_| {}).await;
         if let Err(failure) = waited {
             // The agent's own words say more than the Job's status does.
-            let failure = followed.ok().and_then(|text| own_words(&key, &text)).unwrap_or(failure);
+            let said = self.whole_log(&key, followed).await.ok();
+            let failure = said.and_then(|text| own_words(&key, &text)).unwrap_or(failure);
             return Err(with_job(failure, &key).next(logs));
         }
-        followed?;
-        Err(Failure::step(format!("Job {key} ended well but printed no result")).next(logs))
+        let result = self.whole_log(&key, followed).await?.lines().last().and_then(result_in);
+        let result = result.ok_or_else(|| Failure::step(format!("Job {key} ended well but printed no result")).next(logs))?;
+        Ok(JobResult { result })
+    }
+
+    /// The log of a Job that has ended: as it was followed, or, where that broke off, read once more.
+    async fn whole_log(&self, job: &ObjectKey, followed: Result<String, Failure>) -> Result<String, Failure> {
+        match followed {
+            Ok(text) => Ok(text),
+            Err(_broke_off) => self.follow(job, CALL, &|_| {}).await,
+        }
     }
 
     /// Waits for the Job's container to start, then follows its log to the end.

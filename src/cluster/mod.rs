@@ -1,5 +1,6 @@
 //! The only users of kube: one EKS cluster, reached by what DescribeCluster says and a token from STS, never by KUBECONFIG.
 mod account_token;
+mod again;
 mod apply;
 mod diff;
 mod evidence;
@@ -35,14 +36,15 @@ use crate::{
     failure::{Failure, FailureKind},
     ids::ClusterName,
     manifests::ObjectKey,
-    permit::Refused,
+    permit::{Permit, Refused},
+    waiting,
 };
 
 /// Everything that deployctl applies is owned by this field manager.
 pub const FIELD_MANAGER: &str = "deployctl";
 /// An EKS token lives 15 minutes; a client is made anew with a fresh one well before.
 const TOKEN_LIFE: Duration = Duration::from_secs(600);
-/// Longest time for one call that is answered at once. An admission webhook that needs all of it is broken.
+/// Longest time for one call that is answered at once, with all its attempts. An admission webhook that needs all of it is broken.
 const CALL: Duration = Duration::from_secs(30);
 /// Shorter than a call's, so that an address at which nobody answers is told from a call that hangs.
 const CONNECT: Duration = Duration::from_secs(10);
@@ -96,10 +98,11 @@ impl Cluster {
     }
 
     /// A cluster by an explicit configuration: for an API server that is not EKS.
-    pub fn with_config(name: &ClusterName, config: Config) -> Result<Self, Failure> {
+    pub fn with_config(name: &ClusterName, mut config: Config) -> Result<Self, Failure> {
         install_crypto();
         let endpoint = config.cluster_url.clone();
-        let client = Client::try_from(config).map_err(|e| broken(name, "no client", e))?;
+        config.connect_timeout = Some(CONNECT);
+        let client = gate::client(config, &Permit::unleased()).map_err(|e| broken(name, "no client", e))?;
         Ok(Self { name: name.clone(), endpoint, patience: CALL, access: Arc::new(Access::Fixed(client)) })
     }
 
@@ -137,13 +140,30 @@ impl Cluster {
         })
     }
 
-    /// One call that is answered at once. kube itself waits for ever for an API server that takes a connection and says nothing.
+    /// One call that is answered at once, its repetitions counted in. kube itself waits for ever for an API server that takes a connection and
+    /// says nothing.
     async fn answered<T>(&self, what: impl fmt::Display, call: impl Future<Output = kube::Result<T>>) -> Result<kube::Result<T>, Failure> {
+        let _waiting = waiting::call(what.to_string(), self.patience);
         tokio::time::timeout(self.patience, call).await.map_err(|_late| {
             let silence =
                 format!("the API server of {} at {} has not answered within {} s", self.name, self.endpoint, self.patience.as_secs());
             Failure::new(FailureKind::Timeout, format!("{what}: {silence}")).next(self.way_there())
         })
+    }
+
+    /// As [`Cluster::answered`], for a call that twice does what it does once. An answer of which only the beginning came is asked for once more:
+    /// what happens after the first byte, [`again::Again`] does not see.
+    async fn repeated<T, F>(&self, what: impl fmt::Display, call: impl Fn() -> F) -> Result<kube::Result<T>, Failure>
+    where
+        F: Future<Output = kube::Result<T>>,
+    {
+        let twice = async {
+            match call().await {
+                Err(error) if again::may_have_arrived(&error) => call().await,
+                other => other,
+            }
+        };
+        self.answered(what, twice).await
     }
 
     /// What to look at when the API server cannot be spoken to.

@@ -6,7 +6,7 @@ use kube::{
 };
 use serde_json::Value;
 
-use super::{Cluster, resource_of};
+use super::{Cluster, again, resource_of};
 use crate::{
     failure::{Failure, LeftBehind},
     manifests::ObjectKey,
@@ -19,7 +19,8 @@ impl Cluster {
     /// One object as it is; none if it, its namespace or its kind is not there.
     pub async fn get(&self, key: &ObjectKey) -> Result<Option<Value>, Failure> {
         let what = format!("reading {} {key}", key.kind);
-        match self.answered(&what, self.api(key).await?.get_opt(&key.name)).await? {
+        let api = self.api(key).await?;
+        match self.repeated(&what, || api.get_opt(&key.name)).await? {
             Ok(found) => found.map(|o| to_value(&o)).transpose(),
             Err(kube::Error::Api(status)) if status.code == 404 => Ok(None),
             Err(e) => Err(self.failed(what, e)),
@@ -41,7 +42,7 @@ impl Cluster {
         let mut found = Vec::new();
         loop {
             let what = format!("listing {kind}");
-            let page = match self.answered(&what, api.list(&params)).await? {
+            let page = match self.repeated(&what, || api.list(&params)).await? {
                 Ok(page) => page,
                 Err(kube::Error::Api(status)) if status.code == 404 => return Ok(found),
                 Err(e) => return Err(self.failed(what, e)),
@@ -68,7 +69,7 @@ impl Cluster {
             let Some(name) = pod.pointer("/metadata/name").and_then(Value::as_str) else { continue };
             let params = kube::api::LogParams { since_seconds: Some(seconds), ..Default::default() };
             let what = format!("reading the log of {namespace}/{name}");
-            match self.answered(&what, pods.logs(name, &params)).await? {
+            match self.repeated(&what, || pods.logs(name, &params)).await? {
                 Ok(text) => lines.extend(text.lines().map(String::from)),
                 // A pod that is only being made, or is going, has no log; the others have.
                 Err(kube::Error::Api(status)) if status.code == 400 || status.code == 404 => {}
@@ -82,10 +83,13 @@ impl Cluster {
     pub async fn delete(&self, key: &ObjectKey) -> Result<(), Failure> {
         let what = format!("deleting {} {key}", key.kind);
         let api = self.api(key).await?;
-        let asked = self.answered(&what, api.delete(&key.name, &DeleteParams::background())).await;
-        match asked.map_err(|silent| silent.left(LeftBehind::Unknown(format!("{} {key}, which was to be deleted", key.kind))))? {
+        let params = DeleteParams::background();
+        let asked = self.repeated(&what, || api.delete(&key.name, &params)).await;
+        let unknown = || LeftBehind::Unknown(format!("{} {key}, which was to be deleted", key.kind));
+        match asked.map_err(|silent| silent.left(unknown()))? {
             Ok(_) => Ok(()),
             Err(kube::Error::Api(status)) if status.code == 404 => Ok(()),
+            Err(e) if again::may_have_arrived(&e) => Err(self.failed(what, e).left(unknown())),
             Err(e) => Err(self.failed(what, e)),
         }
     }
@@ -94,7 +98,7 @@ impl Cluster {
     pub async fn version(&self) -> Result<String, Failure> {
         let what = "asking for the version";
         let client = self.client().await?;
-        let version = self.answered(what, client.apiserver_version()).await?;
+        let version = self.repeated(what, || client.apiserver_version()).await?;
         Ok(version.map_err(|e| self.failed(what, e))?.git_version)
     }
 }

@@ -9,8 +9,11 @@ use super::{CALL, Cluster, Status, read::to_value, resource_of, status_of};
 use crate::{
     failure::{Failure, FailureKind},
     manifests::ObjectKey,
+    waiting,
 };
 
+/// A watch whose connection was cut without a word stays silent; after this long the API server is asked instead.
+const ASK: Duration = Duration::from_secs(20);
 /// A container that was started this often and died each time will not come up by waiting.
 const CRASHES: i64 = 3;
 
@@ -25,6 +28,7 @@ impl Cluster {
     }
 
     async fn wait_for_one(&self, key: &ObjectKey, deadline: Duration, progress: &(impl Fn(&str) + Sync)) -> Result<(), Failure> {
+        let _waiting = waiting::call(format!("{} {key} to be current", key.kind), deadline);
         let last = std::sync::Mutex::new("nothing is known of it".to_owned());
         let note = |missing: &str| {
             if let Ok(mut last) = last.lock() {
@@ -57,22 +61,33 @@ impl Cluster {
         let mut crashes = std::pin::pin!(self.crash_loop(key));
         loop {
             let item = tokio::select! {
-                item = objects.next() => item,
+                item = tokio::time::timeout(ASK, objects.next()) => item,
                 why = &mut crashes => return Ok(Some(why)),
             };
-            match item {
-                None => return Err(Failure::step(format!("the watch on {} {key} has ended", key.kind))),
-                Some(Ok(None)) => note("it does not exist"),
-                Some(Ok(Some(object))) => match status_of(&typed(to_value(&object)?, key)) {
-                    Status::Current => return Ok(None),
-                    Status::Failed(why) => return Ok(Some(why)),
-                    Status::InProgress(missing) => note(&missing),
+            let found = match item {
+                Err(_silent) => match self.get(key).await {
+                    Ok(found) => found,
+                    Err(failure) => {
+                        note(&format!("its state cannot be read: {}", failure.message));
+                        continue;
+                    }
                 },
-                Some(Err(watcher::Error::InitialListFailed(e))) if forbidden(&e) => {
+                Ok(None) => return Err(Failure::step(format!("the watch on {} {key} has ended", key.kind))),
+                Ok(Some(Ok(object))) => object.map(|object| to_value(&object)).transpose()?,
+                Ok(Some(Err(watcher::Error::InitialListFailed(e)))) if forbidden(&e) => {
                     return Err(self.failed(format!("watching {} {key}", key.kind), e));
                 }
                 // The watcher starts again by itself, with a pause that grows; the deadline ends it.
-                Some(Err(e)) => note(&format!("its state cannot be read: {e}")),
+                Ok(Some(Err(e))) => {
+                    note(&format!("its state cannot be read: {e}"));
+                    continue;
+                }
+            };
+            match found.map(|value| status_of(&typed(value, key))) {
+                None => note("it does not exist"),
+                Some(Status::Current) => return Ok(None),
+                Some(Status::Failed(why)) => return Ok(Some(why)),
+                Some(Status::InProgress(missing)) => note(&missing),
             }
         }
     }
@@ -120,12 +135,20 @@ impl Cluster {
 
     /// Waits until the object is gone.
     pub async fn wait_until_gone(&self, key: &ObjectKey, deadline: Duration) -> Result<(), Failure> {
+        let _waiting = waiting::call(format!("{} {key} to be gone", key.kind), deadline);
         let api = self.api(key).await?;
         let gone = async {
             let mut objects = std::pin::pin!(watcher::watch_object(api, &key.name).default_backoff());
-            while let Some(item) = objects.next().await {
-                if matches!(item, Ok(None)) {
-                    return;
+            loop {
+                match tokio::time::timeout(ASK, objects.next()).await {
+                    Ok(Some(Ok(None)) | None) => return,
+                    Ok(Some(_)) => {}
+                    // Whatever else comes of asking, the deadline ends it.
+                    Err(_silent) => {
+                        if matches!(self.get(key).await, Ok(None)) {
+                            return;
+                        }
+                    }
                 }
             }
         };

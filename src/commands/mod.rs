@@ -9,6 +9,7 @@ use crate::{
     plan::render::Colour,
     redact,
     ui::{self, Ui, Verbosity},
+    waiting,
 };
 
 mod apply;
@@ -104,7 +105,9 @@ fn dispatch(command: Command, globals: &Globals, ui: &Ui) -> Result<u8, Failure>
         .enable_all()
         .build()
         .map_err(|error| Failure::new(FailureKind::Internal, "cannot start").because(error))?;
-    runtime.block_on(async {
+    // Steps speak for themselves; this is for what comes before and between them, and for commands without any.
+    let note = |what: &str| ui.note(what);
+    runtime.block_on(waiting::noted(note, async {
         match run {
             Command::Plan(args) => plan::run(args, globals, ui).await,
             Command::Apply(args) => apply::run(args, globals, ui).await,
@@ -120,7 +123,7 @@ fn dispatch(command: Command, globals: &Globals, ui: &Ui) -> Result<u8, Failure>
             // Handled above, without a runtime.
             _ => Ok(exit::DONE),
         }
-    })
+    }))
 }
 
 fn man(ui: &Ui) -> Result<u8, Failure> {

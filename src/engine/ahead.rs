@@ -20,6 +20,7 @@ use crate::{
     ids::StepId,
     plan::{reference::Resolved, resolve},
     steps::{Outputs, registry::Considered},
+    waiting,
 };
 
 type Answer = Result<Considered, Failure>;
@@ -80,5 +81,5 @@ async fn consider(work: &Workplace, id: &StepId, input: &Value) -> Answer {
     let _phase = work.in_flight.enter(id, Phase::Observe);
     let kind = work.registry.require(&work.definition.step(id)?.kind)?;
     let cx = work.context(id, None, Arc::new(NoIntents))?;
-    kind.consider(&cx, input).await
+    waiting::by_step(id, &work.events, kind.consider(&cx, input)).await
 }

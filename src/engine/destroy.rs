@@ -19,6 +19,7 @@ use crate::{
     ids::StepId,
     plan::{Decision, Plan, reference::Resolved, resolve},
     steps::Outputs,
+    waiting,
 };
 
 /// What destroy would do about each step, in its order.
@@ -69,7 +70,8 @@ pub async fn permitted(work: &Workplace, undo: &[(StepId, Undo)]) -> Result<(), 
     let looks = undo.iter().filter_map(|(id, what)| match what {
         Undo::Away { kind, input } => Some(async move {
             let cx = work.context(id, None, Arc::new(NoIntents))?;
-            work.registry.require(kind)?.may_undo(&cx, input).await.map_err(|failure| failure.in_step(id))
+            let asked = work.registry.require(kind)?.may_undo(&cx, input);
+            waiting::by_step(id, &work.events, asked).await.map_err(|failure| failure.in_step(id))
         }),
         Undo::NotThere { .. } => None,
     });
@@ -142,7 +144,7 @@ async fn one(
     work.events.emit(EventKind::StepStarted { step: id.clone(), phase: Phase::Undo });
     let _phase = work.in_flight.enter(id, Phase::Undo);
     let cx = work.context(id, Some(journal.run()), Arc::new(JournalIntents(journal.clone())))?;
-    match work.registry.require(kind)?.undo(&cx, input).await {
+    match waiting::by_step(id, &work.events, work.registry.require(kind)?.undo(&cx, input)).await {
         Ok(left) => {
             stays.lock().unwrap_or_else(PoisonError::into_inner).extend(left.into_iter().map(|what| format!("{id}: {what}")));
             // No outputs: whoever plans next must not believe that it is still there.

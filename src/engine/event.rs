@@ -131,6 +131,19 @@ pub enum EventKind {
 }
 
 impl EventKind {
+    /// The step that it is about; none for what is about the run.
+    pub fn step(&self) -> Option<&StepId> {
+        match self {
+            Self::StepStarted { step, .. }
+            | Self::Progress { step, .. }
+            | Self::Waiting { step, .. }
+            | Self::Checked { step, .. }
+            | Self::StepPlanned { step, .. }
+            | Self::StepFinished { step, .. }
+            | Self::StepFailed { step, .. } => Some(step),
+            Self::RunStarted { .. } | Self::Interrupted { .. } | Self::RunFinished { .. } => None,
+        }
+    }
     /// Masks secrets in every text that a step has put in.
     fn mask(&mut self) {
         match self {

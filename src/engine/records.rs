@@ -16,6 +16,8 @@ use crate::{
 pub const PREFIX: &str = "deployctl/";
 /// For one object of a few kilobytes. A lease's heartbeat must not wait as long as a client's own deadline.
 const ANSWER: Duration = Duration::from_secs(10);
+/// For a listing of any length.
+const LISTED: Duration = Duration::from_secs(60);
 
 /// Where records are kept.
 pub trait Records: Send + Sync {
@@ -42,10 +44,10 @@ impl BucketRecords {
     pub fn new(aws: Arc<Aws>, bucket: BucketName) -> Self {
         Self { aws, bucket }
     }
-    async fn in_time<T>(&self, what: String, call: impl Future<Output = Result<T, Failure>>) -> Result<T, Failure> {
-        match tokio::time::timeout(ANSWER, call).await {
+    async fn in_time<T>(&self, what: String, time: Duration, call: impl Future<Output = Result<T, Failure>>) -> Result<T, Failure> {
+        match tokio::time::timeout(time, call).await {
             Ok(answer) => answer,
-            Err(_late) => Err(Failure::timeout(format!("{what} in {}", self.place()), ANSWER)),
+            Err(_late) => Err(Failure::timeout(format!("{what} in {}", self.place()), time)),
         }
     }
 }
@@ -55,16 +57,16 @@ impl Records for BucketRecords {
         format!("s3://{}", self.bucket)
     }
     fn exists(&self) -> BoxFuture<'_, Result<bool, Failure>> {
-        self.aws.bucket_exists(&self.bucket).boxed()
+        self.in_time("looking for the bucket".to_owned(), LISTED, self.aws.bucket_exists(&self.bucket)).boxed()
     }
     fn read<'a>(&'a self, key: &'a str) -> BoxFuture<'a, Result<Option<StoredObject>, Failure>> {
-        self.in_time(format!("reading {key}"), self.aws.get_object(&self.bucket, key)).boxed()
+        self.in_time(format!("reading {key}"), ANSWER, self.aws.get_object(&self.bucket, key)).boxed()
     }
     fn write<'a>(&'a self, key: &'a str, body: Vec<u8>, condition: Condition) -> BoxFuture<'a, Result<Written, Failure>> {
-        self.in_time(format!("writing {key}"), self.aws.put_object(&self.bucket, key, body, condition)).boxed()
+        self.in_time(format!("writing {key}"), ANSWER, self.aws.put_object(&self.bucket, key, body, condition)).boxed()
     }
     fn list<'a>(&'a self, prefix: &'a str) -> BoxFuture<'a, Result<Vec<ObjectSummary>, Failure>> {
-        self.aws.list_objects(&self.bucket, prefix).boxed()
+        self.in_time(format!("listing {prefix}"), LISTED, self.aws.list_objects(&self.bucket, prefix)).boxed()
     }
 }
 

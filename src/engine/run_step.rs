@@ -24,6 +24,7 @@ use crate::{
     plan::{Decision, PlannedStep, digest, file::StepDeclaration, reference::Resolved, resolve},
     redact,
     steps::{Applied, Change, Outputs, StepContext, StepPlan, registry::AnyKind},
+    waiting,
 };
 
 /// Asks somebody whether a step may do more than was shown.
@@ -65,7 +66,8 @@ impl Run<'_> {
         let began = Instant::now();
         let id = &planned.id;
         // A panic in one step must not take the others with it: it becomes that step's failure.
-        let result = AssertUnwindSafe(self.attempt(planned)).catch_unwind().await.unwrap_or_else(|panic| Err(panicked(panic.as_ref())));
+        let attempt = waiting::by_step(id, &self.work.events, AssertUnwindSafe(self.attempt(planned)).catch_unwind());
+        let result = attempt.await.unwrap_or_else(|panic| Err(panicked(panic.as_ref())));
         match result {
             Ok((outcome, outputs)) => {
                 self.outputs.lock().unwrap_or_else(PoisonError::into_inner).insert(id.clone(), outputs.clone());

@@ -1,10 +1,14 @@
 //! Pushes to a registry (ECR) by its HTTP API: asks for every blob first, sends what is missing in one piece each.
-use std::{sync::Arc, time::Duration};
+use std::{
+    convert::Infallible,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
 
-use backon::{ExponentialBuilder, Retryable};
 use futures::{StreamExt, TryStreamExt, stream};
-use reqwest::{Method, RequestBuilder, Response, StatusCode, header};
+use reqwest::{Body, Method, RequestBuilder, Response, StatusCode, header};
 use secrecy::ExposeSecret;
+use tokio::time::Instant;
 use url::Url;
 
 use super::{Blob, Image, Uploaded};
@@ -13,13 +17,24 @@ use crate::{
     failure::{Failure, FailureKind},
     ids::{ImageDigest, RepositoryName},
     permit::Permit,
+    retry::{self, Again, Limits, Missed},
 };
 
 /// Blobs in flight; what crane does.
 const PARALLEL: usize = 4;
-/// A blob must be through in this time.
-const BLOB: Duration = Duration::from_secs(900);
-const ATTEMPTS: usize = 5;
+/// For a connection.
+const CONNECT: Duration = Duration::from_secs(10);
+/// For an answer of a few kilobytes.
+const ANSWER: Duration = Duration::from_secs(30);
+/// A transfer of which nothing moves for this long is given up: the registry hashes what it was sent, but it does not take longer.
+const STALLED: Duration = Duration::from_secs(60);
+/// A slice of a blob; what moves is counted in these.
+const SLICE: usize = 256 * 1024;
+/// For something small.
+const SMALL: Limits = Limits { attempts: 6, deadline: Duration::from_secs(120) };
+/// For a blob.
+const BLOB: Limits = Limits { attempts: 6, deadline: Duration::from_secs(900) };
+const MANIFESTS: &str = "application/vnd.oci.image.manifest.v1+json, application/vnd.docker.distribution.manifest.v2+json";
 
 /// What a push has done.
 #[derive(Clone, Debug)]
@@ -49,7 +64,7 @@ impl Registry {
     /// A registry at an address.
     pub fn new(base: &str, login: RegistryLogin, permit: Arc<Permit>) -> Result<Self, Failure> {
         let base = Url::parse(base).map_err(|e| Failure::usage(format!("{base} is no address of a registry")).because(e))?;
-        let http = reqwest::Client::builder().connect_timeout(Duration::from_secs(10)).timeout(BLOB).build();
+        let http = reqwest::Client::builder().connect_timeout(CONNECT).build();
         let http = http.map_err(|e| Failure::new(FailureKind::Internal, "no HTTP client").because(e))?;
         Ok(Self { http, base, login, permit })
     }
@@ -62,23 +77,30 @@ impl Registry {
         self.http.request(method, url).basic_auth(&self.login.username, Some(self.login.password.expose_secret()))
     }
 
-    /// Sends a request, again after a pause where that may help.
-    async fn send(&self, what: &str, request: impl Fn() -> RequestBuilder) -> Result<Response, Failure> {
-        let attempt = || async {
-            let unreachable = |e: reqwest::Error| Failure::step(format!("{what}: the registry cannot be reached")).because(e.without_url());
-            let request = request().build().map_err(unreachable)?;
-            let reads = matches!(*request.method(), Method::GET | Method::HEAD);
-            let _under_way = if reads { None } else { Some(self.permit.begin(what).map_err(|refused| refused.failure(what))?) };
-            match self.http.execute(request).await {
-                Ok(response) if response.status().is_server_error() || response.status() == StatusCode::TOO_MANY_REQUESTS => {
-                    Err(Failure::step(format!("{what}: the registry answered {}", response.status())))
-                }
-                Ok(response) => Ok(response),
-                Err(e) => Err(unreachable(e)),
-            }
+    /// Sends one request, once. What the registry could not take now, and what got no answer, was missed; `sending` is over all of it.
+    async fn send(&self, what: &str, request: RequestBuilder, sending: impl Future<Output = ()>) -> Result<Response, Missed> {
+        let unreachable = |e: reqwest::Error| {
+            let again = if retry::untrusted(&e) { Again::No } else { Again::Yes };
+            Missed { failure: Failure::step(format!("{what}: the registry cannot be reached")).because(e.without_url()), again }
         };
-        let pauses = ExponentialBuilder::default().with_min_delay(Duration::from_millis(200)).with_max_times(ATTEMPTS).with_jitter();
-        attempt.retry(pauses).when(|failure| failure.kind == FailureKind::Step).await
+        let request = request.build().map_err(unreachable)?;
+        let reads = matches!(*request.method(), Method::GET | Method::HEAD);
+        let _under_way = if reads { None } else { Some(self.permit.begin(what).map_err(|refused| refused.failure(what))?) };
+        let response = tokio::select! {
+            response = self.http.execute(request) => response.map_err(unreachable)?,
+            () = sending => return Err(Missed::passing(Failure::timeout(format!("the registry: {what} does not go on"), STALLED), None)),
+        };
+        let status = response.status();
+        if status.is_server_error() || status == StatusCode::TOO_MANY_REQUESTS {
+            let wish = retry::asked_for(response.headers().get(header::RETRY_AFTER).and_then(|value| value.to_str().ok()));
+            return Err(Missed::passing(Failure::step(format!("{what}: the registry answered {status}")), wish));
+        }
+        Ok(response)
+    }
+
+    /// As [`Registry::send`], for a request and an answer of a few kilobytes.
+    async fn send_small(&self, what: &str, request: RequestBuilder) -> Result<Response, Missed> {
+        self.send(what, request.timeout(ANSWER), std::future::pending()).await
     }
 
     async fn expect(what: &str, response: Response, wanted: &[StatusCode]) -> Result<Response, Failure> {
@@ -94,60 +116,71 @@ impl Registry {
         Err(failure)
     }
 
-    /// The digest that a tag or a digest leads to; none if the registry has no such image.
-    pub async fn find(&self, repository: &RepositoryName, reference: &str) -> Result<Option<ImageDigest>, Failure> {
-        let what = format!("looking {repository}:{reference} up");
+    /// The manifest that a tag or a digest leads to, and its media type; none if the registry has no such image.
+    async fn manifest(&self, what: &str, repository: &RepositoryName, reference: &str) -> Result<Option<(Blob, String)>, Missed> {
         let url = self.url(&format!("/v2/{repository}/manifests/{reference}"))?;
-        let accept = "application/vnd.oci.image.manifest.v1+json, application/vnd.docker.distribution.manifest.v2+json";
-        let response = self.send(&what, || self.request(Method::GET, url.clone()).header(header::ACCEPT, accept)).await?;
+        let response = self.send_small(what, self.request(Method::GET, url).header(header::ACCEPT, MANIFESTS)).await?;
         if response.status() == StatusCode::NOT_FOUND {
             return Ok(None);
         }
-        let response = Self::expect(&what, response, &[StatusCode::OK]).await?;
+        let response = Self::expect(what, response, &[StatusCode::OK]).await?;
+        let kind = response.headers().get(header::CONTENT_TYPE).and_then(|kind| kind.to_str().ok()).map(str::to_owned);
+        let bytes = response.bytes().await;
+        let bytes =
+            bytes.map_err(|e| Missed::passing(Failure::step(format!("{what}: the answer broke off")).because(e.without_url()), None))?;
+        let kind = kind.filter(|kind| kind.contains("manifest")).unwrap_or_else(|| "application/vnd.oci.image.manifest.v1+json".into());
         // Hashed here, not taken from a header: what the registry says it has is what is to be found out.
-        let bytes = response.bytes().await.map_err(|e| Failure::step(&what).because(e.without_url()))?;
-        super::digest_of(&bytes).map(Some)
+        Ok(Some((Blob::new(bytes.to_vec())?, kind)))
     }
 
-    async fn has_blob(&self, repository: &RepositoryName, blob: &Blob) -> Result<bool, Failure> {
-        let what = format!("asking for blob {} of {repository}", blob.digest);
-        let url = self.url(&format!("/v2/{repository}/blobs/{}", blob.digest))?;
-        let response = self.send(&what, || self.request(Method::HEAD, url.clone())).await?;
-        Ok(response.status() == StatusCode::OK)
+    /// The digest that a tag or a digest leads to; none if the registry has no such image.
+    pub async fn find(&self, repository: &RepositoryName, reference: &str) -> Result<Option<ImageDigest>, Failure> {
+        let what = format!("looking {repository}:{reference} up");
+        let found = retry::within(&what, SMALL, || self.manifest(&what, repository, reference)).await?;
+        Ok(found.map(|(manifest, _)| manifest.digest))
     }
 
-    /// One POST for a place, one PUT with everything: ECR's chunked uploads are broken (aws/containers-roadmap 2831).
-    async fn upload(&self, repository: &RepositoryName, blob: &Blob) -> Result<(), Failure> {
+    /// Sends a blob unless it is there; its bytes if it was not. Each attempt begins by asking: an earlier one may have arrived and only its
+    /// answer been lost, and a place that was half filled can be filled neither on nor anew.
+    async fn ensure_blob(&self, repository: &RepositoryName, blob: &Blob) -> Result<u64, Failure> {
         let what = format!("uploading blob {} to {repository}", blob.digest);
+        let url = self.url(&format!("/v2/{repository}/blobs/{}", blob.digest))?;
         let start = self.url(&format!("/v2/{repository}/blobs/uploads/"))?;
-        let response = self.send(&what, || self.request(Method::POST, start.clone()).header(header::CONTENT_LENGTH, 0)).await?;
-        let response = Self::expect(&what, response, &[StatusCode::ACCEPTED]).await?;
-        let location = response.headers().get(header::LOCATION).and_then(|l| l.to_str().ok());
+        let (what, url, start) = (&what, &url, &start);
+        let attempt = || async move {
+            let there = self.send_small(what, self.request(Method::HEAD, url.clone())).await?;
+            if there.status() == StatusCode::OK {
+                return Ok(0);
+            }
+            let response = self.send_small(what, self.request(Method::POST, start.clone()).header(header::CONTENT_LENGTH, 0)).await?;
+            self.fill(what, blob, Self::expect(what, response, &[StatusCode::ACCEPTED]).await?).await?;
+            Ok::<u64, Missed>(blob.bytes.len() as u64)
+        };
+        retry::within(what, BLOB, attempt).await
+    }
+
+    /// One PUT with everything into the place that the registry has named: ECR's chunked uploads are broken (aws/containers-roadmap 2831).
+    async fn fill(&self, what: &str, blob: &Blob, named: Response) -> Result<(), Missed> {
+        let location = named.headers().get(header::LOCATION).and_then(|l| l.to_str().ok());
         let location = location.ok_or_else(|| Failure::step(format!("{what}: the registry named no place for it")))?;
-        let mut place = self.base.join(location).map_err(|e| Failure::step(&what).because(e))?;
+        let mut place = self.base.join(location).map_err(|e| Failure::step(what).because(e))?;
         // The place may carry the registry's public name; what is reached by another address stays reached by it.
         if place.host() != self.base.host() {
             place = self.url(&format!("{}?{}", place.path(), place.query().unwrap_or_default()))?;
         }
         place.query_pairs_mut().append_pair("digest", blob.digest.as_str());
-        let put = || {
-            let request = self.request(Method::PUT, place.clone()).header(header::CONTENT_TYPE, "application/octet-stream");
-            request.header(header::CONTENT_LENGTH, blob.bytes.len()).body(blob.bytes.clone())
-        };
-        let response = self.send(&what, put).await?;
-        Self::expect(&what, response, &[StatusCode::CREATED, StatusCode::NO_CONTENT]).await.map(drop)
+        let moved = Arc::new(Mutex::new(Instant::now()));
+        let request = self.request(Method::PUT, place).header(header::CONTENT_TYPE, "application/octet-stream");
+        let request = request.header(header::CONTENT_LENGTH, blob.bytes.len()).body(slices(blob, moved.clone()));
+        let response = self.send(what, request, stalled(&moved)).await?;
+        Self::expect(what, response, &[StatusCode::CREATED, StatusCode::NO_CONTENT]).await?;
+        Ok(())
     }
 
     /// Pushes an image under its digest and these tags; tags that lead to it already are left alone.
     pub async fn push(&self, repository: &RepositoryName, image: &Image, tags: &[String]) -> Result<Pushed, Failure> {
         let sent: Vec<u64> = stream::iter(image.blobs.clone())
-            .map(|blob| async move {
-                if self.has_blob(repository, &blob).await? {
-                    return Ok::<_, Failure>(0);
-                }
-                self.upload(repository, &blob).await?;
-                Ok(blob.bytes.len() as u64)
-            })
+            .map(|blob| async move { self.ensure_blob(repository, &blob).await })
             .buffer_unordered(PARALLEL)
             .try_collect()
             .await?;
@@ -169,30 +202,53 @@ impl Registry {
     /// Gives an image that is in the registry one more tag. A tag is never moved.
     pub async fn tag_digest(&self, repository: &RepositoryName, digest: &ImageDigest, tag: &str) -> Result<(), Failure> {
         let what = format!("reading {repository}@{digest}");
-        let url = self.url(&format!("/v2/{repository}/manifests/{digest}"))?;
-        let accept = "application/vnd.oci.image.manifest.v1+json, application/vnd.docker.distribution.manifest.v2+json";
-        let response = self.send(&what, || self.request(Method::GET, url.clone()).header(header::ACCEPT, accept)).await?;
-        let response = Self::expect(&what, response, &[StatusCode::OK]).await?;
-        let kind = response.headers().get(header::CONTENT_TYPE).and_then(|kind| kind.to_str().ok()).map(str::to_owned);
-        let bytes = response.bytes().await.map_err(|e| Failure::step(&what).because(e.without_url()))?;
-        let manifest = Blob::new(bytes.to_vec())?;
-        let kind = kind.filter(|kind| kind.contains("manifest")).unwrap_or_else(|| "application/vnd.oci.image.manifest.v1+json".into());
+        let found = retry::within(&what, SMALL, || self.manifest(&what, repository, digest.as_str())).await?;
+        let (manifest, kind) = found.ok_or_else(|| Failure::step(format!("{what}: the registry has no such image")))?;
         self.put_manifest(repository, &kind, &manifest, tag).await
     }
 
+    /// Each attempt begins by asking what the tag leads to: to where it shall, if only an answer was lost; a registry whose tags never move refuses
+    /// to be told so twice.
     async fn put_manifest(&self, repository: &RepositoryName, media_type: &str, manifest: &Blob, tag: &str) -> Result<(), Failure> {
-        match self.find(repository, tag).await? {
-            Some(found) if found == manifest.digest => return Ok(()),
-            Some(found) => {
-                return Err(Failure::step(format!("the tag {repository}:{tag} leads to {found} already, and tags never move"))
-                    .next("the same sources gave another image: look for what is not reproducible in the build"));
-            }
-            None => {}
-        }
         let what = format!("tagging {repository}:{tag}");
         let url = self.url(&format!("/v2/{repository}/manifests/{tag}"))?;
-        let put = || self.request(Method::PUT, url.clone()).header(header::CONTENT_TYPE, media_type).body(manifest.bytes.clone());
-        let response = self.send(&what, put).await?;
-        Self::expect(&what, response, &[StatusCode::CREATED, StatusCode::OK]).await.map(drop)
+        let (what, url) = (&what, &url);
+        let attempt = || async move {
+            match self.manifest(what, repository, tag).await? {
+                Some((found, _)) if found.digest == manifest.digest => return Ok(()),
+                Some((found, _)) => {
+                    let taken = format!("the tag {repository}:{tag} leads to {} already, and tags never move", found.digest);
+                    let why = "the same sources gave another image: look for what is not reproducible in the build";
+                    return Err(Failure::step(taken).next(why).into());
+                }
+                None => {}
+            }
+            let put = self.request(Method::PUT, url.clone()).header(header::CONTENT_TYPE, media_type).body(manifest.bytes.clone());
+            let response = self.send_small(what, put).await?;
+            Self::expect(what, response, &[StatusCode::CREATED, StatusCode::OK]).await?;
+            Ok::<(), Missed>(())
+        };
+        retry::within(what, SMALL, attempt).await
+    }
+}
+
+/// The blob in slices; `moved` is when the last one was taken to be sent.
+fn slices(blob: &Blob, moved: Arc<Mutex<Instant>>) -> Body {
+    let all = blob.bytes.clone();
+    let starts = (0..all.len()).step_by(SLICE);
+    Body::wrap_stream(stream::iter(starts).map(move |start| {
+        *moved.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now();
+        Ok::<_, Infallible>(all.slice(start..all.len().min(start + SLICE)))
+    }))
+}
+
+/// Ends once nothing has moved for too long.
+async fn stalled(moved: &Mutex<Instant>) {
+    loop {
+        let end = *moved.lock().unwrap_or_else(PoisonError::into_inner) + STALLED;
+        if Instant::now() >= end {
+            return;
+        }
+        tokio::time::sleep_until(end).await;
     }
 }

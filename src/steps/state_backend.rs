@@ -312,7 +312,11 @@ async fn verify_table(aws: &Aws, names: &Names, state: &str) -> Result<(), Failu
 
 async fn verify_bucket(aws: &Aws, bucket: &BucketName, key: &str) -> Result<(), Failure> {
     let unlike = |what: &str| Failure::verification(format!("the bucket {bucket} {what}: it cannot lock a state"));
-    if aws.put_object(bucket, key, "deployctl's verification", Condition::Absent).await? == Written::Refused {
+    const TAKEN: &str = "deployctl's verification";
+    if aws.put_object(bucket, key, TAKEN, Condition::Absent).await? == Written::Refused
+        // Unless it is this very one, and the first attempt's answer was lost.
+        && aws.get_object(bucket, key).await?.is_none_or(|found| found.body != TAKEN)
+    {
         return Err(unlike("refused a lock that nobody holds"));
     }
     let second = aws.put_object(bucket, key, "deployctl's verification, again", Condition::Absent).await;

@@ -22,7 +22,7 @@ use tokio_util::sync::CancellationToken;
 use super::watchdog;
 use crate::{
     failure::{Failure, FailureKind},
-    redact,
+    redact, waiting,
 };
 
 /// How a program is stopped, and what becomes of it when deployctl dies.
@@ -190,6 +190,7 @@ impl Program {
     /// Runs it; `on_line` gets every line without its end.
     pub async fn run(self, mut on_line: impl FnMut(Stream, &[u8]) + Send) -> Result<Ended, Failure> {
         let mut log = self.log.as_deref().map(open_log).transpose()?;
+        let _waiting = waiting::call(self.called(), self.deadline);
         let mut child = self.spawn()?;
         let mut lifeline = child.stdin.take();
         let (sender, mut lines) = mpsc::channel::<(Stream, Vec<u8>)>(256);
@@ -283,6 +284,12 @@ impl Program {
         }
         tracing::debug!(program = %self, "starting");
         command.spawn().map_err(|e| Failure::new(FailureKind::Preflight, format!("could not start {}", self.name.display())).because(e))
+    }
+
+    /// As in `terraform plan`.
+    fn called(&self) -> String {
+        let name = Path::new(&self.name).file_name().unwrap_or(&self.name).display();
+        self.args.first().map_or_else(|| name.to_string(), |first| format!("{name} {}", first.display()))
     }
 
     /// Tells it to stop, once; says when it may be killed, if ever.

@@ -1,4 +1,5 @@
 //! Starts ministack for one test and runs the test again as a child process that has it in its environment.
+#![allow(dead_code, reason = "each test program uses one of the two")]
 use std::{
     net::TcpListener,
     path::PathBuf,
@@ -50,17 +51,36 @@ fn start(python: PathBuf, dir: &std::path::Path) -> Emulator {
 
 /// Runs `body` in a child of its own whose environment leads to a fresh ministack; says why when it cannot.
 pub fn with_aws<F: Future<Output = ()>>(test: &str, body: impl FnOnce() -> F) {
-    if std::env::var_os(INSIDE).is_some() {
-        tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap().block_on(body());
+    inside(test, Way::Straight, |_| body());
+}
+
+/// As [`with_aws`], with an environment that leads to a free port, where `body` puts a proxy in front of the emulator that it is given.
+pub fn with_proxied_aws<F: Future<Output = ()>>(test: &str, body: impl FnOnce(String) -> F) {
+    inside(test, Way::ThroughAProxy, body);
+}
+
+enum Way {
+    Straight,
+    ThroughAProxy,
+}
+
+fn inside<F: Future<Output = ()>>(test: &str, way: Way, body: impl FnOnce(String) -> F) {
+    if let Ok(emulator) = std::env::var(INSIDE) {
+        tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap().block_on(body(emulator));
         return;
     }
     let Some(python) = installed::ministack() else { return };
     let dir = tempfile::tempdir().unwrap();
     let emulator = start(python, dir.path());
+    let url = |port: u16| format!("http://127.0.0.1:{port}");
+    let endpoint = match way {
+        Way::Straight => url(emulator.port),
+        Way::ThroughAProxy => url(TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port()),
+    };
     let status = Command::new(std::env::current_exe().unwrap())
         .args(["--exact", test, "--nocapture", "--include-ignored"])
-        .env(INSIDE, "1")
-        .env("AWS_ENDPOINT_URL", format!("http://127.0.0.1:{}", emulator.port))
+        .env(INSIDE, url(emulator.port))
+        .env("AWS_ENDPOINT_URL", endpoint)
         .env("AWS_ACCESS_KEY_ID", "test")
         .env("AWS_SECRET_ACCESS_KEY", "test")
         .env("PATH", installed::path())

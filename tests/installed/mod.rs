@@ -23,6 +23,11 @@ pub fn kube_node() -> Option<PathBuf> {
     present("kube-node", recorded("kube_node").map(|folder| folder.join("kube-node")))
 }
 
+/// The folder of Kafka's jars.
+pub fn kafka() -> Option<PathBuf> {
+    present("kafka", recorded("kafka"))
+}
+
 /// A program whose path in the cache stays, as plan files name it.
 pub fn program(path: &str) -> Option<PathBuf> {
     present(path, Some(cache().join(path)))

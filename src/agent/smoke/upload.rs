@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 use uuid::Uuid;
 
-use super::hop;
+use super::{REMOVED, hop};
 use crate::{
     agent::database::DatabaseArgs,
     aws::Aws,
@@ -83,10 +83,12 @@ pub async fn run(args: &UploadArgs) -> Result<Value, Failure> {
     let bucket = BucketName::parse(&args.bucket).map_err(|e| Failure::usage("--bucket").because(e))?;
     let token = token(&aws, &args.token_secret).await?;
     let end = started + Duration::from_secs(args.deadline_seconds);
-    hop("load balancer", "it passes requests on", until_answered(&args.address, end)).await?;
-    let marked = hop("upload", PATH, send(&args.address, &args.bucket, &token, end)).await?;
-    let stored = hop("s3", "the object is in the bucket", stored(&aws, &bucket, &marked)).await;
-    let removed = hop("removed", "object and, if a parser was faster, its rows", remove(args, &aws, &bucket, &marked)).await;
+    hop("load balancer", "it passes requests on", end, until_answered(&args.address, end)).await?;
+    let marked = hop("upload", PATH, end, send(&args.address, &args.bucket, &token, end)).await?;
+    let stored = hop("s3", "the object is in the bucket", Instant::now() + REMOVED, stored(&aws, &bucket, &marked)).await;
+    let removed =
+        hop("removed", "object and, if a parser was faster, its rows", Instant::now() + REMOVED, remove(args, &aws, &bucket, &marked))
+            .await;
     stored?;
     removed.map_err(|failure| failure.left(LeftBehind::Partial(vec![format!("s3://{bucket}/{}, or its rows", marked.key)])))?;
     Ok(json!({ "key": marked.key, "millis": u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX) }))

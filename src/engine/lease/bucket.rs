@@ -92,11 +92,14 @@ impl LeaseRecord {
 }
 
 /// Writes a record; the new tag, or none if another was faster. A write whose answer was lost is told from a refused one by its token.
-async fn write(records: &dyn Records, record: &LeaseRecord, condition: Condition) -> Result<Option<String>, Failure> {
-    if let Written::Done { etag } = records.write(KEY, record.bytes()?, condition).await? {
+/// `limit` is for each of its two calls: with one for both, a slow bucket that lost one answer would leave no time to find out, ever.
+async fn write(records: &dyn Records, record: &LeaseRecord, condition: Condition, limit: Duration) -> Result<Option<String>, Failure> {
+    let late = |what: &str| Failure::timeout(format!("{what} {KEY} in {}", records.place()), limit);
+    let written = tokio::time::timeout(limit, records.write(KEY, record.bytes()?, condition)).await;
+    if let Written::Done { etag } = written.unwrap_or_else(|_elapsed| Err(late("writing")))? {
         return Ok(Some(etag));
     }
-    let there = read(records).await?;
+    let there = tokio::time::timeout(limit, read(records)).await.unwrap_or_else(|_elapsed| Err(late("reading")))?;
     Ok(there.filter(|(found, _)| found == record).map(|(_, object)| object.etag))
 }
 
@@ -119,7 +122,7 @@ impl BucketLease {
             let Some((other, object)) = current.filter(|(other, object)| !has_ended(other, object, &mut seen, sent)) else {
                 let condition = found.as_ref().map_or(Condition::Absent, |(_, object)| Condition::Unchanged { etag: object.etag.clone() });
                 let record = LeaseRecord::after(found.as_ref().map(|(record, _)| record), Some(holder.clone()));
-                if let Some(etag) = write(&*records, &record, condition).await? {
+                if let Some(etag) = write(&*records, &record, condition, SAFE).await? {
                     let (number, environment) = (record.number, environment.clone());
                     let (written, confirmed) = (Mutex::new((record, etag)), Cell::new(Ok(sent)));
                     return Ok(Self { records, environment, number, now: patience.now, written, confirmed });
@@ -189,9 +192,7 @@ impl BucketLease {
             next.beat += 1;
             // One call that hangs must not use up the time in which others would get through. If it arrives all the same, the next one, which
             // says the same, recognises it.
-            let call = write(&*self.records, &next, Condition::Unchanged { etag: written.1.clone() });
-            let answer = tokio::time::timeout(BEAT, call).await;
-            match answer.unwrap_or_else(|_late| Err(Failure::timeout(format!("writing {KEY} in {}", self.records.place()), BEAT))) {
+            match write(&*self.records, &next, Condition::Unchanged { etag: written.1.clone() }, BEAT).await {
                 Ok(Some(etag)) => {
                     *written = (next, etag);
                     *self.confirmed() = Ok(sent);
@@ -218,7 +219,7 @@ impl BucketLease {
             let mut written = self.written.lock().await;
             let mut free = written.0.clone();
             free.holder = None;
-            if let Some(etag) = write(&*self.records, &free, Condition::Unchanged { etag: written.1.clone() }).await? {
+            if let Some(etag) = write(&*self.records, &free, Condition::Unchanged { etag: written.1.clone() }, SAFE).await? {
                 *written = (free, etag);
             }
             *self.confirmed() = Err("it was given back".to_owned());

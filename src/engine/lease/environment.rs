@@ -14,6 +14,7 @@ use crate::{
     engine::records::Records,
     failure::{Failure, FailureKind},
     ids::EnvironmentName,
+    waiting,
 };
 
 /// See the module.
@@ -66,13 +67,13 @@ impl EnvironmentLease {
 
 async fn local(locks: &Path, environment: &EnvironmentName, holder: &Holder, patience: &Patience<'_>) -> Result<LocalLease, Failure> {
     let began = Instant::now();
-    let mut told = false;
+    let mut told = None::<Instant>;
     loop {
         match LocalLease::acquire(locks, environment, holder) {
             Err(failure) if failure.kind == FailureKind::Locked && began.elapsed() < patience.limit => {
-                if !told {
+                if told.is_none_or(|told| told.elapsed() >= waiting::SILENCE) {
                     (patience.waiting)(format!("{}, for at most {} s", failure.message, patience.limit.as_secs()));
-                    told = true;
+                    told = Some(Instant::now());
                 }
             }
             other => return other,

@@ -1,0 +1,186 @@
+//! Another attempt, where that may help: after a pause that grows, with jitter, or that the server asks for, and with a deadline over all of it.
+use std::{error::Error, time::Duration};
+
+use backon::{BackoffBuilder, ExponentialBuilder};
+use tokio::time::Instant;
+
+use crate::{failure::Failure, waiting};
+
+/// The longest pause that is not asked for by the server.
+const LONGEST: Duration = Duration::from_secs(10);
+
+/// How often and how long.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    /// Attempts in all.
+    pub attempts: usize,
+    /// For all attempts and the pauses between them.
+    pub deadline: Duration,
+}
+
+/// An attempt that did not bring what was wanted.
+#[derive(Debug)]
+pub struct Missed {
+    /// Why; shown if no other attempt is made.
+    pub failure: Failure,
+    /// Whether another attempt may bring more.
+    pub again: Again,
+}
+
+/// Whether another attempt may bring more.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Again {
+    /// It would not, or is not safe.
+    No,
+    /// After a pause.
+    Yes,
+    /// Not before the time that the server has asked for.
+    After(Duration),
+}
+
+impl Missed {
+    /// An attempt after which another one may be made, at the time that the server has asked for, if it has.
+    pub fn passing(failure: Failure, wish: Option<Duration>) -> Self {
+        Self { failure, again: wish.map_or(Again::Yes, Again::After) }
+    }
+}
+
+impl From<Failure> for Missed {
+    /// What failed otherwise is not tried again.
+    fn from(failure: Failure) -> Self {
+        Self { failure, again: Again::No }
+    }
+}
+
+/// HTTP's `Retry-After` in seconds, its other form, a date, being used by nobody whom we ask.
+pub fn asked_for(header: Option<&str>) -> Option<Duration> {
+    header?.trim().parse().ok().map(Duration::from_secs)
+}
+
+/// Pauses without end: from half a second to ten, each with jitter, so that many who were turned away together do not come back together.
+pub fn pauses() -> impl Iterator<Item = Duration> {
+    builder().without_max_times().build()
+}
+
+fn builder() -> ExponentialBuilder {
+    ExponentialBuilder::default().with_min_delay(Duration::from_millis(500)).with_max_delay(LONGEST).with_jitter()
+}
+
+/// Attempts until one succeeds, fails for good, or the limits are reached. `what` is waited for, as in "an answer of the registry".
+pub async fn within<T, F>(what: &str, limits: Limits, mut attempt: impl FnMut() -> F) -> Result<T, Failure>
+where
+    F: Future<Output = Result<T, Missed>>,
+{
+    let _waiting = waiting::call(what, limits.deadline);
+    let end = Instant::now() + limits.deadline;
+    let mut pauses = builder().with_max_times(limits.attempts.saturating_sub(1)).build();
+    let mut last = None;
+    loop {
+        let Missed { failure, again } = match tokio::time::timeout_at(end, attempt()).await {
+            Ok(Ok(done)) => return Ok(done),
+            Ok(Err(missed)) => missed,
+            Err(_late) => {
+                let late = Failure::timeout(what, limits.deadline);
+                return Err(match last {
+                    Some(failure) => late.because(failure),
+                    None => late,
+                });
+            }
+        };
+        let pause = match (again, pauses.next()) {
+            (Again::No, _) | (_, None) => return Err(failure),
+            (Again::Yes, Some(pause)) => pause,
+            (Again::After(wish), Some(pause)) => pause.max(wish),
+        };
+        // Also where the server asks for more time than there is: nothing would come of waiting for the deadline.
+        if Instant::now() + pause >= end {
+            return Err(failure);
+        }
+        tracing::info!("{what}: {}; again in {} ms", failure.message, pause.as_millis());
+        last = Some(failure);
+        tokio::time::sleep(pause).await;
+    }
+}
+
+/// Whether a certificate is behind it, which another attempt would find as it is.
+pub fn untrusted(error: &(dyn Error + 'static)) -> bool {
+    let mut below = Some(error);
+    while let Some(cause) = below {
+        // An I/O error hides from `source` what it was made of.
+        let inner = cause.downcast_ref::<std::io::Error>().and_then(std::io::Error::get_ref);
+        if cause.is::<rustls::Error>() || inner.is_some_and(|inner| inner.is::<rustls::Error>()) {
+            return true;
+        }
+        below = cause.source();
+    }
+    false
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test may panic")]
+    use std::cell::RefCell;
+
+    use super::*;
+    use crate::failure::FailureKind;
+
+    const LIMITS: Limits = Limits { attempts: 5, deadline: Duration::from_secs(60) };
+
+    /// When attempts were made, and how it ended, if every one ends like this.
+    async fn tried(limits: Limits, end: impl Fn() -> Missed) -> (Vec<Duration>, Failure) {
+        let (began, at) = (Instant::now(), RefCell::new(Vec::new()));
+        let failure = within("an answer", limits, || async {
+            at.borrow_mut().push(began.elapsed());
+            Err::<(), _>(end())
+        });
+        let failure = failure.await.unwrap_err();
+        (at.into_inner(), failure)
+    }
+
+    fn gaps(at: &[Duration]) -> Vec<Duration> {
+        at.windows(2).map(|two| two[1] - two[0]).collect()
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn pauses_grow_and_no_two_who_try_do_so_alike() {
+        let (first, failure) = tried(LIMITS, || Missed::passing(Failure::step("busy"), None)).await;
+        assert_eq!((first.len(), failure.message.as_str()), (5, "busy"));
+        let gaps = gaps(&first);
+        for (gap, least) in gaps.iter().zip([500, 1000, 2000, 4000]) {
+            assert!((least..=least + 501).contains(&gap.as_millis()), "{gaps:?}");
+        }
+        let (second, _) = tried(LIMITS, || Missed::passing(Failure::step("busy"), None)).await;
+        assert_ne!(first, second);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_server_is_obeyed_and_what_it_asks_for_beyond_the_deadline_is_not_waited_for() {
+        let wish = |seconds| move || Missed::passing(Failure::step("busy"), Some(Duration::from_secs(seconds)));
+        let (at, _) = tried(LIMITS, wish(7)).await;
+        assert!(gaps(&at).iter().all(|gap| *gap >= Duration::from_secs(7)), "{at:?}");
+        let (at, failure) = tried(LIMITS, wish(61)).await;
+        assert_eq!((at.len(), failure.message.as_str()), (1, "busy"));
+        assert!(Instant::now().elapsed() < Duration::from_secs(1));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_is_not_safe_is_done_once() {
+        let (at, _) = tried(LIMITS, || Failure::step("refused").into()).await;
+        assert_eq!(at.len(), 1);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_attempt_that_hangs_ends_with_the_deadline() {
+        let began = Instant::now();
+        let first = RefCell::new(true);
+        let failure = within("an answer", LIMITS, || async {
+            if first.replace(false) {
+                return Err::<(), _>(Missed::passing(Failure::step("busy"), None));
+            }
+            std::future::pending().await
+        });
+        let failure = failure.await.unwrap_err();
+        assert_eq!((failure.kind, began.elapsed()), (FailureKind::Timeout, LIMITS.deadline));
+        assert_eq!(failure.chain(), ["waited 60 s for an answer", "busy"]);
+    }
+}
