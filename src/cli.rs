@@ -1,11 +1,15 @@
 //! What can be typed. Types only; what is done about it is in commands/.
-use std::{num::NonZeroUsize, path::PathBuf};
+use std::{
+    num::{NonZeroU32, NonZeroUsize},
+    path::PathBuf,
+};
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::{
     agent::AgentCommand,
-    ids::{EnvironmentName, RunId, SecretName, ServiceName, StepId},
+    database::version::Version,
+    ids::{EnvironmentName, RunId, SecretName, ServiceName, SnapshotId, StepId},
     plan::selection::Selection,
     ui::Output,
 };
@@ -40,6 +44,10 @@ fn service(text: &str) -> Result<ServiceName, String> {
 
 fn secret(text: &str) -> Result<SecretName, String> {
     SecretName::parse(text).map_err(|error| error.to_string())
+}
+
+fn snapshot(text: &str) -> Result<SnapshotId, String> {
+    SnapshotId::parse(text).map_err(|error| error.to_string())
 }
 
 fn duration(text: &str) -> Result<jiff::SignedDuration, String> {
@@ -98,7 +106,7 @@ pub enum Command {
     /// Build or push the images of services
     #[command(subcommand)]
     Image(ImageCommand),
-    /// Snapshot or migrate the database, or show where its schema stands
+    /// Work on the database: snapshots, migrations, restores
     #[command(subcommand)]
     Db(DbCommand),
     /// Set secrets; values never appear in arguments, logs or state
@@ -276,12 +284,64 @@ pub struct ImageArgs {
 /// Commands of `db`.
 #[derive(Debug, Subcommand)]
 pub enum DbCommand {
-    /// Take a snapshot and wait for it
+    /// Take a snapshot, copy it to the DR region, and wait for both
     Snapshot,
-    /// Run pending migrations
-    Migrate,
+    /// List the snapshots of the database, in both regions
+    List,
+    /// Delete deployctl's own snapshots that are beyond count and age, in both regions
+    Prune(PruneArgs),
+    /// Take a snapshot, run pending migrations, roll the service out, verify
+    Migrate(MigrateArgs),
     /// Show applied and pending migrations
     Status,
+    /// Take back the newest migration by its undo file (U…__….sql), after a snapshot
+    Undo(UndoArgs),
+    /// Put a snapshot into the database's place; the old one stays under another name
+    Restore(RestoreArgs),
+}
+
+/// Arguments of `db prune`.
+#[derive(Clone, Copy, Debug, Args)]
+pub struct PruneArgs {
+    /// Keep so many of the newest [default: database.snapshots.keep]
+    #[arg(long, value_name = "N")]
+    pub keep: Option<NonZeroU32>,
+    /// Keep all that are younger than so many days [default: database.snapshots.days]
+    #[arg(long, value_name = "N")]
+    pub days: Option<u32>,
+}
+
+/// Arguments of `db migrate`.
+#[derive(Clone, Copy, Debug, Args)]
+pub struct MigrateArgs {
+    /// Say what would run and what is wrong with it, as a database role that can write nothing
+    #[arg(long)]
+    pub dry_run: bool,
+}
+
+/// Arguments of `db undo`.
+#[derive(Clone, Debug, Args)]
+pub struct UndoArgs {
+    /// Version to take back; it must be the newest [default: the newest, after a question]
+    #[arg(long, value_name = "VERSION")]
+    pub version: Option<Version>,
+}
+
+/// Arguments of `db restore`.
+#[derive(Clone, Debug, Args)]
+pub struct RestoreArgs {
+    /// Rename the database that is there and give its name to the restored one
+    #[arg(long, required = true)]
+    pub in_place: bool,
+    /// Snapshot to restore, as `db list` names it
+    #[arg(long, value_name = "ID", value_parser = snapshot)]
+    pub snapshot: SnapshotId,
+    /// Do it once more although the database is restored from this snapshot already
+    #[arg(long)]
+    pub again: bool,
+    /// Environment's name, typed out: --yes is not enough for this
+    #[arg(long, value_name = "NAME")]
+    pub confirm: Option<String>,
 }
 
 /// Commands of `secret`.

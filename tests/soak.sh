@@ -22,3 +22,9 @@ printf 'terraform killed in each stack: %d s\n' $((SECONDS - started))
 started=$SECONDS
 cargo test --workspace --locked --test services -- --nocapture
 printf 'services killed, cut off, fed with bad files: %d s\n' $((SECONDS - started))
+started=$SECONDS
+cargo test --workspace --locked --test database -- --nocapture killed_at_each_statement
+printf 'migrators killed at each statement: %d s\n' $((SECONDS - started))
+started=$SECONDS
+cargo test --workspace --locked --test e2e -- --ignored --nocapture a_migration_failed
+printf 'the page for a failed migration, each command on it: %d s\n' $((SECONDS - started))

@@ -1,5 +1,5 @@
-//! Makes the two database roles that are not the master user: one that migrates, one that the service runs as. Their passwords are
-//! made here, inside the cluster, and go to their secrets and nowhere else.
+//! Makes the database roles that are not the master user: one that migrates, those that services run as, one that only looks. Their
+//! passwords are made here, inside the cluster, and go to their secrets and nowhere else.
 use clap::Args;
 use secrecy::{ExposeSecret, SecretString};
 use serde_json::{Value, json};
@@ -8,6 +8,7 @@ use tokio_postgres::Client;
 use super::database::{Credentials, DatabaseArgs};
 use crate::{
     aws::{Aws, secrets::full_name},
+    database::history,
     failure::Failure,
     ids::{EnvironmentName, SecretName},
     plan::environment::SecretStore,
@@ -30,6 +31,9 @@ pub struct BootstrapArgs {
     /// Roles that services run as, and their secrets: ROLE=SECRET
     #[arg(long = "runner", value_delimiter = ',')]
     runners: Vec<String>,
+    /// A role that reads the history of migrations and nothing else, and its secret: ROLE=SECRET
+    #[arg(long)]
+    reader: Option<String>,
 }
 
 /// Makes what is missing. Run again, it changes nothing.
@@ -40,7 +44,8 @@ pub async fn run(args: &BootstrapArgs) -> Result<Value, Failure> {
     let client = args.database.connect_as(&target).await?;
     let mut changed = Vec::new();
     let mut roles = Vec::new();
-    for pair in std::iter::once(&args.migrator).chain(&args.runners) {
+    let mut migrator = None;
+    for pair in std::iter::once(&args.migrator).chain(&args.runners).chain(&args.reader) {
         let (role, secret) = pair.split_once('=').ok_or_else(|| Failure::usage(format!("{pair:?} is not ROLE=SECRET")))?;
         let credentials = credentials(args, &aws, role, secret, &mut changed).await?;
         let mut own = target.clone();
@@ -55,8 +60,18 @@ pub async fn run(args: &BootstrapArgs) -> Result<Value, Failure> {
             changed.push(format!("role {role} given its secret's password"));
         }
         roles.push(role.to_owned());
+        migrator.get_or_insert(own);
     }
-    grant(&client, &target.database, &roles).await?;
+    let runners = &roles[1..=args.runners.len()];
+    grant(&client, &target.database, &roles[0], runners).await?;
+    if let (Some(reader), Some(migrator)) = (roles.get(1 + args.runners.len()), &migrator) {
+        let statements = reader_statements(&target.database, reader);
+        execute(&client, &statements).await?;
+        // What the migrator owns only the migrator can grant.
+        let owner = args.database.connect_as(migrator).await?;
+        history::ensure(&owner).await.map_err(failed)?;
+        execute(&owner, &format!("GRANT SELECT ON {} TO {}", history::TABLE, quoted(reader))).await?;
+    }
     Ok(json!({ "roles": roles, "changed": changed }))
 }
 
@@ -90,8 +105,7 @@ async fn exists(client: &Client, role: &str) -> Result<bool, Failure> {
 }
 
 /// The migrator may make tables, everybody else may use what it grants; staging tables need TEMPORARY.
-async fn grant(client: &Client, database: &str, roles: &[String]) -> Result<(), Failure> {
-    let Some((migrator, runners)) = roles.split_first() else { return Ok(()) };
+async fn grant(client: &Client, database: &str, migrator: &str, runners: &[String]) -> Result<(), Failure> {
     let database = quoted(database);
     let mut statements = format!(
         "REVOKE CREATE ON SCHEMA public FROM PUBLIC; REVOKE ALL ON DATABASE {database} FROM PUBLIC; \
@@ -104,6 +118,16 @@ async fn grant(client: &Client, database: &str, roles: &[String]) -> Result<(), 
             .push_str(&format!("GRANT CONNECT, TEMPORARY ON DATABASE {database} TO {runner}; GRANT USAGE ON SCHEMA public TO {runner};"));
     }
     execute(client, &statements).await
+}
+
+/// The reader may connect and see what is in the schema; its transactions are read-only unless it asks otherwise, and then it has nothing that
+/// it may write to.
+fn reader_statements(database: &str, reader: &str) -> String {
+    let (database, reader) = (quoted(database), quoted(reader));
+    format!(
+        "GRANT CONNECT ON DATABASE {database} TO {reader}; GRANT USAGE ON SCHEMA public TO {reader}; \
+         ALTER ROLE {reader} SET default_transaction_read_only = on;"
+    )
 }
 
 /// The password's SCRAM verifier: the plain text never reaches the server, whose log may hold DDL statements.

@@ -22,6 +22,10 @@ pub enum AgentCommand {
     Migrate(migrate::MigrateArgs),
     /// Say which migrations are pending
     Schema(migrate::MigrateArgs),
+    /// Say what would run, as a role that can write nothing
+    DryRun(migrate::MigrateArgs),
+    /// Take back the newest migration
+    Undo(migrate::UndoArgs),
     /// Compare or make Kafka topics
     Topics(topics::TopicsArgs),
     /// Send a marked file through the system and follow it
@@ -38,6 +42,8 @@ pub async fn run(command: &AgentCommand) -> Result<(), Failure> {
         AgentCommand::BootstrapDatabase(args) => bootstrap_database::run(args).await,
         AgentCommand::Migrate(args) => migrate::run(args).await,
         AgentCommand::Schema(args) => migrate::schema(args).await,
+        AgentCommand::DryRun(args) => migrate::dry_run(args).await,
+        AgentCommand::Undo(args) => migrate::undo(args).await,
         AgentCommand::Topics(args) => topics::run(args).await,
         AgentCommand::Smoke(args) => smoke::run(args).await,
         AgentCommand::Upload(args) => smoke::upload::run(args).await,
@@ -47,7 +53,7 @@ pub async fn run(command: &AgentCommand) -> Result<(), Failure> {
         Ok(result) => say(&json!({ "result": result })),
         Err(failure) => {
             say(&json!({
-                "failed": failure.chain(), "evidence": failure.evidence, "left_behind": failure.left_behind, "next": failure.next,
+                "failed": failure.chain(), "kind": failure.kind, "evidence": failure.evidence, "left_behind": failure.left_behind, "next": failure.next,
             }))?;
             Err(failure)
         }

@@ -27,6 +27,8 @@ mod kms;
 mod object_version;
 mod patience;
 pub mod rds;
+pub mod rds_in_place;
+pub mod rds_snapshots;
 pub mod s3;
 mod secret_value;
 pub mod secrets;
@@ -132,6 +134,24 @@ impl Aws {
             config: SdkConfig::builder()
                 .behavior_version(BehaviorVersion::latest())
                 .region(aws_config::Region::new(environment.aws.region.to_string()))
+                .build(),
+            permit: Permit::unleased(),
+            clients: Clients::default(),
+        }
+    }
+
+    /// As [`Aws::unconnected`], but reaching one endpoint, which must believe anybody: for tests against an API of their own.
+    pub fn reaching(endpoint: &str, region: &Region, account: &AccountId) -> Self {
+        let nobody = aws_credential_types::Credentials::new("nobody", "nobody", None, None, "test");
+        Self {
+            region: region.clone(),
+            account: account.clone(),
+            principal: "nobody".to_owned(),
+            config: SdkConfig::builder()
+                .behavior_version(BehaviorVersion::latest())
+                .region(aws_config::Region::new(region.to_string()))
+                .endpoint_url(endpoint)
+                .credentials_provider(SharedCredentialsProvider::new(nobody))
                 .build(),
             permit: Permit::unleased(),
             clients: Clients::default(),

@@ -9,7 +9,7 @@ use sha2::{Digest, Sha256};
 
 use super::{CALL, Cluster, Status, status_of};
 use crate::{
-    failure::{Failure, LeftBehind},
+    failure::{Failure, FailureKind, LeftBehind},
     manifests::{Object, ObjectKey},
 };
 
@@ -270,13 +270,15 @@ fn result_in(line: &str) -> Option<Value> {
     serde_json::from_str::<Value>(line).ok()?.get_mut("result").map(Value::take)
 }
 
-/// What the agent printed as its failure: `{"failed": [outermost, …], "evidence": […], "left_behind": …, "next": […]}`.
+/// What the agent printed as its failure: `{"failed": [outermost, …], "kind": …, "evidence": […], "left_behind": …, "next": […]}`.
 fn own_words(job: &ObjectKey, log: &str) -> Option<Failure> {
     let said = log.lines().rev().find_map(|line| serde_json::from_str::<Value>(line).ok().filter(|said| said.get("failed").is_some()))?;
     let texts =
         |key: &str| said[key].as_array().into_iter().flatten().filter_map(|text| text.as_str().map(String::from)).collect::<Vec<_>>();
     let mut chain = texts("failed").into_iter();
-    let mut failure = Failure::step(format!("Job {job}: {}", chain.next()?));
+    // A refusal is the caller's refusal too; the agent's credentials or arguments are no fault of the caller's.
+    let kind = if said["kind"] == json!(FailureKind::Policy) { FailureKind::Policy } else { FailureKind::Step };
+    let mut failure = Failure::new(kind, format!("Job {job}: {}", chain.next()?));
     failure.evidence = chain.chain(texts("evidence")).collect();
     failure.next = texts("next");
     // An older image's agent does not say; then only the Job is known to stay.
@@ -294,6 +296,15 @@ mod tests {
         let log = "starting\n{\"checked\":\"kafka\"}\n{\"failed\":[\"hop sqs: late\",\"cause\"],\"evidence\":[\"line\"]}\n";
         assert!(own_words(&key, log).is_some_and(|f| f.message == "Job d/smoke-1: hop sqs: late" && f.evidence == ["cause", "line"]));
         assert!(own_words(&key, "nothing\n").is_none());
+    }
+
+    #[test]
+    fn a_refusal_stays_one_and_nothing_else_becomes_one() {
+        let key = ObjectKey { api_version: "batch/v1".into(), kind: "Job".into(), namespace: Some("d".into()), name: "migrate-1".into() };
+        for (said, kind) in [(FailureKind::Policy, FailureKind::Policy), (FailureKind::Credentials, FailureKind::Step)] {
+            let log = json!({"failed": ["no"], "kind": said, "evidence": [], "next": []}).to_string();
+            assert!(own_words(&key, &log).is_some_and(|failure| failure.kind == kind), "{said:?}");
+        }
     }
 
     #[test]

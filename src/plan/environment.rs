@@ -161,6 +161,25 @@ pub struct Database {
     /// Certificates that clients check the server against; `DEPLOYCTL_DATABASE_CA_BUNDLE` overrides it.
     #[serde(default)]
     pub ca_bundle: Option<String>,
+    /// Which of deployctl's own snapshots `db prune` keeps, in both regions.
+    #[serde(default)]
+    pub snapshots: SnapshotRetention,
+}
+
+/// What `db prune` keeps: a snapshot goes once it is beyond both.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct SnapshotRetention {
+    /// So many of the newest, at least 1.
+    pub keep: std::num::NonZeroU32,
+    /// All that are younger, in days.
+    pub days: u32,
+}
+
+impl Default for SnapshotRetention {
+    fn default() -> Self {
+        Self { keep: std::num::NonZeroU32::MIN.saturating_add(9), days: 35 }
+    }
 }
 
 /// Gibibytes at first and at most.

@@ -1,7 +1,7 @@
 //! Kind `service`: a snapshot and migrations where any are pending, then the rollout, then what the load balancer answers with.
-mod migration;
+pub mod migration;
 mod reads;
-mod snapshot;
+pub mod snapshot;
 mod upload;
 
 use std::path::{Path, PathBuf};
@@ -84,7 +84,8 @@ impl Input {
     fn set(&self) -> ApplySet {
         ApplySet::new(self.service.as_str(), "deployctl")
     }
-    fn agent(&self) -> Result<&PodSettings, Failure> {
+    /// Where agent commands run.
+    pub fn agent(&self) -> Result<&PodSettings, Failure> {
         self.agent.as_ref().ok_or_else(|| Failure::usage("kind service: `migrations`, `upload` and `checks` need `agent`"))
     }
     /// Names of what is checked at every apply.
@@ -161,14 +162,7 @@ impl Kind for ServiceKind {
     fn plan(input: &Input, observed: &Observed) -> Result<StepPlan, Failure> {
         let mut changes = Vec::new();
         if let Some(schema) = &observed.schema {
-            if let Some(problem) = schema.problems.first() {
-                let mut failure = Failure::new(
-                    FailureKind::Preflight,
-                    format!("the schema of {} and its migrations do not fit: {problem}", input.service),
-                );
-                failure.evidence.clone_from(&schema.problems);
-                return Err(failure.next("bring the files back as they were applied, and put every change into a new, higher version"));
-            }
+            schema.refuse(&input.service)?;
             if let (false, Some(snapshot)) = (schema.is_settled(), &input.snapshot) {
                 changes.push(Change {
                     action: Action::Create,

@@ -36,6 +36,7 @@ pub mod adoption;
 mod bound;
 mod changes;
 mod cluster_ready;
+pub mod exchanged;
 mod guards;
 mod lock;
 mod orphans;

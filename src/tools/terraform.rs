@@ -165,6 +165,32 @@ impl Terraform {
         Ok(ui.apply)
     }
 
+    /// Takes one resource out of the state; what it stands for stays.
+    pub async fn forget(&self, address: &str) -> Result<(), Failure> {
+        self.change_state("state rm", &["state", "rm", "-lock-timeout=5s"], None, &[address]).await
+    }
+
+    /// Takes what is there under this id into the state.
+    pub async fn import(&self, variables: &Path, address: &str, id: &str) -> Result<(), Failure> {
+        let args = ["import", "-input=false", "-no-color", "-lock-timeout=5s"];
+        self.change_state("import", &args, Some(variables), &[address, id]).await
+    }
+
+    async fn change_state(&self, name: &str, args: &[&str], variables: Option<&Path>, what: &[&str]) -> Result<(), Failure> {
+        let mut program = self.program(PLAN_DEADLINE).args(args.iter().copied());
+        if let Some(variables) = variables {
+            program = program.arg(joined("-var-file=", variables));
+        }
+        let (ended, _out) = program.args(what.iter().copied()).output().await?;
+        if ended.succeeded() {
+            return Ok(());
+        }
+        let left = LeftBehind::Unknown(format!("terraform {name} of {} may have written the state", what.join(" ")));
+        Err(Failure::step(format!("terraform {name} {}: {}", what.join(" "), ended.how()))
+            .evidence(ended.stderr_tail.join("\n"))
+            .left(left))
+    }
+
     fn keep_errored_state(&self, errored: &Path, failure: Failure) -> Failure {
         let kept = self.log.with_file_name("errored.tfstate");
         let place = match std::fs::copy(errored, &kept).and_then(|_| own_only(&kept).map_err(std::io::Error::other)) {

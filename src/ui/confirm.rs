@@ -50,15 +50,11 @@ impl Ui {
             (Some(typed), _) => typed.to_owned(),
             (None, Presence::Nobody) => return Err(no_terminal(&flag)),
             (None, Presence::Person) => Input::<String>::new()
-                .with_prompt(format!("Type the environment's name ({environment}) to destroy it"))
+                .with_prompt(format!("Type the environment's name ({environment}) to do it"))
                 .interact_text()
                 .map_err(|error| declined().because(error))?,
         };
-        if typed == environment.as_str() {
-            Ok(())
-        } else {
-            Err(declined().next(format!("to destroy {environment}, confirm with its name: {flag}")))
-        }
+        if typed == environment.as_str() { Ok(()) } else { Err(declined().next(format!("confirm with the environment's name: {flag}"))) }
     }
 }
 

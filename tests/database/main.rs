@@ -5,14 +5,40 @@
     clippy::print_stderr,
     reason = "tests: a panic is the failure, and a skipped test says why"
 )]
+mod dry_run;
 mod flyway;
+mod indexes;
 #[path = "../installed/mod.rs"]
 mod installed;
+mod kills;
+mod runbook;
 mod server;
 mod turns;
 
-use deployctl::database::migrate::{MigrateError, Patience, migrate, status};
+use std::path::Path;
+
+use deployctl::database::{
+    compare::Status,
+    migrate::{self, MigrateError, Patience, Report},
+    migration::Migrations,
+};
 use server::{Server, folder, write};
+use tokio_postgres::Client;
+
+/// Runs a folder's migrations as deployctl's agent does.
+async fn migrate(client: &mut Client, folder: &Path, patience: Patience) -> Result<Report, MigrateError> {
+    migrate::migrate(client, &Migrations::read(folder)?, patience).await
+}
+
+/// What is applied and pending.
+async fn status(client: &Client, folder: &Path) -> Result<Status, MigrateError> {
+    migrate::status(client, &Migrations::read(folder)?).await
+}
+
+/// The rows of a query that gives texts.
+async fn lines(client: &Client, query: &str) -> Vec<String> {
+    client.query(query, &[]).await.unwrap_or_else(|error| panic!("{query}: {error:?}")).iter().map(|row| row.get(0)).collect()
+}
 
 #[tokio::test]
 async fn what_is_pending_runs_once_in_order_and_is_recorded_as_flyway_records_it() {
@@ -68,22 +94,6 @@ async fn a_failing_file_leaves_the_schema_as_it_was() {
 }
 
 #[tokio::test]
-async fn outside_a_transaction_a_failure_is_kept_in_mind() {
-    let server = Server::start();
-    let mut client = server.connect().await;
-    let files = folder(&[
-        ("V1__t.sql", "CREATE TABLE t (id int); INSERT INTO t VALUES (1), (1);"),
-        ("V2__index.sql", "CREATE UNIQUE INDEX CONCURRENTLY t_id ON t (id);"),
-        ("V2__index.sql.conf", "executeInTransaction=false"),
-    ]);
-    assert!(matches!(migrate(&mut client, files.path(), Patience::default()).await, Err(MigrateError::InPart { .. })));
-    let Err(MigrateError::Problems(problems)) = migrate(&mut client, files.path(), Patience::default()).await else { panic!("went on") };
-    assert!(problems[0].contains("installed_rank = 2"), "{problems:?}");
-    client.batch_execute("DROP INDEX t_id; DELETE FROM t; DELETE FROM flyway_schema_history WHERE installed_rank = 2").await.unwrap();
-    assert_eq!(migrate(&mut client, files.path(), Patience::default()).await.unwrap().ran.len(), 1);
-}
-
-#[tokio::test]
 async fn eight_migrators_at_once_run_every_file_once_even_with_a_concurrent_index() {
     let server = Server::start();
     let files = folder(&[
@@ -99,4 +109,22 @@ async fn eight_migrators_at_once_run_every_file_once_even_with_a_concurrent_inde
     }
     let ran: Vec<usize> = migrators.join_all().await.into_iter().map(Result::unwrap).collect();
     assert_eq!(ran.iter().sum::<usize>(), 3, "{ran:?}");
+}
+
+#[tokio::test]
+async fn what_is_dangerous_is_not_run_until_it_is_allowed_with_a_reason() {
+    let server = Server::start();
+    let mut client = server.connect().await;
+    let files = folder(&[("V1__t.sql", "CREATE TABLE t (id int); INSERT INTO t VALUES (1);")]);
+    migrate(&mut client, files.path(), Patience::default()).await.unwrap();
+    write(files.path(), &[("V2__harmless.sql", "CREATE TABLE u (id int);"), ("V3__drop.sql", "-- bye\nDROP TABLE t;")]);
+    let refused = migrate(&mut client, files.path(), Patience::default()).await;
+    let Err(MigrateError::Findings(findings)) = refused else { panic!("{refused:?}") };
+    assert_eq!((findings.len(), findings[0].script.as_str(), findings[0].line), (1, "V3__drop.sql", 2));
+    assert_eq!(lines(&client, "SELECT count(*)::text FROM pg_class WHERE relname = 'u'").await, ["0"], "nothing at all was run");
+    write(
+        files.path(),
+        &[("V3__drop.sql", "-- deployctl:allow ban-drop-table because nothing has read it since release 7\nDROP TABLE t;")],
+    );
+    assert_eq!(migrate(&mut client, files.path(), Patience::default()).await.unwrap().ran.len(), 2);
 }

@@ -49,19 +49,34 @@ impl Server {
         format!("jdbc:postgresql://127.0.0.1:{}/postgres", self.port)
     }
 
+    /// The folder with its socket, and its port.
+    pub fn place(&self) -> (&Path, u16) {
+        (self.folder.path(), self.port)
+    }
+
     /// A connection as the superuser.
     pub async fn connect(&self) -> Client {
-        let mut config = tokio_postgres::Config::new();
-        config.host_path(self.folder.path()).port(self.port).user("postgres").dbname("postgres");
-        for _ in 0..100 {
-            if let Ok((client, connection)) = config.connect(NoTls).await {
-                tokio::spawn(connection);
-                return client;
-            }
-            tokio::time::sleep(std::time::Duration::from_millis(100)).await;
-        }
-        panic!("the server did not start within 10 s");
+        self.connect_as("postgres", "postgres").await
     }
+
+    /// A connection as this role to this database.
+    pub async fn connect_as(&self, user: &str, database: &str) -> Client {
+        connect(self.folder.path(), self.port, user, database).await
+    }
+}
+
+/// A connection to a server that may just be starting.
+pub async fn connect(folder: &Path, port: u16, user: &str, database: &str) -> Client {
+    let mut config = tokio_postgres::Config::new();
+    config.host_path(folder).port(port).user(user).dbname(database);
+    for _ in 0..100 {
+        if let Ok((client, connection)) = config.connect(NoTls).await {
+            tokio::spawn(connection);
+            return client;
+        }
+        tokio::time::sleep(std::time::Duration::from_millis(100)).await;
+    }
+    panic!("no connection as {user} to {database} within 10 s");
 }
 
 impl Drop for Server {
@@ -94,6 +109,8 @@ pub fn folder(files: &[(&str, &str)]) -> tempfile::TempDir {
 /// Adds files to it.
 pub fn write(folder: &Path, files: &[(&str, &str)]) {
     for (name, content) in files {
-        std::fs::write(folder.join(name), content).expect("a migration");
+        let path = folder.join(name);
+        std::fs::create_dir_all(path.parent().expect("a folder")).expect("a folder");
+        std::fs::write(path, content).expect("a migration");
     }
 }

@@ -1,27 +1,42 @@
 //! Flyway and deployctl take turns on one database: each goes on from what the other wrote, and refuses what the other would refuse.
-use std::path::{Path, PathBuf};
+use std::{
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
-use deployctl::database::migrate::{MigrateError, Patience, migrate, status};
+use deployctl::database::{
+    lock::Held,
+    migrate::{MigrateError, Patience},
+    migration::Migrations,
+    undo::undo,
+    version::Version,
+};
 use tokio_postgres::Client;
 
 use crate::{
     flyway::flyway,
+    lines, migrate,
     server::{Server, folder, write},
+    status,
 };
 
 /// Names and contents that Flyway reads in a way of its own, and that the parser's migrations do not have.
-const MORE: [(&str, &str); 8] = [
+const MORE: [(&str, &str); 12] = [
     ("V2.1__byte_order_mark.sql", "\u{feff}CREATE TABLE größe (id int);\nCOMMENT ON TABLE größe IS '…';"),
     ("V02_2__line_ends.sql", "-- Windows\r\nCREATE TABLE ends (\r\n\r\n  id int\r\n);\n-- old Macintosh\rCREATE TABLE old (id int);\r"),
     ("V3__no_transaction.sql", "CREATE INDEX CONCURRENTLY ends_id ON ends (id);"),
     ("V3__no_transaction.sql.conf", "executeInTransaction=false"),
     ("V4.0___more__underscores_.sql", "-- a comment only\n"),
     ("V5__no content.sql", ""),
+    ("V6__two_that_refuse_transactions.sql", "CREATE INDEX CONCURRENTLY old_id ON old (id);\n-- and\nREINDEX INDEX CONCURRENTLY old_id;"),
+    ("2026/q4/V7__in a folder.sql", "CREATE TABLE \"in a folder\" (id int);"),
+    ("2026/V8__dollars.sql", "COMMENT ON TABLE ends IS 'not a ${placeholder}';"),
+    ("2026/V8__dollars.sql.conf", "placeholderReplacement=false"),
     ("V10__after_5.sql", "CREATE TABLE ten (id int);"),
     ("R__view_of_ends.sql", "CREATE OR REPLACE VIEW v AS SELECT id FROM ends;\n"),
 ];
 /// How many of them are migrations, and how many the parser has.
-const SCRIPTS: usize = MORE.len() - 1;
+const SCRIPTS: usize = MORE.len() - 2;
 const PARSER_SCRIPTS: usize = 2;
 
 fn parser_migrations() -> PathBuf {
@@ -139,6 +154,109 @@ async fn the_history_is_the_same_whoever_wrote_it() {
     }
 }
 
-async fn lines(client: &Client, query: &str) -> Vec<String> {
-    client.query(query, &[]).await.unwrap().iter().map(|row| row.get(0)).collect()
+#[tokio::test]
+async fn what_one_undoes_the_other_runs_again() {
+    let (server, mut client) = server().await;
+    let files = folder(&[
+        ("V1__one.sql", "CREATE TABLE one (id int);"),
+        ("V2__two.sql", "CREATE TABLE two (id int);"),
+        ("U2__two.sql", "DROP TABLE two;"),
+        ("U1__one.sql", "DROP TABLE one;"),
+    ]);
+    assert_eq!(run(&mut client, files.path()).await.len(), 2);
+    let migrations = Migrations::read(files.path()).unwrap();
+    let version = |text: &str| Version::parse(text).unwrap();
+    let not_newest = undo(&mut client, &migrations, &version("1"), Patience::default()).await;
+    assert!(matches!(not_newest, Err(MigrateError::Problems(_))), "{not_newest:?}");
+    let undone = undo(&mut client, &migrations, &version("2"), Patience::default()).await.unwrap();
+    assert_eq!((undone.ran.as_deref(), undone.version), (Some("U2__two.sql"), Some(version("1"))));
+    assert_eq!(lines(&client, TABLES).await, ["one"]);
+    let again = undo(&mut client, &migrations, &version("2"), Patience::default()).await.unwrap();
+    assert_eq!((again.ran, again.version), (None, Some(version("1"))), "twice is once");
+    let pending = flyway("validate", &server, files.path()).await.unwrap_err();
+    assert!(pending.contains("not applied to database: 2"), "{pending}");
+    assert_eq!(flyway("migrate", &server, files.path()).await.unwrap(), ["1"]);
+    assert_eq!(lines(&client, TABLES).await, ["one", "two"]);
+    assert_deployctl_agrees(&mut client, files.path()).await;
+    flyway("validate", &server, files.path()).await.unwrap_or_else(|refused| panic!("{refused}"));
+
+    // An undo file that fails leaves everything as it was.
+    write(files.path(), &[("U2__two.sql", "DROP TABLE two; SELECT 1 / 0;")]);
+    let failed = undo(&mut client, &Migrations::read(files.path()).unwrap(), &version("2"), Patience::default()).await;
+    assert!(matches!(failed, Err(MigrateError::RolledBack { .. })), "{failed:?}");
+    assert_eq!(lines(&client, TABLES).await, ["one", "two"]);
+    assert_deployctl_agrees(&mut client, files.path()).await;
+}
+
+const TABLES: &str =
+    "SELECT tablename::text FROM pg_tables WHERE schemaname = 'public' AND tablename <> 'flyway_schema_history' ORDER BY 1";
+
+#[tokio::test]
+async fn a_baseline_of_flyways_is_where_deployctl_begins() {
+    let (server, mut client) = server().await;
+    client.batch_execute("CREATE TABLE one (id int); CREATE TABLE two (id int)").await.unwrap();
+    let files = folder(&[
+        ("V1__one.sql", "CREATE TABLE one (id int);"),
+        ("V2__two.sql", "CREATE TABLE two (id int);"),
+        ("V3__three.sql", "CREATE TABLE three (id int);"),
+    ]);
+    flyway("baseline-2", &server, files.path()).await.unwrap();
+    assert_eq!(run(&mut client, files.path()).await, ["V3__three.sql"]);
+    flyway("validate", &server, files.path()).await.unwrap_or_else(|refused| panic!("{refused}"));
+    assert_eq!(flyway("migrate", &server, files.path()).await.unwrap(), ["0"]);
+    assert_deployctl_agrees(&mut client, files.path()).await;
+}
+
+#[tokio::test]
+async fn a_late_file_is_refused_by_both_and_accepted_once_flyway_ran_it_out_of_order() {
+    let (server, mut client) = server().await;
+    let files = folder(&[("V1__one.sql", "CREATE TABLE one (id int);"), ("V3__three.sql", "CREATE TABLE three (id int);")]);
+    run(&mut client, files.path()).await;
+    write(files.path(), &[("V2__late.sql", "CREATE TABLE late (id int);")]);
+    let refused = migrate(&mut client, files.path(), Patience::default()).await;
+    assert!(matches!(&refused, Err(MigrateError::Problems(problems)) if problems[0].contains("V2__late.sql comes late")), "{refused:?}");
+    assert!(flyway("migrate", &server, files.path()).await.is_err());
+    assert_eq!(flyway("out-of-order", &server, files.path()).await.unwrap(), ["1"]);
+    assert_deployctl_agrees(&mut client, files.path()).await;
+    write(files.path(), &[("V4__four.sql", "CREATE TABLE four (id int);")]);
+    assert_eq!(run(&mut client, files.path()).await, ["V4__four.sql"]);
+}
+
+#[tokio::test]
+async fn what_flyway_would_put_values_into_neither_runs() {
+    let (server, mut client) = server().await;
+    let files = folder(&[("V1__a.sql", "CREATE TABLE a (id int);\nCOMMENT ON TABLE a IS '${owner}';")]);
+    let refused = migrate(&mut client, files.path(), Patience::default()).await;
+    assert!(
+        matches!(&refused, Err(MigrateError::Problems(problems)) if problems[0].starts_with("V1__a.sql:2: Flyway puts a value")),
+        "{refused:?}"
+    );
+    let theirs = flyway("migrate", &server, files.path()).await.unwrap_err();
+    assert!(theirs.contains("No value provided for placeholder: ${owner}"), "{theirs}");
+    assert_eq!(lines(&client, TABLES).await, [""; 0]);
+}
+
+#[tokio::test]
+async fn flyway_and_deployctl_keep_each_other_out() {
+    let (server, mut client) = server().await;
+    let files = folder(&[("V1__a.sql", "CREATE TABLE a (id int);")]);
+    let other = server.connect().await;
+    let held = Held::acquire(&other, Duration::ZERO).await.unwrap();
+    let refused = flyway("impatient", &server, files.path()).await.unwrap_err();
+    assert!(refused.contains("advisory lock"), "{refused}");
+    held.release(&other).await.unwrap();
+    assert_eq!(flyway("impatient", &server, files.path()).await.unwrap(), ["1"]);
+
+    // Flyway holds it while it works, and deployctl waits for it.
+    write(files.path(), &[("V2__slow.sql", "SELECT pg_sleep(4);")]);
+    let (theirs, ours) = tokio::join!(flyway("migrate", &server, files.path()), async {
+        while lines(&client, "SELECT 'x' FROM pg_stat_activity WHERE query LIKE 'SELECT pg_sleep(4)%' AND pid <> pg_backend_pid()")
+            .await
+            .is_empty()
+        {
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+        run(&mut client, files.path()).await
+    });
+    assert_eq!((theirs.unwrap().as_slice(), ours.len()), (&["1".to_owned()][..], 0));
 }

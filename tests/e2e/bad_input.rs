@@ -9,12 +9,12 @@ use rustix::process::{Signal, kill_process};
 use super::target::{Ended, Target, project, text};
 
 /// A copy of the project that may be spoiled.
-struct Copy {
+pub struct Copy {
     folder: tempfile::TempDir,
 }
 
 impl Copy {
-    fn new() -> Self {
+    pub fn new() -> Self {
         let folder = tempfile::tempdir().unwrap();
         let members = ["Cargo.toml", "Cargo.lock", "src", "services", "templates", "terraform", "plans", "tests"];
         let copied = Command::new("cp").arg("-a").args(members).arg(folder.path()).current_dir(project()).status().unwrap();
@@ -22,7 +22,7 @@ impl Copy {
         Self { folder }
     }
 
-    fn path(&self, file: &str) -> PathBuf {
+    pub fn path(&self, file: &str) -> PathBuf {
         self.folder.path().join(file)
     }
 

@@ -7,9 +7,17 @@ class Turn {
         var settings = Flyway.configure().dataSource(arguments[1], "postgres", null).locations("filesystem:" + arguments[2]);
         // By default Flyway's lock holds a transaction open, for which CREATE INDEX CONCURRENTLY waits forever.
         settings.getConfigurationExtension(PostgreSQLConfigurationExtension.class).setTransactionalLock(false);
+        settings.outOfOrder(arguments[0].equals("out-of-order"));
+        if (arguments[0].equals("impatient")) {
+            settings.lockRetryCount(1);
+        }
+        if (arguments[0].startsWith("baseline-")) {
+            settings.baselineVersion(arguments[0].substring("baseline-".length())).load().baseline();
+            return;
+        }
         var flyway = settings.load();
         switch (arguments[0]) {
-            case "migrate" -> System.out.println(flyway.migrate().migrationsExecuted);
+            case "migrate", "out-of-order", "impatient" -> System.out.println(flyway.migrate().migrationsExecuted);
             case "validate" -> {
                 flyway.validate();
                 for (var migration : flyway.info().all()) {

@@ -33,9 +33,10 @@ var instanceFlags = map[string]string{
 var instanceNumbers = []string{"iops", "monitoring_interval", "performance_insights_retention_period", "storage_throughput", "max_allocated_storage", "backup_retention_period"}
 
 func readInstance(c *engine.Call) error {
-	id := c.S("identifier")
+	// By its id, as the real provider does: a rename by somebody else does not lose it, and another of its name is not taken for it.
+	id := c.ID()
 	if id == "" {
-		id = c.ID()
+		id = c.S("identifier")
 	}
 	n, err := instance(c, id)
 	if err != nil {

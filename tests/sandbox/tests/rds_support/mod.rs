@@ -90,6 +90,11 @@ impl Sandbox {
         self.folder.close().unwrap();
     }
 
+    /// Where the API is.
+    pub fn endpoint(&self) -> String {
+        format!("http://{}", self.endpoint)
+    }
+
     pub fn client(&self, region: &str) -> Client {
         let config = Config::builder()
             .behavior_version(BehaviorVersion::latest())

@@ -1,0 +1,64 @@
+//! RDS: the snapshots of an instance as a list, and taking one away.
+use std::collections::BTreeMap;
+
+use jiff::Timestamp;
+use serde::Serialize;
+
+use super::{Aws, error};
+use crate::{
+    failure::Failure,
+    ids::{DbInstanceId, SnapshotId},
+};
+
+/// A snapshot that somebody took, as far as keeping or deleting it goes.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub struct ManualSnapshot {
+    /// Its identifier.
+    pub id: SnapshotId,
+    /// `available` when it can be restored.
+    pub status: String,
+    /// When the data in it was the database's: a copy has its original's. None while it is being made.
+    pub taken: Option<Timestamp>,
+    /// Gibibytes of the instance's storage.
+    pub storage_gib: u32,
+    /// Its tags.
+    pub tags: BTreeMap<String, String>,
+}
+
+impl Aws {
+    /// Every manual snapshot of an instance in this region, copies from another one among them, the newest first. All pages are read.
+    pub async fn manual_snapshots(&self, instance: &DbInstanceId) -> Result<Vec<ManualSnapshot>, Failure> {
+        let pages = self.rds().describe_db_snapshots().db_instance_identifier(instance.as_str()).snapshot_type("manual").into_paginator();
+        let found: Result<Vec<_>, _> = pages.items().send().collect().await;
+        let found = found.map_err(|e| self.failed("rds:DescribeDBSnapshots", instance.as_str(), e))?;
+        let mut snapshots: Vec<ManualSnapshot> = found.into_iter().filter_map(manual).collect();
+        // What is still being made is the newest.
+        snapshots.sort_by(|a, b| (b.taken.is_none(), b.taken, &b.id).cmp(&(a.taken.is_none(), a.taken, &a.id)));
+        Ok(snapshots)
+    }
+
+    /// Deletes a snapshot; one that is gone is deleted.
+    pub async fn delete_db_snapshot(&self, id: &SnapshotId) -> Result<(), Failure> {
+        match self.rds().delete_db_snapshot().db_snapshot_identifier(id.as_str()).send().await {
+            Ok(_) => Ok(()),
+            Err(e)
+                if e.as_service_error().is_some_and(|e| e.is_db_snapshot_not_found_fault())
+                    || error::code(&e) == Some("DBSnapshotNotFound") =>
+            {
+                Ok(())
+            }
+            Err(e) => Err(self.failed("rds:DeleteDBSnapshot", &format!("{id} in {}", self.region()), e)),
+        }
+    }
+}
+
+fn manual(found: aws_sdk_rds::types::DbSnapshot) -> Option<ManualSnapshot> {
+    let taken = found.original_snapshot_create_time.or(found.snapshot_create_time);
+    Some(ManualSnapshot {
+        id: SnapshotId::parse(found.db_snapshot_identifier?).ok()?,
+        status: found.status.unwrap_or_default(),
+        taken: taken.and_then(|at| Timestamp::new(at.secs(), i32::try_from(at.subsec_nanos()).ok()?).ok()),
+        storage_gib: found.allocated_storage.and_then(|gib| u32::try_from(gib).ok()).unwrap_or(0),
+        tags: found.tag_list.unwrap_or_default().into_iter().filter_map(|tag| Some((tag.key?, tag.value.unwrap_or_default()))).collect(),
+    })
+}
