@@ -16,3 +16,6 @@ printf 'random plans (%s cases a property): %d s\n' "$PROPTEST_CASES" $((SECONDS
 started=$SECONDS
 cargo test --workspace --locked --test e2e -- --ignored --nocapture only_what_was_killed
 printf 'terraform killed in each stack: %d s\n' $((SECONDS - started))
+started=$SECONDS
+cargo test --workspace --locked --test e2e -- --ignored --nocapture every_step_at_every_moment
+printf 'every step at every moment, and random kills: %d s\n' $((SECONDS - started))
