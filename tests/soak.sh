@@ -28,3 +28,6 @@ printf 'migrators killed at each statement: %d s\n' $((SECONDS - started))
 started=$SECONDS
 cargo test --workspace --locked --test e2e -- --ignored --nocapture a_migration_failed
 printf 'the page for a failed migration, each command on it: %d s\n' $((SECONDS - started))
+started=$SECONDS
+cargo test --workspace --locked --test e2e -- --ignored --nocapture every_step_at_every_moment
+printf 'every step at every moment, and random kills: %d s\n' $((SECONDS - started))

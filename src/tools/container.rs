@@ -26,7 +26,7 @@ async fn run(program: Program, what: &str, progress: &(dyn Fn(&str) + Send + Syn
     if ended.succeeded() {
         return Ok(());
     }
-    let mut failure = Failure::step(format!("{what}: {}", ended.how()));
+    let mut failure = ended.failure(what);
     failure.evidence = tail;
     Err(failure)
 }

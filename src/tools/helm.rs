@@ -19,9 +19,7 @@ fn helm(cancel: &CancellationToken) -> Program {
 pub async fn pull(chart: &str, version: &str, folder: &Path, cancel: &CancellationToken) -> Result<PathBuf, Failure> {
     let (ended, _) = helm(cancel).args(["pull", chart, "--version", version, "--destination"]).arg(folder).output().await?;
     if !ended.succeeded() {
-        let mut failure = Failure::step(format!("helm pull {chart} {version}: {}", ended.how()));
-        failure.evidence = ended.stderr_tail;
-        return Err(failure);
+        return Err(ended.failure(format!("helm pull {chart} {version}")));
     }
     let name = chart.rsplit('/').next().unwrap_or(chart);
     Ok(folder.join(format!("{name}-{version}.tgz")))
@@ -46,9 +44,7 @@ pub async fn template(
     let program = program.args(["--kube-version", kubernetes_version, "--values"]).arg(values);
     let (ended, out) = program.output().await?;
     if !ended.succeeded() {
-        let mut failure = Failure::step(format!("helm template of {}: {}", chart.display(), ended.how()));
-        failure.evidence = ended.stderr_tail;
-        return Err(failure);
+        return Err(ended.failure(format!("helm template of {}", chart.display())));
     }
     String::from_utf8(out).map_err(|e| Failure::step("helm rendered something that is not text").because(e))
 }

@@ -80,6 +80,16 @@ impl Ended {
             _ => "an unknown status".into(),
         }
     }
+    /// Why it did not succeed, with its last words: told to stop by Ctrl-C is an interruption and no failure of the program's.
+    pub fn failure(self, what: impl fmt::Display) -> Failure {
+        let mut failure = match self.told {
+            Told::Nothing => Failure::step(format!("{what}: {}", self.how())),
+            Told::Cancelled => Failure::new(FailureKind::Interrupted, format!("{what} was interrupted")),
+            Told::Deadline => Failure::new(FailureKind::Timeout, format!("{what} took too long")),
+        };
+        failure.evidence = self.stderr_tail;
+        failure
+    }
 }
 
 const GRACE: Duration = Duration::from_secs(10);
@@ -369,6 +379,29 @@ async fn read_lines(pipe: impl AsyncRead + Unpin, stream: Stream, lines: mpsc::S
         }
         if lines.send((stream, line)).await.is_err() {
             return;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test may panic")]
+    use super::*;
+
+    #[tokio::test]
+    async fn what_was_told_to_stop_was_interrupted_and_did_not_fail() {
+        let (stopped, free) = (CancellationToken::new(), CancellationToken::new());
+        stopped.cancel();
+        let program = |arg: &str, deadline: Duration| Program::new("sleep", "coreutils", deadline).arg(arg);
+        let long = Duration::from_secs(30);
+        for (program, kind) in [
+            (program("20", long).cancel(&stopped), FailureKind::Interrupted),
+            (program("20", Duration::from_millis(50)).cancel(&free), FailureKind::Timeout),
+            (program("nonsense", long).cancel(&free), FailureKind::Step),
+        ] {
+            let (ended, _) = program.output().await.unwrap();
+            assert!(!ended.succeeded());
+            assert_eq!(ended.failure("sleep").kind, kind);
         }
     }
 }

@@ -1,42 +1,12 @@
 //! What goes wrong on a bad day, each on a copy of the project: the message says step, cause, what was left behind and what to type next.
-use std::{
-    path::{Path, PathBuf},
-    process::Command,
-};
+use std::{path::Path, process::Command};
 
 use rustix::process::{Signal, kill_process};
 
-use super::target::{Ended, Target, project, text};
-
-/// A copy of the project that may be spoiled.
-pub struct Copy {
-    folder: tempfile::TempDir,
-}
-
-impl Copy {
-    pub fn new() -> Self {
-        let folder = tempfile::tempdir().unwrap();
-        let members = ["Cargo.toml", "Cargo.lock", "src", "services", "templates", "terraform", "plans", "tests"];
-        let copied = Command::new("cp").arg("-a").args(members).arg(folder.path()).current_dir(project()).status().unwrap();
-        assert!(copied.success());
-        Self { folder }
-    }
-
-    pub fn path(&self, file: &str) -> PathBuf {
-        self.folder.path().join(file)
-    }
-
-    fn replace(&self, file: &str, from: &str, to: &str) -> &Self {
-        let text = std::fs::read_to_string(self.path(file)).unwrap();
-        assert!(text.contains(from), "{file} has no {from}");
-        std::fs::write(self.path(file), text.replacen(from, to, 1)).unwrap();
-        self
-    }
-
-    fn apply(&self, target: &Target) -> Ended {
-        target.deployctl(&["apply", "--yes", "--project", self.folder.path().to_str().unwrap()])
-    }
-}
+use super::{
+    copy::Copy,
+    target::{Ended, Target, text},
+};
 
 /// Each in turn; the next good apply puts everything right.
 pub fn is_told(target: &Target) {
@@ -60,7 +30,7 @@ fn says(ended: &Ended, step: &str, words: &[&str]) {
 fn a_build_that_fails(target: &Target) {
     let copy = Copy::new();
     copy.replace("services/uploader/src/main.rs", "fn main()", "fn broken( {}\nfn main()");
-    says(&copy.apply(target).expect(15), "images", &["compiling", "services/uploader/src/main.rs"]);
+    says(&copy.apply(target, "images").expect(15), "images", &["compiling", "services/uploader/src/main.rs"]);
 }
 
 fn a_full_disk(target: &Target) {
@@ -70,7 +40,7 @@ fn a_full_disk(target: &Target) {
     let mounted = Command::new("mount").args(["-t", "tmpfs", "-o", "size=4m", "tmpfs"]).arg(small.path()).status().unwrap();
     assert!(mounted.success());
     let set = [("DEPLOYCTL_IMAGE_TARGET_DIR", small.path())];
-    let ended = target.deployctl_set(&["apply", "--yes", "--project", copy.folder.path().to_str().unwrap()], &set);
+    let ended = target.deployctl_set(&["apply", "--yes", "--project", copy.folder(), "--only", "images"], &set);
     let unmounted = Command::new("umount").arg(small.path()).status().unwrap();
     assert!(unmounted.success());
     says(&ended.expect(15), "images", &["the disk is full", "make room in"]);
@@ -79,7 +49,7 @@ fn a_full_disk(target: &Target) {
 fn a_service_that_crashes_at_start(target: &Target) {
     let copy = Copy::new();
     copy.replace("templates/uploader/20-deployment.yaml.hbs", "name: UPLOADER_BUCKET", "name: UPLOADER_BUCKETT");
-    let ended = copy.apply(target).expect(15);
+    let ended = copy.apply(target, "uploader").expect(15);
     says(&ended, "uploader", &["UPLOADER_BUCKET"]);
     // The old pods serve on.
     let ready = ["-n", "apps", "get", "deployment", "uploader", "-o", "jsonpath={.status.readyReplicas}"];
@@ -90,7 +60,7 @@ fn a_service_that_crashes_at_start(target: &Target) {
 fn a_migration_that_fails(target: &Target) {
     let copy = Copy::new();
     std::fs::write(copy.path("services/parser/migrations/V99__broken.sql"), "CREATE TABLE half (id int);\nSELECT 1 / 0;\n").unwrap();
-    let ended = copy.apply(target).expect(15);
+    let ended = copy.apply(target, "parser").expect(15);
     says(&ended, "parser", &["V99__broken.sql", "division by zero", "snapshot"]);
     let query = "SELECT count(*) FROM pg_tables WHERE tablename = 'half'";
     assert_eq!(text(&target.sandbox(&["exec", "psql", "-Atc", query])).trim(), "0", "it was rolled back");

@@ -18,7 +18,7 @@ use sha2::{Digest, Sha256};
 use super::{
     places,
     processes::Seen,
-    target::{Target, text},
+    target::{Ended, Target, text},
 };
 
 /// Everything that each encoding writes in its own way; a bearer token holds no other characters.
@@ -78,7 +78,6 @@ impl Canaries {
         let master = target.sandbox(&["exec", "psql", "-c", "\\! printenv PGPASSWORD"]);
         self.values.insert("the database's password".to_owned(), String::from_utf8(master.stdout).unwrap().trim().to_owned());
         self.are_not_with(watched);
-        self.every_command(target);
         self.a_crash(target);
         self.values.extend(watched.iter().flat_map(of_terraform));
         assert!(self.values.values().all(|value| value.len() >= 12), "a value is no canary");
@@ -99,16 +98,25 @@ impl Canaries {
         files_are_private(target, self.folder.path());
     }
 
-    /// Each one at its most talkative.
-    fn every_command(&self, target: &Target) {
-        let plan = self.folder.path().join("plan.json");
-        let plan = plan.to_str().unwrap();
+    /// Each one at its most talkative, as a person would type it; what came of it by its words.
+    pub fn every_command(&self, target: &Target) -> BTreeMap<String, Ended> {
+        let plan = self.plan();
         // Most of what these say comes from planning, which takes ten seconds: once is enough.
-        let commands: [&[&str]; 7] =
-            [&["plan", "-o", plan, "--output", "json"], &["status"], &["history"], &["render"], &["doctor"], &["db", "status"], &["smoke"]];
-        for command in commands {
-            target.deployctl_loud(command, None).expect(0);
-        }
+        let commands: [(&str, &[&str]); 7] = [
+            ("plan", &["plan", "-o", &plan, "--output", "json"]),
+            ("status", &["status"]),
+            ("history", &["history"]),
+            ("render", &["render"]),
+            ("doctor", &["doctor"]),
+            ("db status", &["db", "status"]),
+            ("smoke", &["smoke"]),
+        ];
+        commands.map(|(name, command)| (name.to_owned(), target.deployctl_loud(command, None).expect(0))).into()
+    }
+
+    /// Where one of them saves its plan.
+    pub fn plan(&self) -> String {
+        self.folder.path().join("plan.json").to_str().unwrap().to_owned()
     }
 
     /// Killed once a step is under way; the next apply goes on.

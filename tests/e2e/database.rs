@@ -2,7 +2,7 @@
 use std::{path::Path, time::Duration};
 
 use super::{
-    bad_input::Copy,
+    copy::Copy,
     target::{Ended, Target, text},
 };
 

@@ -1,26 +1,19 @@
 //! terraform is killed in the middle of an apply, its lock held and its state unsaved: the same command takes over what was made, and
 //! makes nothing a second time.
 use std::{
-    collections::BTreeSet,
     path::Path,
     process::{Child, Stdio},
-    time::{Duration, Instant, SystemTime},
+    time::{Duration, Instant},
 };
 
-use aws_sigv4::{
-    http_request::{SignableBody, SignableRequest, SigningSettings, sign},
-    sign::v4,
-};
 use deployctl::tools::process_record::{Guarded, GuardedRecord, Liveness};
 use rustix::process::{Pid, Signal, kill_process, kill_process_group};
 
-use serde_json::Value;
+use super::{asked, target::Target};
 
-use super::{commands::block_on, target::Target};
-
-/// Whom the test kills.
-#[derive(Clone, Copy, PartialEq)]
-enum Whom {
+/// Whom a test kills.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Whom {
     /// terraform with its provider; deployctl and the watchdog see it.
     Terraform,
     /// All three, as a machine's memory killer may.
@@ -70,31 +63,45 @@ fn killed(target: &Target, case: &Case) {
     wait(&format!("{at} to be answered"), &mut deployctl, || {
         target.requests()[before..].iter().any(|request| request["action"] == *at && request["status"] == 200)
     });
-    let record = record(target, step);
-    kill_process_group(pid(record.program.pid), Signal::KILL).unwrap();
+    let record = record(target, step).unwrap();
+    kill(&record, *whom);
     if *whom == Whom::Everybody {
-        kill_process(pid(record.watchdog.pid), Signal::KILL).unwrap();
         deployctl.kill().unwrap();
     }
     let ended = deployctl.wait().unwrap();
     assert_eq!(ended.code(), (*whom == Whom::Terraform).then_some(15), "how deployctl ended");
-    let end = Instant::now() + Duration::from_secs(20);
-    while record.liveness() != Liveness::Dead {
-        assert!(Instant::now() < end, "{record:?} still lives");
-        std::thread::sleep(Duration::from_millis(50));
-    }
+    wait_until_dead(&record);
 }
 
-fn pid(number: u32) -> Pid {
+pub fn pid(number: u32) -> Pid {
     Pid::from_raw(i32::try_from(number).unwrap()).unwrap()
 }
 
-/// What the step's watchdog has written.
-fn record(target: &Target, step: &str) -> GuardedRecord {
-    let folder = target.state().join("deployctl/processes/sandbox");
-    let files = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
-    let mut records = files.filter(|path| path.file_name().is_some_and(|name| name.to_string_lossy().starts_with(&format!("{step}-"))));
-    Guarded::read(&records.next().unwrap()).unwrap().record
+/// What a step's watchdog has written, by the last name of its stack; none if there was none, or it is gone after a good end.
+pub fn record(target: &Target, stack: &str) -> Option<GuardedRecord> {
+    let files = std::fs::read_dir(target.state().join("deployctl/processes/sandbox")).ok()?.map(|entry| entry.unwrap().path());
+    let mut records = files.filter(|path| path.file_name().is_some_and(|name| name.to_string_lossy().starts_with(&format!("{stack}-"))));
+    Some(Guarded::read(&records.next()?)?.record)
+}
+
+/// Kills terraform with its provider, and its watchdog too if `everybody` is meant.
+pub fn kill(record: &GuardedRecord, whom: Whom) {
+    if record.liveness() == Liveness::Dead {
+        return;
+    }
+    drop(kill_process_group(pid(record.program.pid), Signal::KILL));
+    if whom == Whom::Everybody {
+        drop(kill_process(pid(record.watchdog.pid), Signal::KILL));
+    }
+}
+
+/// Waits until neither of them is there any more.
+pub fn wait_until_dead(record: &GuardedRecord) {
+    let end = Instant::now() + Duration::from_secs(60);
+    while record.liveness() != Liveness::Dead {
+        assert!(Instant::now() < end, "{record:?} still lives");
+        std::thread::sleep(Duration::from_millis(20));
+    }
 }
 
 fn wait(what: &str, deployctl: &mut Child, until: impl Fn() -> bool) {
@@ -108,22 +115,8 @@ fn wait(what: &str, deployctl: &mut Child, until: impl Fn() -> bool) {
 
 /// What the environment has of each kind of thing once these steps are applied; what has a name of ours cannot be there twice.
 fn nothing_is_there_twice(target: &Target, step: &str) {
-    let network = [
-        ("DescribeVpcs", "vpcId", 1),
-        ("DescribeSubnets", "subnetId", 6),
-        ("DescribeInternetGateways", "internetGatewayId", 1),
-        ("DescribeAddresses", "allocationId", 1),
-        ("DescribeNatGateways", "natGatewayId", 1),
-        ("DescribeRouteTables", "routeTableId", 3),
-        ("DescribeRouteTables", "routeTableAssociationId", 6),
-        ("DescribeFlowLogs", "flowLogId", 1),
-        ("DescribeVpcEndpoints", "vpcEndpointId", 1),
-    ];
-    for (action, id, expected) in network {
-        let filter = "Filter.1.Name=tag%3Adeployctl%3Aenvironment&Filter.1.Value.1=sandbox";
-        let form = ("content-type", "application/x-www-form-urlencoded");
-        let answer = asked(target, "ec2", "us-east-1", &[form], &format!("Action={action}&Version=2016-11-15&{filter}"));
-        let ids: BTreeSet<&str> = answer.split(&format!("<{id}>")).skip(1).filter_map(|rest| rest.split('<').next()).collect();
+    for (action, id, expected) in asked::NETWORK {
+        let ids = asked::network(target, action, id);
         assert_eq!(ids.len(), expected, "{action} after {step}: {ids:?}");
     }
     let keys = match step {
@@ -132,21 +125,7 @@ fn nothing_is_there_twice(target: &Target, step: &str) {
         _ => [2, 1],
     };
     for (region, expected) in ["us-east-1", "eu-west-1"].into_iter().zip(keys) {
-        let headers = [("content-type", "application/x-amz-json-1.1"), ("x-amz-target", "TrentService.ListKeys")];
-        let answer: Value = serde_json::from_str(&asked(target, "kms", region, &headers, "{}")).unwrap();
-        assert_eq!(answer["Keys"].as_array().unwrap().len(), expected, "keys in {region} after {step}: {answer}");
+        let keys = asked::keys(target, region);
+        assert_eq!(keys, expected, "keys in {region} after {step}");
     }
-}
-
-/// Asks a service whose SDK nothing else here needs, as the person.
-fn asked(target: &Target, service: &str, region: &str, headers: &[(&'static str, &'static str)], body: &str) -> String {
-    let url = format!("{}/", target.variable("AWS_ENDPOINT_URL"));
-    let identity = target.person().into();
-    let params = v4::SigningParams::builder().identity(&identity).region(region).name(service).time(SystemTime::now());
-    let params = params.settings(SigningSettings::default()).build().unwrap().into();
-    let request = SignableRequest::new("POST", &url, headers.iter().copied(), SignableBody::Bytes(body.as_bytes())).unwrap();
-    let (instructions, _signature) = sign(request, &params).unwrap().into_parts();
-    let request = reqwest::Client::new().post(&url).body(body.to_owned());
-    let request = headers.iter().copied().chain(instructions.headers()).fold(request, |request, (name, value)| request.header(name, value));
-    block_on(async { request.send().await.unwrap().error_for_status().unwrap().text().await.unwrap() })
 }

@@ -7,10 +7,13 @@ use std::{
 };
 
 use deployctl::tools::process_record::Guarded;
-use rustix::process::{Pid, Signal, kill_process, kill_process_group};
+use rustix::process::{Signal, kill_process, kill_process_group};
 use serde_json::Value;
 
-use crate::target::{Ended, Target};
+use crate::{
+    killed::pid,
+    target::{Ended, Target},
+};
 
 /// A machine is a state folder of its own: it knows of the other one only what is in the state bucket.
 struct Machine<'a> {
@@ -107,10 +110,6 @@ pub fn is_lost(target: &Target) {
     let requests = target.requests();
     let refused = requests[before..].iter().filter(|request| request["action"] == "iam:CreateRole" && request["status"] != 200);
     assert_eq!(refused.count(), 0, "a role was made a second time");
-}
-
-fn pid(number: u32) -> Pid {
-    Pid::from_raw(i32::try_from(number).unwrap()).unwrap()
 }
 
 /// All of it, on a target that is deployed already.

@@ -1,11 +1,14 @@
 //! The whole plan on a sandbox of its own: planned, applied, applied again, looked at by hand, broken on purpose. Needs root.
 #![allow(clippy::unwrap_used, clippy::print_stderr, reason = "a test may panic and says what it saw")]
+mod asked;
 mod bad_input;
 mod canary;
 mod commands;
+mod copy;
 mod database;
 mod killed;
 mod machines;
+mod matrix;
 mod places;
 mod processes;
 mod sandbox;
@@ -14,7 +17,6 @@ mod target;
 
 use std::path::Path;
 
-use aws_sdk_iam::config::{BehaviorVersion, Region};
 use serde_json::Value;
 use target::{Target, project, text};
 
@@ -47,8 +49,7 @@ fn the_whole_plan_for_real() {
     assert!(format!("{}{}", again.out, again.err).contains("Nothing had to be changed"), "{}", again.err);
     // The promise is 20 s; the rest is for a machine that others use.
     assert!(again.seconds < 30.0, "an unchanged apply took {} s", again.seconds);
-    target.deployctl(&["plan", "--detailed-exitcode"]).expect(0);
-    commands::work(&target);
+    commands::work(&target, &secrets.every_command(&target), &secrets.plan());
     database::is_looked_at(&target);
     machines::take_turns(&target);
     sandbox::is_closed(&target);
@@ -58,6 +59,18 @@ fn the_whole_plan_for_real() {
     let after = target.deployctl(&["apply", "--yes"]).expect(0);
     eprintln!("{}", after.err);
     secrets.are_found_nowhere(&target, &watched);
+    matrix::sample(&target);
+}
+
+#[test]
+#[ignore = "all of the failure matrix takes most of an hour: `make soak`"]
+fn every_step_at_every_moment() {
+    let target = Target::up();
+    if !Target::stands() {
+        canary::Canaries::set(&target);
+        target.deployctl(&["apply", "--yes"]).expect(0);
+    }
+    matrix::everything(&target);
 }
 
 #[test]
@@ -85,6 +98,7 @@ fn the_canaries_alone() {
     let secrets = canary::Canaries::set(&target);
     let watch = processes::Watch::start();
     target.deployctl_loud(&["apply", "--yes", "--json-into", secrets.events()], None).expect(0);
+    secrets.every_command(&target);
     secrets.are_found_nowhere(&target, &watch.stop());
 }
 
@@ -116,15 +130,9 @@ fn a_missing_permission_is_named(target: &Target) {
 }
 
 fn put_policy(target: &Target, policy: &str) {
-    let config = aws_sdk_iam::Config::builder()
-        .behavior_version(BehaviorVersion::latest())
-        .region(Region::new("us-east-1"))
-        .endpoint_url(target.variable("AWS_ENDPOINT_URL"))
-        .credentials_provider(target.person())
-        .build();
     let compact = serde_json::from_str::<Value>(policy).unwrap().to_string();
     commands::block_on(async {
-        let client = aws_sdk_iam::Client::from_conf(config);
+        let client = aws_sdk_iam::Client::new(&target.sdk("us-east-1"));
         let names = client.list_role_policies().role_name("deployctl-deployer").send().await.unwrap();
         let name = names.policy_names().first().unwrap();
         client.put_role_policy().role_name("deployctl-deployer").policy_name(name).policy_document(compact).send().await.unwrap();

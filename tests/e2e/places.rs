@@ -5,7 +5,6 @@ use std::{
     path::Path,
 };
 
-use aws_sdk_s3::config::{BehaviorVersion, Region};
 use serde_json::Value;
 
 use super::{
@@ -45,14 +44,7 @@ pub fn files(folder: &Path, places: &mut Places) {
 
 /// What is in the state buckets, of both regions if there are two.
 fn states(target: &Target, places: &mut Places) {
-    let config = aws_sdk_s3::Config::builder()
-        .behavior_version(BehaviorVersion::latest())
-        .region(Region::new("us-east-1"))
-        .endpoint_url(target.variable("AWS_ENDPOINT_URL"))
-        .credentials_provider(target.person())
-        .force_path_style(true)
-        .build();
-    let client = aws_sdk_s3::Client::from_conf(config);
+    let client = target.s3("us-east-1");
     block_on(async {
         let mut found = 0;
         for region in ["us-east-1", "eu-west-1"] {
@@ -90,13 +82,7 @@ fn objects(target: &Target, places: &mut Places) {
 
 /// Every configuration and, unpacked, every layer of the images that were pushed.
 fn layers(target: &Target, places: &mut Places) {
-    let config = aws_sdk_ecr::Config::builder()
-        .behavior_version(BehaviorVersion::latest())
-        .region(Region::new("us-east-1"))
-        .endpoint_url(target.variable("AWS_ENDPOINT_URL"))
-        .credentials_provider(target.person())
-        .build();
-    let ecr = aws_sdk_ecr::Client::from_conf(config);
+    let ecr = aws_sdk_ecr::Client::new(&target.sdk("us-east-1"));
     block_on(async {
         let login = ecr.get_authorization_token().send().await.unwrap();
         let login = login.authorization_data()[0].authorization_token().unwrap().to_owned();

@@ -4,10 +4,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use aws_sdk_sqs::{
-    config::{BehaviorVersion, Credentials, Region},
-    types::QueueAttributeName,
-};
+use aws_sdk_sqs::{config::Credentials, types::QueueAttributeName};
 use reqwest::{Client, Method, StatusCode};
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
@@ -196,14 +193,7 @@ impl Services<'_> {
     }
 
     async fn version(&self, key: &str) -> Option<String> {
-        let config = aws_sdk_s3::Config::builder()
-            .behavior_version(BehaviorVersion::latest())
-            .region(Region::new("us-east-1"))
-            .endpoint_url(self.target.variable("AWS_ENDPOINT_URL"))
-            .credentials_provider(self.target.person())
-            .force_path_style(true)
-            .build();
-        let head = aws_sdk_s3::Client::from_conf(config).head_object().bucket(self.bucket()).key(key).send().await.unwrap();
+        let head = self.target.s3("us-east-1").head_object().bucket(self.bucket()).key(key).send().await.unwrap();
         head.version_id
     }
 
@@ -212,13 +202,7 @@ impl Services<'_> {
     }
 
     fn sqs(&self) -> aws_sdk_sqs::Client {
-        let config = aws_sdk_sqs::Config::builder()
-            .behavior_version(BehaviorVersion::latest())
-            .region(Region::new("us-east-1"))
-            .endpoint_url(self.target.variable("AWS_ENDPOINT_URL"))
-            .credentials_provider(self.target.person())
-            .build();
-        aws_sdk_sqs::Client::from_conf(config)
+        aws_sdk_sqs::Client::new(&self.target.sdk("us-east-1"))
     }
 }
 

@@ -9,11 +9,16 @@ use std::{
     time::Instant,
 };
 
+use aws_config::{BehaviorVersion, Region, SdkConfig};
+use aws_credential_types::provider::SharedCredentialsProvider;
 use base64::Engine as _;
 use rustix::{process::Pid, thread::LinkNameSpaceType};
 
 /// Every line that can be had.
 const LOUD: [(&str, &str); 2] = [("RUST_LOG", "trace"), ("RUST_BACKTRACE", "full")];
+
+/// Names a sandbox that is deployed already and stays up, for whoever works on one of the parts.
+const STANDING: &str = "DEPLOYCTL_E2E_SANDBOX";
 
 /// A sandbox that is taken down when the test ends, however it ends.
 pub struct Target {
@@ -26,7 +31,7 @@ pub struct Target {
 impl Target {
     /// Brings one up.
     pub fn up() -> Self {
-        let name = format!("e2e-{}", std::process::id());
+        let name = std::env::var(STANDING).unwrap_or_else(|_| format!("e2e-{}", std::process::id()));
         let mut target = Self { name, environment: BTreeMap::new(), state: tempfile::tempdir().unwrap(), said: Mutex::default() };
         let up = target.sandbox(&["up"]);
         assert!(up.status.success(), "{}", text(&up));
@@ -36,6 +41,11 @@ impl Target {
             target.environment.insert(name.to_owned(), value.trim_matches('\'').to_owned());
         }
         target
+    }
+
+    /// Whether it is one that stays up, deployed already.
+    pub fn stands() -> bool {
+        std::env::var_os(STANDING).is_some()
     }
 
     /// `deployctl-sandbox --name … ARGS`.
@@ -97,6 +107,13 @@ impl Target {
         self.said.lock().unwrap().clone()
     }
 
+    /// kubectl as the person, to its end; gives standard output.
+    pub fn kubectl(&self, args: &[&str]) -> String {
+        let output = self.command(Path::new("kubectl")).args(args).output().unwrap();
+        assert!(output.status.success(), "kubectl {args:?}: {}", text(&output));
+        String::from_utf8(output.stdout).unwrap()
+    }
+
     /// Any program with the variables that `sandbox env` prints.
     pub fn command(&self, program: &Path) -> Command {
         let mut command = Command::new(program);
@@ -141,6 +158,22 @@ impl Target {
         }
     }
 
+    /// For an SDK's client in a region, as the person.
+    pub fn sdk(&self, region: &'static str) -> SdkConfig {
+        SdkConfig::builder()
+            .behavior_version(BehaviorVersion::latest())
+            .region(Region::new(region))
+            .endpoint_url(self.variable("AWS_ENDPOINT_URL"))
+            .credentials_provider(SharedCredentialsProvider::new(self.person()))
+            .build()
+    }
+
+    /// S3 as the sandbox has it: buckets are in the path.
+    pub fn s3(&self, region: &'static str) -> aws_sdk_s3::Client {
+        let config = aws_sdk_s3::config::Builder::from(&self.sdk(region)).force_path_style(true).build();
+        aws_sdk_s3::Client::from_conf(config)
+    }
+
     /// Where journals and logs of runs are.
     pub fn state(&self) -> &Path {
         self.state.path()
@@ -151,15 +184,22 @@ impl Target {
         &self.environment[name]
     }
 
-    /// The front door's record so far, one JSON object a request.
+    /// The front door's record.
+    pub fn record(&self) -> PathBuf {
+        Path::new(self.variable("KUBECONFIG")).with_file_name("log").join("requests.ndjson")
+    }
+
+    /// What it has so far, one JSON object a request.
     pub fn requests(&self) -> Vec<serde_json::Value> {
-        let record = Path::new(self.variable("KUBECONFIG")).with_file_name("log").join("requests.ndjson");
-        std::fs::read_to_string(record).unwrap().lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+        std::fs::read_to_string(self.record()).unwrap().lines().map(|line| serde_json::from_str(line).unwrap()).collect()
     }
 }
 
 impl Drop for Target {
     fn drop(&mut self) {
+        if Self::stands() {
+            return;
+        }
         let down = self.sandbox(&["down"]);
         eprintln!("{}", text(&down));
         // A second panic would hide the first.
