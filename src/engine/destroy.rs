@@ -87,7 +87,7 @@ pub async fn permitted(work: &Workplace, undo: &[(StepId, Undo)]) -> Result<(), 
 pub async fn destroy(work: &Workplace, undo: Vec<(StepId, Undo)>, journal: Journal, lease: Arc<dyn Lease>) -> Result<Vec<String>, Failure> {
     let began = Instant::now();
     let journal = Arc::new(journal);
-    journal.mirror_with(&lease).await?;
+    journal.mirror_with(&lease, &work.events).await?;
     let stays = Mutex::new(Vec::new());
     let reversed = work.definition.dag.reversed();
     let todo: BTreeMap<StepId, Undo> = undo.into_iter().collect();
@@ -110,7 +110,7 @@ pub async fn destroy(work: &Workplace, undo: Vec<(StepId, Undo)>, journal: Journ
     let failure = consider::first(results.into_values().filter_map(Result::err).collect());
     let succeeded = failure.is_none() && complete;
     journal.append(&Entry::Finished { succeeded })?;
-    journal.flush().await?;
+    journal.end().await?;
     work.events.emit(EventKind::RunFinished { succeeded, millis: millis(began.elapsed()) });
     match failure {
         Some(failure) => Err(failure),

@@ -5,6 +5,7 @@ pub mod cancel;
 pub mod consider;
 pub mod dag;
 pub mod destroy;
+mod dr_copy;
 pub mod event;
 #[cfg(test)]
 pub mod fake;

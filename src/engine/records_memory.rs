@@ -24,7 +24,7 @@ struct State {
 }
 
 /// See the module.
-pub struct MemoryRecords(Mutex<State>);
+pub struct MemoryRecords(Mutex<State>, Option<Arc<dyn Records>>);
 
 impl Default for MemoryRecords {
     fn default() -> Self {
@@ -34,7 +34,11 @@ impl Default for MemoryRecords {
 
 impl MemoryRecords {
     pub fn with_clock(now: fn() -> Duration) -> Self {
-        Self(Mutex::new(State { objects: BTreeMap::new(), writes: 0, network: Network::Works, there: true, now }))
+        Self(Mutex::new(State { objects: BTreeMap::new(), writes: 0, network: Network::Works, there: true, now }), None)
+    }
+    /// Journals that are kept here are copied there.
+    pub fn copied_to(copies: Arc<dyn Records>) -> Self {
+        Self(Self::default().0, Some(copies))
     }
     pub fn network(&self, network: Network) {
         self.0.lock().unwrap().network = network;
@@ -100,5 +104,8 @@ impl Records for MemoryRecords {
         let found = state.objects.iter().filter(|(key, _)| key.starts_with(prefix));
         let found = found.map(|(key, (body, ..))| ObjectSummary { key: key.clone(), size: body.len() as u64 }).collect();
         futures::future::ready(Ok(found)).boxed()
+    }
+    fn copies(&self) -> Option<Arc<dyn Records>> {
+        self.1.clone()
     }
 }
