@@ -18,3 +18,4 @@ pub mod redact;
 pub mod steps;
 pub mod tools;
 pub mod ui;
+pub mod whole_file;

@@ -140,9 +140,12 @@ impl AnyKind for FakeKind {
         async move {
             self.call("observe", cx).await?;
             let world = self.world();
-            let changes: Vec<Change> = typed(input).makes.into_iter().filter_map(|name| world.missing(name)).collect();
+            let makes = typed(input).makes;
+            let state = |name: &String| json!([world.things.contains_key(name), world.wants.get(name), world.odd.contains(name)]);
+            let observed = makes.iter().map(|name| (format!("thing {name}"), state(name))).collect();
+            let changes: Vec<Change> = makes.into_iter().filter_map(|name| world.missing(name)).collect();
             Ok(Considered {
-                observed: json!([world.things.keys().collect::<Vec<_>>(), world.wants, world.odd]),
+                observed,
                 plan: StepPlan { changes, payload: Value::Null },
                 known_outputs: None,
             })

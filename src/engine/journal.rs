@@ -27,6 +27,7 @@ use crate::{
     plan::selection::Selection,
     redact,
     steps::Intents,
+    whole_file,
 };
 
 const FORMAT: &str = "deployctl-journal";
@@ -254,16 +255,12 @@ impl Journal {
         let path = path_in(folder);
         let fail = |error: std::io::Error| cannot("written", &path).because(error);
         std::fs::DirBuilder::new().recursive(true).mode(0o700).create(folder).map_err(fail)?;
-        // It gets its name once it has a first line: an empty journal would look damaged to whoever comes after a crash. Made 0600.
-        let mut file = tempfile::Builder::new().append(true).tempfile_in(folder).map_err(fail)?;
         let mut line = to_line(&header)?;
         line.push('\n');
-        file.write_all(line.as_bytes()).and_then(|()| file.as_file().sync_all()).map_err(fail)?;
-        let file = file.persist_noclobber(&path).map_err(|error| fail(error.error))?;
-        // The file's name must survive a power cut as well as its content.
-        for folder in folder.ancestors().take(2) {
-            File::open(folder).and_then(|folder| folder.sync_all()).map_err(fail)?;
-        }
+        // It gets its name once it has a first line: an empty journal would look damaged to whoever comes after a crash.
+        let file = whole_file::create(&path, line.as_bytes()).map_err(fail)?;
+        // The run's folder must survive a power cut as well as what is in it.
+        folder.parent().map_or(Ok(()), |runs| File::open(runs)?.sync_all()).map_err(fail)?;
         let open = Open { file, record: RunRecord::new(header), text: line.into_bytes(), broken: None };
         Ok(Self { open: Mutex::new(open), path, mirror: tokio::sync::Mutex::default(), copy: Mutex::default() })
     }

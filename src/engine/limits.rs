@@ -6,12 +6,19 @@ use crate::{
     steps::{Action, Change},
 };
 
-/// The changes of `now` that `shown` does not cover: same thing, same action. Doing less than was shown is fine.
+/// What is in a detail where nobody knows the value yet.
+pub const UNKNOWN: &str = "(known after apply)";
+
+/// The changes of `now` that `shown` does not cover: same thing, same action, and every line was shown, or its value was not known then.
+/// Doing less than was shown is fine.
 pub fn beyond_shown<'a>(shown: &[Change], now: &'a [Change]) -> Vec<&'a Change> {
+    let path = |line: &str| line.split(": ").next().unwrap_or_default().to_owned();
+    let says = |known: &str, line: &str| known == line || (known.ends_with(UNKNOWN) && path(known) == path(line));
     let covers = |shown: &Change, change: &Change| {
-        shown.resource == change.resource
-            && shown.name == change.name
-            && (shown.action == change.action || (shown.action == Action::Replace && change.action == Action::Create))
+        let same = shown.resource == change.resource && shown.name == change.name;
+        let finished = shown.action == Action::Replace && change.action == Action::Create;
+        let lines = || change.details.iter().all(|line| shown.details.iter().any(|known| says(known, line)));
+        same && (finished || (shown.action == change.action && lines()))
     };
     now.iter().filter(|change| !shown.iter().any(|s| covers(s, change))).collect()
 }
@@ -76,6 +83,18 @@ mod tests {
         assert!(beyond_shown(&shown, &[change(Action::Create, "aws_eip", "b")]).is_empty(), "the deletion half is done already");
         assert_eq!(beyond_shown(&shown, &[change(Action::Delete, "aws_vpc", "a")]).len(), 1);
         assert_eq!(beyond_shown(&shown, &[change(Action::Create, "aws_vpc", "c")]).len(), 1);
+    }
+
+    #[test]
+    fn another_value_than_shown_is_more_than_shown() {
+        let with = |lines: &[&str]| {
+            [Change { details: lines.iter().map(ToString::to_string).collect(), ..change(Action::Update, "Deployment", "apps/a") }]
+        };
+        let shown = with(&["spec.replicas: 1 -> 2", "metadata.id: null -> (known after apply)"]);
+        assert!(beyond_shown(&shown, &with(&["spec.replicas: 1 -> 2"])).is_empty());
+        assert!(beyond_shown(&shown, &with(&["metadata.id: null -> \"7\""])).is_empty());
+        assert_eq!(beyond_shown(&shown, &with(&["spec.replicas: 5 -> 2"])).len(), 1);
+        assert_eq!(beyond_shown(&shown, &with(&["spec.replicas: 1 -> 2", "spec.paused: true -> false"])).len(), 1);
     }
 
     #[test]

@@ -1,11 +1,6 @@
 //! A run's journal in the state bucket: the whole text in one object, written on condition that nobody else wrote it meanwhile, and brought
 //! back to machines that have not seen it. It is how another machine goes on.
-use std::{
-    fs,
-    io::{ErrorKind, Write as _},
-    path::Path,
-    sync::Arc,
-};
+use std::{fs, io::ErrorKind, path::Path, sync::Arc};
 
 use futures::{StreamExt as _, TryStreamExt as _, stream};
 
@@ -19,6 +14,7 @@ use crate::{
     aws::s3::{Condition, ObjectSummary, Written},
     failure::{Failure, FailureKind},
     ids::{EnvironmentName, RunId},
+    whole_file,
 };
 
 /// Journals read at once.
@@ -133,13 +129,10 @@ fn keep(folder: &Path, text: &[u8], place: &str) -> Result<(), Failure> {
         Err(error) => return Err(fail(error)),
     };
     private_folder(folder)?;
-    // Made 0600; it appears whole or not at all.
-    let mut file = tempfile::NamedTempFile::new_in(folder).map_err(fail)?;
-    file.write_all(text).and_then(|()| file.as_file().sync_all()).map_err(fail)?;
     let Some(here) = here else {
         // An apply of this machine may have brought it in this moment, and write behind it already.
-        return match file.persist_noclobber(&path) {
-            Err(error) if error.error.kind() != ErrorKind::AlreadyExists => Err(fail(error.error)),
+        return match whole_file::create(&path, text) {
+            Err(error) if error.kind() != ErrorKind::AlreadyExists => Err(fail(error)),
             _ => Ok(()),
         };
     };
@@ -147,5 +140,5 @@ fn keep(folder: &Path, text: &[u8], place: &str) -> Result<(), Failure> {
     if !text.starts_with(&here[..whole]) {
         fs::rename(&path, path.with_extension("overtaken.ndjson")).map_err(fail)?;
     }
-    file.persist(&path).map(drop).map_err(|error| fail(error.error))
+    whole_file::write(&path, text).map_err(fail)
 }

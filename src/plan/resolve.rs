@@ -6,7 +6,6 @@ use serde_json::Value;
 use super::{
     Decision, Plan, PlannedStep,
     definition::Definition,
-    digest,
     file::StepDeclaration,
     output_type::OutputType,
     reference::{self, Resolved},
@@ -63,7 +62,7 @@ pub fn plan(
             Found::Waits(because) => Decision::Deferred { because, bound: bound(step, registry, project)? },
             Found::Considered(input, considered) => Decision::Planned {
                 input,
-                observed: digest::of(&considered.observed)?,
+                observed: considered.observed,
                 plan: considered.plan,
                 known_outputs: considered.known_outputs,
             },

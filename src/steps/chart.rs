@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use super::{
-    Applied, Change, Kind, Outputs, StepContext, StepPlan,
+    Applied, Change, Facts, Kind, Outputs, StepContext, StepPlan,
     release::{Release, bound_of},
 };
 use crate::{
@@ -146,6 +146,10 @@ impl Kind for ChartKind {
         let payload =
             serde_json::to_value(observed).map_err(|e| Failure::new(FailureKind::Internal, "the plan of kind chart").because(e))?;
         Ok(StepPlan { changes: observed.changes.clone(), payload })
+    }
+
+    fn facts(_input: &Input, observed: &Release) -> Result<Facts, Failure> {
+        observed.facts()
     }
 
     fn known_outputs(_input: &Input, _observed: &Release, plan: &StepPlan) -> Option<Outputs> {

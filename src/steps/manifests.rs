@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use super::{
-    Action, Applied, CHECK, Change, Kind, Outputs, StepContext, StepPlan,
+    Action, Applied, CHECK, Change, Facts, Kind, Outputs, StepContext, StepPlan,
     release::{
         AgentCommand, Findings, LOOKED_AT, Release, authorities_are_there, render_folders, template_bound, template_values, text_list,
     },
@@ -145,6 +145,17 @@ impl Kind for ManifestsKind {
         let payload =
             serde_json::to_value(observed).map_err(|e| Failure::new(FailureKind::Internal, "the plan of kind manifests").because(e))?;
         Ok(StepPlan { changes, payload })
+    }
+
+    fn facts(input: &Input, observed: &Observed) -> Result<Facts, Failure> {
+        let mut facts = observed.release.facts()?;
+        for job in &input.jobs {
+            match observed.found.get(&job.name) {
+                Some(found) => facts.extend(job.facts(found)),
+                None => drop(facts.insert(format!("job {}", job.name), observed.pending.contains(&job.name).into())),
+            }
+        }
+        Ok(facts)
     }
 
     fn known_outputs(_input: &Input, _observed: &Observed, plan: &StepPlan) -> Option<Outputs> {

@@ -78,6 +78,10 @@ impl Change {
 /// Values for later steps, by name.
 pub type Outputs = BTreeMap<String, Value>;
 
+/// What was found, by the thing's name in its own field's words: `Deployment apps/parser`, `aws_vpc.this`, `topic file.parsed`. A saved plan
+/// keeps it, and where today's differs it says what has moved. Never a secret, and nothing that moves by itself.
+pub type Facts = BTreeMap<String, Value>;
+
 /// What a kind has decided to do; part of the saved plan and of its digest.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct StepPlan {
@@ -188,6 +192,14 @@ pub trait Kind: Send + Sync + 'static {
     fn observe(cx: &StepContext, input: &Self::Input) -> impl Future<Output = Result<Self::Observed, Failure>> + Send;
     /// Decides. Pure: the same input and observation give the same plan.
     fn plan(input: &Self::Input, observed: &Self::Observed) -> Result<StepPlan, Failure>;
+    /// What of the observation a saved plan keeps: all of it, unless a kind knows better.
+    fn facts(_input: &Self::Input, observed: &Self::Observed) -> Result<Facts, Failure> {
+        let internal = |e: serde_json::Error| Failure::new(crate::failure::FailureKind::Internal, "what was observed is not JSON").because(e);
+        match serde_json::to_value(observed).map_err(internal)? {
+            Value::Object(fields) => Ok(fields.into_iter().collect()),
+            other => Ok(Facts::from([("found".to_owned(), other)])),
+        }
+    }
     /// The outputs that are certain before apply; `Some` also says that steps which need this one can be observed before it is applied.
     /// With `None` the outputs that the last run recorded are used, and creations defer the steps that need this one.
     fn known_outputs(_input: &Self::Input, _observed: &Self::Observed, _plan: &StepPlan) -> Option<Outputs> {

@@ -4,17 +4,14 @@ use std::{collections::BTreeMap, marker::PhantomData, path::Path, sync::Arc};
 use futures::{FutureExt, future::BoxFuture};
 use serde_json::Value;
 
-use super::{Applied, Kind, Outputs, StepContext, StepPlan};
-use crate::{
-    failure::{Failure, FailureKind},
-    plan::environment::Environment,
-};
+use super::{Applied, Facts, Kind, Outputs, StepContext, StepPlan};
+use crate::{failure::Failure, plan::environment::Environment};
 
 /// What observing and planning one step has given.
 #[derive(Clone, Debug)]
 pub struct Considered {
-    /// What was found, as JSON.
-    pub observed: Value,
+    /// What was found.
+    pub observed: Facts,
     /// What will be done about it.
     pub plan: StepPlan,
     /// Outputs that are certain already.
@@ -85,9 +82,7 @@ impl<K: Kind> AnyKind for Erased<K> {
             let observed = K::observe(cx, &input).await?;
             let plan = K::plan(&input, &observed)?;
             let known_outputs = K::known_outputs(&input, &observed, &plan);
-            let observed = serde_json::to_value(&observed)
-                .map_err(|error| Failure::new(FailureKind::Internal, "what was observed is not JSON").because(error))?;
-            Ok(Considered { observed, plan, known_outputs })
+            Ok(Considered { observed: K::facts(&input, &observed)?, plan, known_outputs })
         }
         .boxed()
     }

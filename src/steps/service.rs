@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
 use super::{
-    Action, Applied, CHECK, Change, Kind, Outputs, StepContext, StepPlan,
+    Action, Applied, CHECK, Change, Facts, Kind, Outputs, StepContext, StepPlan,
     release::{AgentCommand, LOOKED_AT, Release, authorities_are_there, render_folders, template_bound, template_values, text_list},
 };
 use crate::{
@@ -189,6 +189,13 @@ impl Kind for ServiceKind {
         let payload =
             serde_json::to_value(observed).map_err(|e| Failure::new(FailureKind::Internal, "the plan of kind service").because(e))?;
         Ok(StepPlan { changes, payload })
+    }
+
+    fn facts(_input: &Input, observed: &Observed) -> Result<Facts, Failure> {
+        let mut facts = observed.release.facts()?;
+        facts.insert("schema".to_owned(), json!(observed.schema));
+        facts.insert("address".to_owned(), json!(observed.address));
+        Ok(facts)
     }
 
     fn known_outputs(input: &Input, observed: &Observed, _plan: &StepPlan) -> Option<Outputs> {

@@ -9,7 +9,7 @@ use super::text_list;
 use crate::{
     cluster::{AgentJob, Cluster, Keep, PodSettings},
     failure::{Failure, FailureKind},
-    steps::{Action, Change, StepContext},
+    steps::{Action, Change, Facts, StepContext},
 };
 
 /// Looking takes a second; a plan waits no longer than this for it.
@@ -139,6 +139,15 @@ impl AgentCommand {
             lines.push(run("job", &self.name, rest));
         }
         lines
+    }
+
+    /// What it has found, for a saved plan: each thing that it shows, with how it differs.
+    pub fn facts(&self, found: &Findings) -> Facts {
+        let changes = self.changes_of(found);
+        let shown = self.shows.iter().flat_map(|shown| shown.name.iter().map(|name| format!("{} {name}", shown.resource)));
+        let mut facts: Facts = shown.map(|thing| (thing, "as asked".into())).collect();
+        facts.extend(changes.into_iter().map(|change| (format!("{} {}", change.resource, change.name), change.details.into())));
+        facts
     }
 
     /// Looks only. What cannot be looked at is unknown, with the reason; an interruption is none.

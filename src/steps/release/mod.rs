@@ -11,12 +11,13 @@ pub use bound::{bound_of, template_bound};
 pub use jobs::{AgentCommand, Findings, Shown};
 pub use values::{authorities_are_there, template_values, text_list};
 
-use super::{Action, Change, StepContext};
+use super::{Action, Change, Facts, StepContext};
 use crate::{
     cluster::{ApplySet, Cluster, Verdict},
     engine::event::Outcome,
     failure::{Failure, FailureKind},
     manifests::{CrdSchemas, Object, ObjectKey, render},
+    plan::digest,
 };
 
 /// How long the objects of one step may take to become what they are asked to be.
@@ -40,6 +41,13 @@ pub struct Release {
     pub changes: Vec<Change>,
     /// Folders that were rendered and validated but are not applied here, each with the reason.
     pub skipped: BTreeMap<String, String>,
+    /// How each object was found in the cluster; what apply does follows from the rest.
+    #[serde(skip)]
+    pub found: Facts,
+}
+
+fn named(key: &ObjectKey) -> String {
+    format!("{} {key}", key.kind)
 }
 
 /// Renders the folders. One whose last name is a key of `skip` is rendered and validated, but its objects are left out.
@@ -85,6 +93,7 @@ impl Release {
         let compared = async { Ok((cluster.diff(&objects).await?, cluster.prunable(set, &objects).await?)) };
         let (diffs, pruned) = cx.wait_until(&format!("{} objects to be compared", objects.len()), LOOKED_AT, compared).await?;
         let changed = diffs.iter().filter(|d| d.verdict != Verdict::Unchanged).map(|d| d.key.clone()).collect();
+        let found = diffs.iter().map(|diff| (named(&diff.key), diff.live.clone())).collect();
         let mut changes: Vec<Change> = diffs.iter().filter_map(crate::cluster::Diff::change).collect();
         changes.extend(pruned.iter().map(|key| Change {
             action: Action::Delete,
@@ -92,7 +101,16 @@ impl Release {
             name: key.to_string(),
             details: vec!["no longer rendered".into()],
         }));
-        Ok(Self { set: (set.name.clone(), set.namespace.clone()), objects, changed, pruned, changes, skipped })
+        Ok(Self { set: (set.name.clone(), set.namespace.clone()), objects, changed, pruned, changes, skipped, found })
+    }
+
+    /// How each object was found, what is in the cluster and no longer rendered, and a digest of each that was rendered.
+    pub fn facts(&self) -> Result<Facts, Failure> {
+        let mut facts = self.found.clone();
+        facts.extend(self.pruned.iter().map(|key| (named(key), "no longer rendered".into())));
+        let rendered = self.objects.iter().map(|object| Ok((named(&object.key), digest::of(&object.value)?.into())));
+        facts.insert("templates".to_owned(), serde_json::Value::Object(rendered.collect::<Result<_, Failure>>()?));
+        Ok(facts)
     }
 
     /// Reads it back from a plan's payload.

@@ -2,11 +2,11 @@
 use serde_json::Value;
 
 use crate::{
+    engine::limits::UNKNOWN,
     steps::{Action, Change},
     tools::terraform::plan_json::{self, PlanJson, ResourceChange},
 };
 
-const UNKNOWN: &str = "(known after apply)";
 const SENSITIVE: &str = "(sensitive)";
 /// More than this of one value is no longer read by anybody.
 const WIDEST: usize = 200;
