@@ -14,6 +14,7 @@ pub mod journal;
 pub mod lease;
 pub mod limits;
 pub mod mirror;
+mod questions;
 pub mod records;
 pub mod run_step;
 pub mod status;

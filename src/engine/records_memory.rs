@@ -11,6 +11,8 @@ pub enum Network {
     Works,
     /// Nothing arrives.
     Cut,
+    /// Nothing arrives, and nobody says so.
+    Silent,
     /// It arrives, its answer does not, and the client's second attempt is refused.
     LosesAnswers,
 }
@@ -70,6 +72,9 @@ impl Records for MemoryRecords {
     }
     fn read<'a>(&'a self, key: &'a str) -> BoxFuture<'a, Result<Option<StoredObject>, Failure>> {
         let state = self.0.lock().unwrap();
+        if state.network == Network::Silent {
+            return futures::future::pending().boxed();
+        }
         let found = state.objects.get(key).map(|(body, number, at)| StoredObject {
             body: body.clone().into(),
             etag: number.to_string(),
@@ -80,6 +85,9 @@ impl Records for MemoryRecords {
     }
     fn write<'a>(&'a self, key: &'a str, body: Vec<u8>, condition: Condition) -> BoxFuture<'a, Result<Written, Failure>> {
         let mut state = self.0.lock().unwrap();
+        if state.network == Network::Silent {
+            return futures::future::pending().boxed();
+        }
         let current = state.objects.get(key).map(|(_, number, _)| number.to_string());
         let holds = match condition {
             Condition::None => true,

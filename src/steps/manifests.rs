@@ -12,12 +12,13 @@ use serde_json::{Map, Value};
 
 use super::{
     Action, Applied, CHECK, Change, Facts, Kind, Outputs, StepContext, StepPlan,
+    question::Question,
     release::{
         AgentCommand, Findings, LOOKED_AT, Release, authorities_are_there, render_folders, template_bound, template_values, text_list,
     },
 };
 use crate::{
-    cluster::{ApplySet, Keep, PodSettings},
+    cluster::{ApplySet, Cluster, Keep, PodSettings},
     engine::event::Outcome,
     failure::{Failure, FailureKind},
     ids::ClusterName,
@@ -85,6 +86,10 @@ fn pod(input: &Input) -> Result<&PodSettings, Failure> {
     input.agent.as_ref().ok_or_else(|| Failure::usage("kind manifests: `jobs` and `checks` need `agent`"))
 }
 
+async fn has_run(cluster: &Cluster, command: &AgentCommand, pod: &PodSettings) -> Result<bool, Failure> {
+    cluster.has_run(&command.job(pod, Keep::UntilReplaced, "")).await
+}
+
 impl Kind for ManifestsKind {
     const NAME: &'static str = "manifests";
     type Input = Input;
@@ -102,6 +107,21 @@ impl Kind for ManifestsKind {
         authorities_are_there(with, project, environment)
     }
 
+    async fn questions(cx: &StepContext, input: &Input) -> Result<Option<(ClusterName, Vec<Question>)>, Failure> {
+        let asking: Vec<&AgentCommand> = input.jobs.iter().filter(|job| !job.observe_args.is_empty()).collect();
+        if asking.is_empty() {
+            return Ok(None);
+        }
+        let cluster = cx.cluster(&input.cluster).await?;
+        let mut questions = Vec::new();
+        for command in asking {
+            if has_run(&cluster, command, pod(input)?).await? {
+                questions.push(command.question(pod(input)?)?);
+            }
+        }
+        Ok(Some((input.cluster.clone(), questions)))
+    }
+
     async fn observe(cx: &StepContext, input: &Input) -> Result<Observed, Failure> {
         let mut values = template_values(cx, &input.values)?;
         for (name, path) in &input.files {
@@ -116,11 +136,16 @@ impl Kind for ManifestsKind {
         let asked = async {
             let (mut pending, mut found) = (Vec::new(), BTreeMap::new());
             for command in &input.jobs {
-                if !cluster.has_run(&command.job(pod(input)?, Keep::UntilReplaced, "")).await? {
-                    pending.push(command.name.clone());
-                } else if !command.observe_args.is_empty() {
+                match has_run(&cluster, command, pod(input)?).await {
+                    Ok(true) if command.observe_args.is_empty() => {}
                     // That it ran well once says nothing about what others have changed since.
-                    found.insert(command.name.clone(), command.look(cx, &cluster, pod(input)?).await?);
+                    Ok(true) => drop(found.insert(command.name.clone(), command.look(cx, &cluster, pod(input)?).await?)),
+                    Ok(false) => pending.push(command.name.clone()),
+                    // Who may not look at Jobs still sees what is planned elsewhere.
+                    Err(failure) if failure.kind == FailureKind::Credentials => {
+                        found.insert(command.name.clone(), Findings::unknown(failure));
+                    }
+                    Err(failure) => return Err(failure),
                 }
             }
             Ok((pending, found))

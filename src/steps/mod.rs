@@ -2,6 +2,7 @@
 pub mod chart;
 pub mod image;
 pub mod manifests;
+pub mod question;
 pub mod registry;
 pub mod release;
 pub mod service;
@@ -20,7 +21,7 @@ use crate::{
     aws, cluster,
     engine::event::{EventKind, Events, Outcome},
     failure::Failure,
-    ids::{RunId, StepId},
+    ids::{ClusterName, RunId, StepId},
     plan::{environment::Environment, file::Services},
 };
 
@@ -123,6 +124,8 @@ pub struct StepContext {
     pub cancel: CancellationToken,
     /// The journal's door for what must be on disk before a call is made.
     pub intents: Arc<dyn Intents>,
+    /// While a plan is made: what its one agent Job has answered.
+    pub answers: Option<Arc<question::Answers>>,
 }
 
 impl StepContext {
@@ -160,7 +163,7 @@ impl StepContext {
         }
     }
     /// A client for the named EKS cluster: endpoint and CA from DescribeCluster, token from STS.
-    pub async fn cluster(&self, name: &crate::ids::ClusterName) -> Result<cluster::Cluster, Failure> {
+    pub async fn cluster(&self, name: &ClusterName) -> Result<cluster::Cluster, Failure> {
         cluster::Cluster::connect(&self.aws, name).await
     }
 }
@@ -187,6 +190,13 @@ pub trait Kind: Send + Sync + 'static {
     /// Refuses what is known to be missing before anything is looked at, so that nobody waits for a database to hear of a missing file.
     fn preflight(_with: &Value, _project: &std::path::Path, _environment: &Environment) -> Result<(), Failure> {
         Ok(())
+    }
+    /// What `observe` will ask inside which cluster, so that a plan can ask everything in one Job.
+    fn questions(
+        _cx: &StepContext,
+        _input: &Self::Input,
+    ) -> impl Future<Output = Result<Option<(ClusterName, Vec<question::Question>)>, Failure>> + Send {
+        async { Ok(None) }
     }
     /// Reads what is there. Changes nothing.
     fn observe(cx: &StepContext, input: &Self::Input) -> impl Future<Output = Result<Self::Observed, Failure>> + Send;

@@ -4,8 +4,8 @@ use std::{collections::BTreeMap, marker::PhantomData, path::Path, sync::Arc};
 use futures::{FutureExt, future::BoxFuture};
 use serde_json::Value;
 
-use super::{Applied, Facts, Kind, Outputs, StepContext, StepPlan};
-use crate::{failure::Failure, plan::environment::Environment};
+use super::{Applied, Facts, Kind, Outputs, StepContext, StepPlan, question::Question};
+use crate::{failure::Failure, ids::ClusterName, plan::environment::Environment};
 
 /// What observing and planning one step has given.
 #[derive(Clone, Debug)]
@@ -37,6 +37,14 @@ pub trait AnyKind: Send + Sync {
     /// See [`Kind::declared_dead`].
     fn declared_dead<'a>(&'a self, _cx: &'a StepContext, _with: &'a Value, _host: &'a str) -> BoxFuture<'a, Result<Vec<String>, Failure>> {
         async { Ok(Vec::new()) }.boxed()
+    }
+    /// See [`Kind::questions`].
+    fn questions<'a>(
+        &'a self,
+        _cx: &'a StepContext,
+        _input: &'a Value,
+    ) -> BoxFuture<'a, Result<Option<(ClusterName, Vec<Question>)>, Failure>> {
+        async { Ok(None) }.boxed()
     }
     /// Observes and plans.
     fn consider<'a>(&'a self, cx: &'a StepContext, input: &'a Value) -> BoxFuture<'a, Result<Considered, Failure>>;
@@ -75,6 +83,13 @@ impl<K: Kind> AnyKind for Erased<K> {
     }
     fn declared_dead<'a>(&'a self, cx: &'a StepContext, with: &'a Value, host: &'a str) -> BoxFuture<'a, Result<Vec<String>, Failure>> {
         K::declared_dead(cx, with, host).boxed()
+    }
+    fn questions<'a>(
+        &'a self,
+        cx: &'a StepContext,
+        input: &'a Value,
+    ) -> BoxFuture<'a, Result<Option<(ClusterName, Vec<Question>)>, Failure>> {
+        async move { K::questions(cx, &typed::<K>(cx, input)?).await }.boxed()
     }
     fn consider<'a>(&'a self, cx: &'a StepContext, input: &'a Value) -> BoxFuture<'a, Result<Considered, Failure>> {
         async move {

@@ -9,7 +9,8 @@ use super::text_list;
 use crate::{
     cluster::{AgentJob, Cluster, Keep, PodSettings},
     failure::{Failure, FailureKind},
-    steps::{Action, Change, Facts, StepContext},
+    plan::digest,
+    steps::{Action, Change, Facts, StepContext, question::Question},
 };
 
 /// Looking takes a second; a plan waits no longer than this for it.
@@ -71,6 +72,10 @@ pub struct Findings {
 }
 
 impl Findings {
+    /// Nobody could look.
+    pub fn unknown(why: Failure) -> Self {
+        Self { unknown: Some(why.message), ..Self::default() }
+    }
     /// Fails on what the command cannot mend.
     pub fn refuse_drift(&self, command: &AgentCommand) -> Result<(), Failure> {
         let Some(first) = self.drift.first() else { return Ok(()) };
@@ -150,15 +155,22 @@ impl AgentCommand {
         facts
     }
 
-    /// Looks only. What cannot be looked at is unknown, with the reason; an interruption is none.
-    pub async fn look(&self, cx: &StepContext, cluster: &Cluster, pod: &PodSettings) -> Result<Findings, Failure> {
+    /// The question that only looks.
+    pub fn question(&self, pod: &PodSettings) -> Result<Question, Failure> {
         let mut looking = self.clone();
         looking.args.extend(self.observe_args.iter().cloned());
         looking.deadline_seconds = self.deadline_seconds.min(LOOKING.as_secs());
-        match looking.run_now(cx, cluster, pod).await {
+        let key = digest::of(&(&looking.name, &looking.args, &looking.config_maps, &looking.secrets))?;
+        let nonce = uuid::Uuid::now_v7().to_string();
+        Ok(Question { key, job: looking.job(pod, Keep::Hour, &nonce), own: Vec::new() })
+    }
+
+    /// Looks only. What cannot be looked at is unknown, with the reason; an interruption is none.
+    pub async fn look(&self, cx: &StepContext, cluster: &Cluster, pod: &PodSettings) -> Result<Findings, Failure> {
+        match cx.ask(cluster, &self.question(pod)?).await {
             Ok(found) => findings(found),
             Err(failure) if failure.kind == FailureKind::Interrupted => Err(failure),
-            Err(failure) => Ok(Findings { unknown: Some(failure.message), ..Findings::default() }),
+            Err(failure) => Ok(Findings::unknown(failure)),
         }
     }
 

@@ -46,6 +46,18 @@ pub struct Release {
     pub found: Facts,
 }
 
+/// What is in the cluster and no longer rendered, and a line of the plan if that cannot be seen.
+async fn prunable(cluster: &Cluster, set: &ApplySet, objects: &[Object]) -> Result<(Vec<ObjectKey>, Option<Change>), Failure> {
+    match cluster.prunable(set, objects).await {
+        Err(failure) if failure.kind == FailureKind::Credentials => {
+            let details = vec![format!("unknown: {}", failure.message)];
+            let name = format!("{}/{}", set.namespace, set.name);
+            Ok((Vec::new(), Some(Change { action: Action::Update, resource: "ApplySet".into(), name, details })))
+        }
+        found => Ok((found?, None)),
+    }
+}
+
 fn named(key: &ObjectKey) -> String {
     format!("{} {key}", key.kind)
 }
@@ -90,11 +102,24 @@ impl Release {
         skipped: BTreeMap<String, String>,
     ) -> Result<Self, Failure> {
         set.mark(&mut objects);
-        let compared = async { Ok((cluster.diff(&objects).await?, cluster.prunable(set, &objects).await?)) };
-        let (diffs, pruned) = cx.wait_until(&format!("{} objects to be compared", objects.len()), LOOKED_AT, compared).await?;
+        let compared = async { Ok((cluster.diff(&objects).await?, prunable(cluster, set, &objects).await?)) };
+        let (diffs, (pruned, hidden)) = cx.wait_until(&format!("{} objects to be compared", objects.len()), LOOKED_AT, compared).await?;
+        if let Some(Verdict::Unknown(reason)) = diffs.iter().map(|d| &d.verdict).find(|verdict| matches!(verdict, Verdict::Unknown(_)))
+            && cx.run.is_some()
+        {
+            // A plan shows what it cannot know; an apply must know what it does.
+            return Err(Failure::new(FailureKind::Credentials, reason.clone())
+                .next("give this identity the access policy that allows it, in cluster.access_entries of the environment file"));
+        }
         let changed = diffs.iter().filter(|d| d.verdict != Verdict::Unchanged).map(|d| d.key.clone()).collect();
-        let found = diffs.iter().map(|diff| (named(&diff.key), diff.live.clone())).collect();
+        let found = diffs.iter().map(|diff| match &diff.verdict {
+            // What was planned without knowing does not hold for whoever knows.
+            Verdict::Unknown(reason) => (named(&diff.key), serde_json::json!({ "unknown": reason })),
+            _ => (named(&diff.key), diff.live.clone()),
+        });
+        let found = found.collect();
         let mut changes: Vec<Change> = diffs.iter().filter_map(crate::cluster::Diff::change).collect();
+        changes.extend(hidden);
         changes.extend(pruned.iter().map(|key| Change {
             action: Action::Delete,
             resource: key.kind.clone(),

@@ -11,7 +11,8 @@ use crate::{
     failure::{Failure, FailureKind},
     ids::ServiceName,
     manifests::Object,
-    steps::{Action, Change, StepContext},
+    plan::digest,
+    steps::{Action, Change, StepContext, question::Question},
 };
 
 /// Where the files are mounted.
@@ -136,7 +137,16 @@ fn job(cx: &StepContext, pod: &PodSettings, service: &ServiceName, migrations: &
     }
 }
 
-/// Asks the database what is pending. The Job and its ConfigMap are the only things that a plan makes; both go an hour after it has ended.
+/// What the database is asked: which of the files are pending. Its ConfigMap goes with its Job, an hour after that has ended.
+pub fn question(cx: &StepContext, pod: &PodSettings, service: &ServiceName, migrations: &Migrations) -> Result<(Question, String), Failure> {
+    let (data, hash) = files(cx, migrations)?;
+    let mounted = config_map(pod, service, data)?;
+    let job = job(cx, pod, service, migrations, "schema", &mounted);
+    let key = digest::of(&(service, &job.args, &migrations.ca_config_map, &hash))?;
+    Ok((Question { key, job, own: vec![mounted] }, hash))
+}
+
+/// Asks the database what is pending.
 pub async fn observe(
     cx: &StepContext,
     cluster: &Cluster,
@@ -144,14 +154,11 @@ pub async fn observe(
     service: &ServiceName,
     migrations: &Migrations,
 ) -> Result<Schema, Failure> {
-    let (data, hash) = files(cx, migrations)?;
-    let mounted = config_map(pod, service, data)?;
-    let job = job(cx, pod, service, migrations, "schema", &mounted);
-    let asking = cluster.run_job_with(&job, std::slice::from_ref(&mounted), |_| {});
-    match cx.wait_until("the schema's version", READING * 3, asking).await {
+    let (question, hash) = question(cx, pod, service, migrations)?;
+    match cx.ask(cluster, &question).await {
         Ok(answer) => {
             let found: Schema = serde_json::from_value(json!({
-                "version": answer.result["version"], "pending": answer.result["pending"], "problems": answer.result["problems"], "files": hash,
+                "version": answer["version"], "pending": answer["pending"], "problems": answer["problems"], "files": hash,
             }))
             .map_err(|e| Failure::step("the agent's answer on the schema").because(e))?;
             Ok(found)
