@@ -163,3 +163,7 @@ mod tests;
 #[cfg(test)]
 #[path = "contract_tests.rs"]
 mod contract;
+
+#[cfg(test)]
+#[path = "destroy_tests.rs"]
+mod destroy;

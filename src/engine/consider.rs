@@ -111,6 +111,8 @@ pub fn first(failures: Vec<Failure>) -> Option<Failure> {
         let step = other.step.as_ref().map(|step| format!("step {step} ")).unwrap_or_default();
         chosen.evidence.push(format!("also {step}failed: {}", other.chain().join(": ")));
         chosen.evidence.extend(other.evidence);
+        let new: Vec<String> = other.next.into_iter().filter(|next| !chosen.next.contains(next)).collect();
+        chosen.next.extend(new);
     }
     Some(chosen)
 }

@@ -72,8 +72,11 @@ impl World {
     /// What must be done to this thing, if anything.
     fn missing(&self, name: String) -> Option<Change> {
         let action = if self.things.contains_key(&name) { *self.wants.get(&name)? } else { Action::Create };
+        Some(self.change_of(action, name))
+    }
+    fn change_of(&self, action: Action, name: String) -> Change {
         let resource = if self.odd.contains(&name) { "oddity" } else { "thing" };
-        Some(Change { action, resource: resource.to_owned(), name, details: vec![] })
+        Change { action, resource: resource.to_owned(), name, details: vec![] }
     }
     fn change(&mut self, step: &StepId, change: &Change) {
         self.effects.push((step.clone(), change.clone()));
@@ -188,8 +191,14 @@ impl AnyKind for FakeKind {
         }
         .boxed()
     }
-    fn may_undo<'a>(&'a self, _cx: &'a StepContext, _input: &'a Value) -> BoxFuture<'a, Result<(), Failure>> {
-        async { Ok(()) }.boxed()
+    fn would_delete<'a>(&'a self, cx: &'a StepContext, input: &'a Value) -> BoxFuture<'a, Result<Vec<Change>, Failure>> {
+        async move {
+            self.call("look", cx).await?;
+            let world = self.world();
+            let there = typed(input).makes.into_iter().filter(|name| world.things.contains_key(name));
+            Ok(there.map(|name| world.change_of(Action::Delete, name)).collect())
+        }
+        .boxed()
     }
     fn undo<'a>(&'a self, cx: &'a StepContext, input: &'a Value) -> BoxFuture<'a, Result<Vec<String>, Failure>> {
         async move {

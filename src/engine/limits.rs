@@ -6,6 +6,8 @@ use crate::{
     steps::{Action, Change},
 };
 
+/// The resource type of a terraform output, which is a value and no thing.
+pub const OUTPUT: &str = "output";
 /// What is in a detail where nobody knows the value yet.
 pub const UNKNOWN: &str = "(known after apply)";
 
@@ -43,7 +45,8 @@ pub fn beyond_bound<'a>(bound: &[String], now: &'a [Change]) -> Vec<&'a Change> 
 
 /// Refuses deletions and replacements of protected types, and more deletions than the environment allows.
 pub fn check_guards<'a>(guards: &Guards, changes: impl IntoIterator<Item = (&'a StepId, &'a Change)>) -> Result<(), Failure> {
-    let gone: Vec<_> = changes.into_iter().filter(|(_, c)| matches!(c.action, Action::Delete | Action::Replace)).collect();
+    let is_gone = |change: &Change| matches!(change.action, Action::Delete | Action::Replace) && change.resource != OUTPUT;
+    let gone: Vec<_> = changes.into_iter().filter(|(_, change)| is_gone(change)).collect();
     let list = |changes: &[&(&StepId, &Change)]| -> Vec<String> {
         changes.iter().map(|(step, c)| format!("{step}: {} {} {}", c.action, c.resource, c.name)).collect()
     };
@@ -59,7 +62,7 @@ pub fn check_guards<'a>(guards: &Guards, changes: impl IntoIterator<Item = (&'a 
             FailureKind::Policy,
             format!("the plan deletes {} things; this environment allows {}", gone.len(), guards.max_deletions),
         )
-        .next("apply it in parts with --only, or raise `guards.max_deletions` in the environment file");
+        .next("do it in parts, or raise `guards.max_deletions` in the environment file for this one run");
         failure.evidence = list(&gone.iter().collect::<Vec<_>>());
         return Err(failure);
     }

@@ -167,7 +167,11 @@ impl Kind for ChartKind {
         Ok(())
     }
 
+    async fn would_delete(cx: &StepContext, input: &Input) -> Result<Vec<Change>, Failure> {
+        Release::would_delete(cx, &input.cluster, &input.set()).await
+    }
+
     async fn undo(cx: &StepContext, input: &Input) -> Result<Vec<String>, Failure> {
-        Release::undo(&cx.cluster(&input.cluster).await?, &input.set()).await
+        Release::undo(cx, &input.cluster, &input.set()).await
     }
 }

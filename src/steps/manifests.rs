@@ -86,8 +86,8 @@ fn pod(input: &Input) -> Result<&PodSettings, Failure> {
     input.agent.as_ref().ok_or_else(|| Failure::usage("kind manifests: `jobs` and `checks` need `agent`"))
 }
 
-async fn has_run(cluster: &Cluster, command: &AgentCommand, pod: &PodSettings) -> Result<bool, Failure> {
-    cluster.has_run(&command.job(pod, Keep::UntilReplaced, "")).await
+async fn has_run(cx: &StepContext, cluster: &Cluster, command: &AgentCommand, pod: &PodSettings) -> Result<bool, Failure> {
+    cluster.has_run(&command.job(cx, pod, Keep::UntilReplaced, "")?).await
 }
 
 impl Kind for ManifestsKind {
@@ -115,8 +115,8 @@ impl Kind for ManifestsKind {
         let cluster = cx.cluster(&input.cluster).await?;
         let mut questions = Vec::new();
         for command in asking {
-            if has_run(&cluster, command, pod(input)?).await? {
-                questions.push(command.question(pod(input)?)?);
+            if has_run(cx, &cluster, command, pod(input)?).await? {
+                questions.push(command.question(cx, pod(input)?)?);
             }
         }
         Ok(Some((input.cluster.clone(), questions)))
@@ -131,12 +131,11 @@ impl Kind for ManifestsKind {
         }
         let (objects, skipped) = render_folders(cx, &input.templates, &values, &input.skip)?;
         let cluster = cx.cluster(&input.cluster).await?;
-        let set = ApplySet::new(input.applyset.as_deref().unwrap_or(cx.step.as_str()), &input.namespace);
-        let release = Release::observe(cx, &cluster, &set, objects, skipped).await?;
+        let release = Release::observe(cx, &cluster, &set(cx, input), objects, skipped).await?;
         let asked = async {
             let (mut pending, mut found) = (Vec::new(), BTreeMap::new());
             for command in &input.jobs {
-                match has_run(&cluster, command, pod(input)?).await {
+                match has_run(cx, &cluster, command, pod(input)?).await {
                     Ok(true) if command.observe_args.is_empty() => {}
                     // That it ran well once says nothing about what others have changed since.
                     Ok(true) => drop(found.insert(command.name.clone(), command.look(cx, &cluster, pod(input)?).await?)),
@@ -222,9 +221,15 @@ impl Kind for ManifestsKind {
         Ok(())
     }
 
-    async fn undo(cx: &StepContext, input: &Input) -> Result<Vec<String>, Failure> {
-        let cluster = cx.cluster(&input.cluster).await?;
-        let set = ApplySet::new(input.applyset.as_deref().unwrap_or(cx.step.as_str()), &input.namespace);
-        Release::undo(&cluster, &set).await
+    async fn would_delete(cx: &StepContext, input: &Input) -> Result<Vec<Change>, Failure> {
+        Release::would_delete(cx, &input.cluster, &set(cx, input)).await
     }
+
+    async fn undo(cx: &StepContext, input: &Input) -> Result<Vec<String>, Failure> {
+        Release::undo(cx, &input.cluster, &set(cx, input)).await
+    }
+}
+
+fn set(cx: &StepContext, input: &Input) -> ApplySet {
+    ApplySet::new(input.applyset.as_deref().unwrap_or(cx.step.as_str()), &input.namespace)
 }

@@ -224,9 +224,10 @@ pub trait Kind: Send + Sync + 'static {
     }
     /// Reads back what was done.
     fn verify(cx: &StepContext, input: &Self::Input, applied: &Applied) -> impl Future<Output = Result<(), Failure>> + Send;
-    /// Fails if a guard would refuse `undo`; changes nothing. Asked of every step before anything is taken away.
-    fn may_undo(_cx: &StepContext, _input: &Self::Input) -> impl Future<Output = Result<(), Failure>> + Send {
-        async { Ok(()) }
+    /// What `undo` would delete, for the guards; fails if it must not be begun. Changes nothing. Asked of every step before anything is taken
+    /// away.
+    fn would_delete(_cx: &StepContext, _input: &Self::Input) -> impl Future<Output = Result<Vec<Change>, Failure>> + Send {
+        async { Ok(Vec::new()) }
     }
     /// Takes it away, for `destroy`; says what stays and why.
     fn undo(cx: &StepContext, input: &Self::Input) -> impl Future<Output = Result<Vec<String>, Failure>> + Send;

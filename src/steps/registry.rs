@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, marker::PhantomData, path::Path, sync::Arc};
 use futures::{FutureExt, future::BoxFuture};
 use serde_json::Value;
 
-use super::{Applied, Facts, Kind, Outputs, StepContext, StepPlan, question::Question};
+use super::{Applied, Change, Facts, Kind, Outputs, StepContext, StepPlan, question::Question};
 use crate::{failure::Failure, ids::ClusterName, plan::environment::Environment};
 
 /// What observing and planning one step has given.
@@ -52,8 +52,10 @@ pub trait AnyKind: Send + Sync {
     fn apply<'a>(&'a self, cx: &'a StepContext, input: &'a Value, plan: &'a StepPlan) -> BoxFuture<'a, Result<Applied, Failure>>;
     /// See [`Kind::verify`].
     fn verify<'a>(&'a self, cx: &'a StepContext, input: &'a Value, applied: &'a Applied) -> BoxFuture<'a, Result<(), Failure>>;
-    /// See [`Kind::may_undo`].
-    fn may_undo<'a>(&'a self, cx: &'a StepContext, input: &'a Value) -> BoxFuture<'a, Result<(), Failure>>;
+    /// See [`Kind::would_delete`].
+    fn would_delete<'a>(&'a self, _cx: &'a StepContext, _input: &'a Value) -> BoxFuture<'a, Result<Vec<Change>, Failure>> {
+        async { Ok(Vec::new()) }.boxed()
+    }
     /// See [`Kind::undo`].
     fn undo<'a>(&'a self, cx: &'a StepContext, input: &'a Value) -> BoxFuture<'a, Result<Vec<String>, Failure>>;
 }
@@ -107,8 +109,8 @@ impl<K: Kind> AnyKind for Erased<K> {
     fn verify<'a>(&'a self, cx: &'a StepContext, input: &'a Value, applied: &'a Applied) -> BoxFuture<'a, Result<(), Failure>> {
         async move { K::verify(cx, &typed::<K>(cx, input)?, applied).await }.boxed()
     }
-    fn may_undo<'a>(&'a self, cx: &'a StepContext, input: &'a Value) -> BoxFuture<'a, Result<(), Failure>> {
-        async move { K::may_undo(cx, &typed::<K>(cx, input)?).await }.boxed()
+    fn would_delete<'a>(&'a self, cx: &'a StepContext, input: &'a Value) -> BoxFuture<'a, Result<Vec<Change>, Failure>> {
+        async move { K::would_delete(cx, &typed::<K>(cx, input)?).await }.boxed()
     }
     fn undo<'a>(&'a self, cx: &'a StepContext, input: &'a Value) -> BoxFuture<'a, Result<Vec<String>, Failure>> {
         async move { K::undo(cx, &typed::<K>(cx, input)?).await }.boxed()

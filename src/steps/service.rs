@@ -274,8 +274,12 @@ impl Kind for ServiceKind {
         Ok(())
     }
 
+    async fn would_delete(cx: &StepContext, input: &Input) -> Result<Vec<Change>, Failure> {
+        Release::would_delete(cx, &input.cluster, &input.set()).await
+    }
+
     async fn undo(cx: &StepContext, input: &Input) -> Result<Vec<String>, Failure> {
-        let mut stays = Release::undo(&cx.cluster(&input.cluster).await?, &input.set()).await?;
+        let mut stays = Release::undo(cx, &input.cluster, &input.set()).await?;
         stays.extend(input.migrations.is_some().then(|| format!("the tables of {}: they go with the database", input.service)));
         Ok(stays)
     }

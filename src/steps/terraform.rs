@@ -197,12 +197,15 @@ impl Kind for Terraform {
         Ok(())
     }
 
-    async fn may_undo(cx: &StepContext, input: &Input) -> Result<(), Failure> {
+    async fn would_delete(cx: &StepContext, input: &Input) -> Result<Vec<Change>, Failure> {
         if !cx.aws.bucket_exists(&Names::of(&cx.environment)?.bucket).await? {
-            return Ok(());
+            return orphans::refuse(cx, input).await.map(|()| Vec::new());
         }
         let (_workspace, found) = planned(cx, input, Backend::Bucket, Direction::Destroy).await?;
-        guards::check(&cx.environment.guards, &found.changes)
+        if found.plan.is_none() {
+            orphans::refuse(cx, input).await?;
+        }
+        Ok(found.changes)
     }
 
     async fn undo(cx: &StepContext, input: &Input) -> Result<Vec<String>, Failure> {

@@ -104,9 +104,6 @@ impl AnyKind for Files {
         }
         .boxed()
     }
-    fn may_undo<'a>(&'a self, _cx: &'a StepContext, _input: &'a Value) -> BoxFuture<'a, Result<(), Failure>> {
-        async { Ok(()) }.boxed()
-    }
     fn undo<'a>(&'a self, _cx: &'a StepContext, _input: &'a Value) -> BoxFuture<'a, Result<Vec<String>, Failure>> {
         async { Ok(vec![]) }.boxed()
     }

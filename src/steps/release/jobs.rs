@@ -1,5 +1,5 @@
 //! Agent commands that the plan file lists: run once for each specification, or as checks at every apply.
-use std::{collections::BTreeMap, time::Duration};
+use std::{collections::BTreeMap, path::PathBuf, time::Duration};
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -31,6 +31,9 @@ pub struct AgentCommand {
     #[serde(default, deserialize_with = "arguments")]
     #[schemars(with = "Vec<Value>")]
     pub observe_args: Vec<String>,
+    /// Arguments that are the text of a file, by flag; never a secret: `{ --rules: templates/dashboards/rules/deployctl.yaml }`.
+    #[serde(default)]
+    pub files: BTreeMap<String, PathBuf>,
     /// ConfigMaps to mount, by path.
     #[serde(default)]
     pub config_maps: BTreeMap<String, String>,
@@ -105,9 +108,14 @@ fn five_minutes() -> u64 {
 
 impl AgentCommand {
     /// As a Job; `nonce` makes one of its own for a command that must run every time.
-    pub fn job(&self, pod: &PodSettings, keep: Keep, nonce: &str) -> AgentJob {
-        let args = std::iter::once("agent".to_owned()).chain(self.args.iter().cloned()).collect();
-        AgentJob {
+    pub fn job(&self, cx: &StepContext, pod: &PodSettings, keep: Keep, nonce: &str) -> Result<AgentJob, Failure> {
+        let mut args = vec!["agent".to_owned()];
+        args.extend(self.args.iter().cloned());
+        for (flag, path) in &self.files {
+            let unreadable = |e: std::io::Error| Failure::usage(format!("{} of {} cannot be read", path.display(), self.name)).because(e);
+            args.extend([flag.clone(), std::fs::read_to_string(cx.project.join(path)).map_err(unreadable)?]);
+        }
+        Ok(AgentJob {
             name: self.name.clone(),
             pod: pod.clone(),
             args,
@@ -117,7 +125,7 @@ impl AgentCommand {
             deadline: Duration::from_secs(self.deadline_seconds),
             keep,
             nonce: nonce.to_owned(),
-        }
+        })
     }
 
     /// Its lines in the plan when it has not run before.
@@ -156,18 +164,19 @@ impl AgentCommand {
     }
 
     /// The question that only looks.
-    pub fn question(&self, pod: &PodSettings) -> Result<Question, Failure> {
+    pub fn question(&self, cx: &StepContext, pod: &PodSettings) -> Result<Question, Failure> {
         let mut looking = self.clone();
         looking.args.extend(self.observe_args.iter().cloned());
         looking.deadline_seconds = self.deadline_seconds.min(LOOKING.as_secs());
-        let key = digest::of(&(&looking.name, &looking.args, &looking.config_maps, &looking.secrets))?;
         let nonce = uuid::Uuid::now_v7().to_string();
-        Ok(Question { key, job: looking.job(pod, Keep::Hour, &nonce), own: Vec::new() })
+        let job = looking.job(cx, pod, Keep::Hour, &nonce)?;
+        let key = digest::of(&(&job.name, &job.args, &job.config_maps, &job.secrets))?;
+        Ok(Question { key, job, own: Vec::new() })
     }
 
     /// Looks only. What cannot be looked at is unknown, with the reason; an interruption is none.
     pub async fn look(&self, cx: &StepContext, cluster: &Cluster, pod: &PodSettings) -> Result<Findings, Failure> {
-        match cx.ask(cluster, &self.question(pod)?).await {
+        match cx.ask(cluster, &self.question(cx, pod)?).await {
             Ok(found) => findings(found),
             Err(failure) if failure.kind == FailureKind::Interrupted => Err(failure),
             Err(failure) => Ok(Findings::unknown(failure)),
@@ -181,7 +190,7 @@ impl AgentCommand {
 
     /// Runs it unless the same specification has run before.
     pub async fn run_once(&self, cx: &StepContext, cluster: &Cluster, pod: &PodSettings) -> Result<(), Failure> {
-        let job = self.job(pod, Keep::UntilReplaced, "");
+        let job = self.job(cx, pod, Keep::UntilReplaced, "")?;
         let result = self.run(cx, cluster, &job).await?;
         cluster.forget_older(&job).await?;
         if self.observe_args.is_empty() { Ok(()) } else { findings(result)?.refuse_drift(self) }
@@ -190,7 +199,7 @@ impl AgentCommand {
     /// Runs it now.
     pub async fn run_now(&self, cx: &StepContext, cluster: &Cluster, pod: &PodSettings) -> Result<Value, Failure> {
         let nonce = uuid::Uuid::now_v7().to_string();
-        self.run(cx, cluster, &self.job(pod, Keep::Hour, &nonce)).await
+        self.run(cx, cluster, &self.job(cx, pod, Keep::Hour, &nonce)?).await
     }
 
     async fn run(&self, cx: &StepContext, cluster: &Cluster, job: &AgentJob) -> Result<Value, Failure> {

@@ -16,6 +16,7 @@ use crate::{
     cluster::{ApplySet, Cluster, Verdict},
     engine::event::Outcome,
     failure::{Failure, FailureKind},
+    ids::ClusterName,
     manifests::{CrdSchemas, Object, ObjectKey, render},
     plan::digest,
 };
@@ -56,6 +57,18 @@ async fn prunable(cluster: &Cluster, set: &ApplySet, objects: &[Object]) -> Resu
         }
         found => Ok((found?, None)),
     }
+}
+
+async fn standing(cx: &StepContext, cluster: &ClusterName) -> Result<Option<Cluster>, Failure> {
+    match cx.aws.find_cluster(cluster).await? {
+        Some(_) => cx.cluster(cluster).await.map(Some),
+        None => Ok(None),
+    }
+}
+
+/// An object that goes counts like any other deletion.
+fn deletion(key: &ObjectKey, why: &str) -> Change {
+    Change { action: Action::Delete, resource: key.kind.clone(), name: key.to_string(), details: vec![why.to_owned()] }
 }
 
 fn named(key: &ObjectKey) -> String {
@@ -120,12 +133,7 @@ impl Release {
         let found = found.collect();
         let mut changes: Vec<Change> = diffs.iter().filter_map(crate::cluster::Diff::change).collect();
         changes.extend(hidden);
-        changes.extend(pruned.iter().map(|key| Change {
-            action: Action::Delete,
-            resource: key.kind.clone(),
-            name: key.to_string(),
-            details: vec!["no longer rendered".into()],
-        }));
+        changes.extend(pruned.iter().map(|key| deletion(key, "no longer rendered")));
         Ok(Self { set: (set.name.clone(), set.namespace.clone()), objects, changed, pruned, changes, skipped, found })
     }
 
@@ -187,8 +195,15 @@ impl Release {
         Ok(entry["hostname"].as_str().or(entry["ip"].as_str()).map(String::from))
     }
 
-    /// Deletes what the set holds, except what is never pruned; says what stays.
-    pub async fn undo(cluster: &Cluster, set: &ApplySet) -> Result<Vec<String>, Failure> {
+    /// What [`Release::undo`] would delete.
+    pub async fn would_delete(cx: &StepContext, cluster: &ClusterName, set: &ApplySet) -> Result<Vec<Change>, Failure> {
+        let Some(cluster) = standing(cx, cluster).await? else { return Ok(Vec::new()) };
+        Ok(cluster.prunable(set, &[]).await?.iter().map(|key| deletion(key, "its step is taken away")).collect())
+    }
+
+    /// Deletes every member of the set, and says what stays. With its cluster everything has gone already.
+    pub async fn undo(cx: &StepContext, cluster: &ClusterName, set: &ApplySet) -> Result<Vec<String>, Failure> {
+        let Some(cluster) = standing(cx, cluster).await? else { return Ok(Vec::new()) };
         let members = cluster.prunable(set, &[]).await?;
         // Ingresses first: their controller must still be there to take the load balancer away.
         let (first, rest): (Vec<_>, Vec<_>) = members.into_iter().partition(|key| key.kind == "Ingress");

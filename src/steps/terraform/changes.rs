@@ -2,7 +2,7 @@
 use serde_json::Value;
 
 use crate::{
-    engine::limits::UNKNOWN,
+    engine::limits::{OUTPUT, UNKNOWN},
     steps::{Action, Change},
     tools::terraform::plan_json::{self, PlanJson, ResourceChange},
 };
@@ -19,7 +19,7 @@ pub(super) fn of(plan: &PlanJson) -> Vec<Change> {
         let moved = plan.output_changes.iter().filter(|(_, change)| change.actions != ["no-op"]);
         changes.extend(moved.map(|(name, change)| Change {
             action: if change.actions == ["delete"] { Action::Delete } else { Action::Update },
-            resource: "output".into(),
+            resource: OUTPUT.into(),
             name: format!("output.{name}"),
             details: details(change),
         }));
