@@ -99,13 +99,13 @@ fn freshen_step(step: &mut PlannedStep, today: &PlannedStep, own: Since, needs: 
         return Vec::new();
     }
     let mut moved: Vec<String> = differences(asked, input).iter().map(|found| format!("asks for something else: {found}")).collect();
-    moved.extend(facts(then, observed));
+    moved.extend(differing(then, observed));
     moved.extend(beyond.iter().map(|change| format!("would now also {} {} {}", change.action, change.resource, change.name)));
     moved
 }
 
 /// The things that have moved, field by field.
-fn facts(then: &Facts, now: &Facts) -> Vec<String> {
+pub fn differing(then: &Facts, now: &Facts) -> Vec<String> {
     let mut lines = Vec::new();
     let things: std::collections::BTreeSet<&String> = then.keys().chain(now.keys()).collect();
     for thing in things {

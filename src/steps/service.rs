@@ -333,6 +333,19 @@ mod tests {
     }
 
     #[test]
+    fn which_migration_has_moved_is_named() {
+        let facts = |version: &str, pending: &[&str]| {
+            let pending = pending.iter().map(ToString::to_string).collect();
+            let schema = Schema { version: Some(version.into()), pending, files: "f".into(), ..Schema::default() };
+            let input = json!({ "cluster": "c", "service": "parser", "image": "i", "templates": "t" });
+            let observed = Observed { release: Release::default(), schema: Some(schema), address: None };
+            ServiceKind::facts(&serde_json::from_value(input).unwrap(), &observed).unwrap()
+        };
+        let moved = crate::plan::fresh::differing(&facts("2", &["V3__x.sql"]), &facts("3", &[]));
+        assert_eq!(moved, ["schema pending: [\"V3__x.sql\"] -> []", "schema version: \"2\" -> \"3\""]);
+    }
+
+    #[test]
     fn what_is_checked_is_shown() {
         let with = json!({
             "cluster": "c", "service": "parser", "image": "i", "templates": "t",

@@ -147,7 +147,8 @@ impl Kind for Terraform {
             let mut fact = json!({ "plan": change.action });
             for line in &change.details {
                 let (path, values) = line.split_once(": ").unwrap_or((line, ""));
-                fact[path] = values.into();
+                // Its own quotes would be written with backslashes.
+                fact[path] = values.replace('"', "'").into();
             }
             facts.insert(change.name.clone(), fact);
         }
@@ -413,5 +414,43 @@ fn doing(hook: &Hook) -> &str {
         "delete" => "deleting",
         "read" => "reading",
         other => other,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test may panic")]
+    use super::*;
+
+    /// Which address, which attribute, which state, whose files.
+    #[test]
+    fn what_has_moved_is_named() {
+        let observed = |serial, stack: &str, changes: Vec<Change>, untouched: &[&str]| {
+            let untouched = untouched.iter().map(ToString::to_string).collect();
+            let found = Found { backend: Backend::Bucket, changes, plan: None, sha256: None, outputs: BTreeMap::new(), untouched };
+            let state = Some(StateMark { lineage: "l".into(), serial });
+            Observed { found, guards: Guards::default(), stack: stack.into(), state }
+        };
+        let input = serde_json::from_value(json!({ "stack": "terraform/network" })).unwrap();
+        let facts = |observed: &Observed| Terraform::facts(&input, observed).unwrap();
+        let then = facts(&observed(3, "a", vec![], &["aws_vpc.this", "aws_eip.a"]));
+        let update = Change {
+            action: Action::Update,
+            resource: "aws_vpc".into(),
+            name: "aws_vpc.this".into(),
+            details: vec!["tags.k: \"1\" -> \"2\"".into()],
+        };
+        let now = facts(&observed(4, "b", vec![update], &["aws_eip.b"]));
+        assert_eq!(
+            crate::plan::fresh::differing(&then, &now),
+            [
+                "aws_eip.a is gone",
+                "aws_eip.b is new",
+                "aws_vpc.this plan: \"nothing\" -> \"update\"",
+                "aws_vpc.this [tags.k]: (none) -> \"'1' -> '2'\"",
+                "state serial: 3 -> 4",
+                "the stack's files: \"a\" -> \"b\"",
+            ]
+        );
     }
 }

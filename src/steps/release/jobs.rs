@@ -271,6 +271,21 @@ mod tests {
     }
 
     #[test]
+    fn which_topic_has_moved_is_named() {
+        let command: AgentCommand = serde_json::from_value(json!({
+            "name": "topics", "args": ["topics"], "observe_args": ["--mode", "observe"],
+            "shows": [{"resource": "topic", "name": ["a", "b"]}],
+        }))
+        .unwrap();
+        let found = |changes: &[&str]| Findings { changes: changes.iter().map(ToString::to_string).collect(), ..Findings::default() };
+        let moved = crate::plan::fresh::differing(&command.facts(&found(&[])), &command.facts(&found(&["b: retention.ms 1 -> 2"])));
+        assert_eq!(moved, ["topic b: \"as asked\" -> [\"retention.ms 1 -> 2\"]"]);
+        let unknown = Findings::unknown(Failure::step("forbidden"));
+        let moved = crate::plan::fresh::differing(&command.facts(&unknown), &command.facts(&found(&[])));
+        assert_eq!(moved, ["job topics is gone"], "a plan that did not know does not hold for one that does");
+    }
+
+    #[test]
     fn what_cannot_be_mended_is_a_failure_that_says_so() {
         let command: AgentCommand = serde_json::from_value(json!({"name": "topics", "args": ["topics"]})).unwrap();
         let found = findings(json!({"topics": ["a"], "changes": [], "drift": ["a: 6 partitions, 3 asked for"]})).unwrap();

@@ -216,3 +216,59 @@ impl Release {
         Ok(vec!["namespaces, volume claims and CustomResourceDefinitions: never deleted with a step".into()])
     }
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test may panic")]
+    use serde_json::{Value, json};
+
+    use super::*;
+    use crate::{engine::limits::check_guards, ids::StepId, plan::fresh::differing};
+
+    fn map(text: &str) -> Object {
+        let value = json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "b", "namespace": "a"}, "data": {"key": text}});
+        Object::new(value, "a.yaml".into(), 1).unwrap()
+    }
+
+    fn release(rendered: &str, found: Value, pruned: &[ObjectKey]) -> Release {
+        let found = Facts::from([("ConfigMap a/b".to_owned(), found)]);
+        Release { objects: vec![map(rendered)], pruned: pruned.to_vec(), found, ..Release::default() }
+    }
+
+    /// Which object and which field, or which template, or what is no longer rendered.
+    #[test]
+    fn what_has_moved_in_the_cluster_and_in_the_templates_is_named() {
+        let then = release("1", json!({"data": {"key": "1"}}), &[]).facts().unwrap();
+        let moved = |now: Release| differing(&then, &now.facts().unwrap());
+        assert_eq!(moved(release("1", json!({"data": {"key": "2"}}), &[])), ["ConfigMap a/b data.key: \"1\" -> \"2\""]);
+        assert_eq!(moved(release("1", Value::Null, &[])), ["ConfigMap a/b: {\"data\":{\"key\":\"1\"}} -> (none)"]);
+        let rendered = moved(release("2", json!({"data": {"key": "1"}}), &[]));
+        assert!(matches!(&rendered[..], [line] if line.starts_with("templates [ConfigMap a/b]: \"sha256:")), "{rendered:?}");
+        let old = ObjectKey { name: "old".into(), ..map("").key };
+        assert_eq!(moved(release("1", json!({"data": {"key": "1"}}), &[old])), ["ConfigMap a/old is new"]);
+    }
+
+    /// The saved plan has what is applied; how it was found is beside it.
+    #[test]
+    fn the_payload_has_the_rendered_objects_and_nothing_that_was_found() {
+        let payload = serde_json::to_value(release("1", json!({"data": {"key": "live"}}), &[])).unwrap();
+        assert_eq!(payload["objects"][0]["value"]["data"]["key"], "1");
+        assert!(!payload.to_string().contains("live"));
+        assert_eq!(Release::from_payload(&payload).unwrap().objects[0].value, map("1").value);
+    }
+
+    #[test]
+    fn what_is_pruned_counts_as_deleted_and_can_be_protected() {
+        let step = StepId::parse("config").unwrap();
+        let gone: Vec<Change> = (0..2).map(|_| deletion(&map("").key, "no longer rendered")).collect();
+        let guards = |max_deletions, protected: &[&str]| crate::plan::environment::Guards {
+            max_deletions,
+            protected: protected.iter().map(ToString::to_string).collect(),
+        };
+        let all = || gone.iter().map(|change| (&step, change));
+        check_guards(&guards(2, &[]), all()).unwrap();
+        assert_eq!(check_guards(&guards(1, &[]), all()).unwrap_err().kind, FailureKind::Policy);
+        let refused = check_guards(&guards(9, &["ConfigMap"]), all()).unwrap_err();
+        assert_eq!(refused.evidence[0], "config: delete ConfigMap a/b");
+    }
+}
