@@ -221,10 +221,11 @@ impl Cluster {
             self.wait_until_current(std::slice::from_ref(&key), START, |_| {}).await?;
             return Err(silent(&key));
         };
-        let answers = jobs.iter().enumerate().map(async |(index, job)| {
-            let text = self.follow(&key, &pod, &format!("q{index}-agent"), job.deadline, &|_: &str| {}).await?;
+        let (key, pod) = (&key, &pod);
+        let answers = jobs.iter().enumerate().map(|(index, job)| async move {
+            let text = self.follow(key, pod, &format!("q{index}-agent"), job.deadline, &|_: &str| {}).await?;
             let result = text.lines().last().and_then(result_in);
-            result.ok_or_else(|| own_words(&key, &text).unwrap_or_else(|| silent(&key)))
+            result.ok_or_else(|| own_words(key, &text).unwrap_or_else(|| silent(key)))
         });
         Ok(futures::future::join_all(answers).await)
     }
@@ -246,7 +247,8 @@ impl Cluster {
         deadline: Duration,
         line: &(impl Fn(&str) + Sync),
     ) -> Result<String, Failure> {
-        let pods: Api<k8s_openapi::api::core::v1::Pod> = Api::namespaced(self.client().await?, job.namespace.as_deref().unwrap_or_default());
+        let pods: Api<k8s_openapi::api::core::v1::Pod> =
+            Api::namespaced(self.client().await?, job.namespace.as_deref().unwrap_or_default());
         let params = LogParams { follow: true, container: Some(container.to_owned()), ..LogParams::default() };
         let read = async {
             let mut text = String::new();

@@ -44,7 +44,9 @@ pub async fn bring(project: &Path, name: &EnvironmentName, state: &StateFolder, 
         // Whom one region does not know the other does not know either.
         Err(failure) if failure.kind == FailureKind::Credentials => untold(&failure),
         Err(failure) => match ask(&environment, dr_region, state, wanted).await {
-            Ok(()) => ui.note(&format!("{region} cannot be asked ({failure}); shown is what {dr_region} has copies of, and this machine's own runs")),
+            Ok(()) => ui.note(&format!(
+                "{region} cannot be asked ({failure}); shown is what {dr_region} has copies of, and this machine's own runs"
+            )),
             Err(_) => untold(&failure),
         },
     }

@@ -96,6 +96,9 @@ async fn the_state_buckets_survive() {
     let stays = StateBackend::undo(&cx, &input).await.unwrap();
     let environment = &bench.definition.environment.aws;
     for region in [&environment.region, &environment.dr_region] {
-        assert!(stays.iter().any(|line| line.starts_with("bucket ") && line.contains(region.as_str()) && line.contains("stays")), "{stays:?}");
+        assert!(
+            stays.iter().any(|line| line.starts_with("bucket ") && line.contains(region.as_str()) && line.contains("stays")),
+            "{stays:?}"
+        );
     }
 }

@@ -142,9 +142,7 @@ impl EventKind {
             Self::Progress { message: text, .. }
             | Self::Waiting { what: text, .. }
             | Self::Checked { what: text, .. }
-            | Self::Warning { message: text } => {
-                *text = redact::mask(text)
-            }
+            | Self::Warning { message: text } => *text = redact::mask(text),
             Self::StepFinished { outputs, .. } => outputs.values_mut().for_each(redact::mask_json),
             Self::StepFailed { chain, .. } => chain.iter_mut().for_each(|line| *line = redact::mask(line)),
             Self::RunStarted { .. }

@@ -147,11 +147,7 @@ impl AnyKind for FakeKind {
             let state = |name: &String| json!([world.things.contains_key(name), world.wants.get(name), world.odd.contains(name)]);
             let observed = makes.iter().map(|name| (format!("thing {name}"), state(name))).collect();
             let changes: Vec<Change> = makes.into_iter().filter_map(|name| world.missing(name)).collect();
-            Ok(Considered {
-                observed,
-                plan: StepPlan { changes, payload: Value::Null },
-                known_outputs: None,
-            })
+            Ok(Considered { observed, plan: StepPlan { changes, payload: Value::Null }, known_outputs: None })
         }
         .boxed()
     }

@@ -273,7 +273,12 @@ impl Journal {
         let fail = |error: std::io::Error| cannot("written", &path).because(error);
         let file = OpenOptions::new().append(true).open(&path).map_err(fail)?;
         file.set_len(whole).and_then(|()| file.sync_all()).map_err(fail)?;
-        Ok(Self { open: Mutex::new(Open { file, record, text, broken: None }), path, mirror: tokio::sync::Mutex::default(), copy: Mutex::default() })
+        Ok(Self {
+            open: Mutex::new(Open { file, record, text, broken: None }),
+            path,
+            mirror: tokio::sync::Mutex::default(),
+            copy: Mutex::default(),
+        })
     }
     fn open(&self) -> MutexGuard<'_, Open> {
         // A panic while the lock was held cannot leave a half-followed record: the record is replaced only after the write.

@@ -100,11 +100,7 @@ pub async fn bring_newest(records: &dyn Records, state: &StateFolder, environmen
         // A journal only grows, so one of the same length is the same; only of the newest may two machines have told different ends.
         *age == 0 || here != object.size
     });
-    stream::iter(differing)
-        .map(|(_, (run, _))| bring_run(records, state, environment, run))
-        .buffer_unordered(PARALLEL)
-        .try_collect()
-        .await
+    stream::iter(differing).map(|(_, (run, _))| bring_run(records, state, environment, run)).buffer_unordered(PARALLEL).try_collect().await
 }
 
 /// Brings one run's journal, however old it is; nothing happens if it is not there.

@@ -97,7 +97,10 @@ fn less_to_do_is_a_movement_too_unless_this_plan_has_done_it() {
 #[test]
 fn another_input_and_another_definition_are_named() {
     let with = |image: &str| plan(vec![("network", planned(json!({}), json!({ "image": image }), vec![]))]);
-    assert_eq!(moved(&with("a@sha256:1"), &with("a@sha256:2")), ["network: asks for something else: image: \"a@sha256:1\" -> \"a@sha256:2\""]);
+    assert_eq!(
+        moved(&with("a@sha256:1"), &with("a@sha256:2")),
+        ["network: asks for something else: image: \"a@sha256:1\" -> \"a@sha256:2\""]
+    );
     let (saved, mut now) = (with("a"), with("a"));
     now.definition = "sha256:e".to_owned();
     now.region = Region::parse("us-west-2").unwrap();
@@ -172,7 +175,8 @@ fn half_of_a_step_is_gone_on_with_as_it_was_shown_and_a_finished_one_that_moved_
 fn what_follows_from_this_plans_own_outputs_is_held_against_it_when_it_runs() {
     let service = |vpc: &str| planned(json!({ "Deployment a/b": vpc }), json!({ "vpc": vpc }), vec![change(Action::Update, "b", &[])]);
     let network = || planned(json!({}), json!({}), vec![]);
-    let (saved, now) = (plan(vec![("network", network()), ("service", service("1"))]), plan(vec![("network", network()), ("service", service("2"))]));
+    let (saved, now) =
+        (plan(vec![("network", network()), ("service", service("1"))]), plan(vec![("network", network()), ("service", service("2"))]));
     let made = Saved::now(&saved).unwrap();
     let done = history("sha256:d", &[started(), applied(), StepEvent::Succeeded]);
     assert_eq!(text(&freshen(&made, &now, &done, &dag()).unwrap()), text(&saved));

@@ -12,7 +12,7 @@ use serde_json::{Map, Value};
 
 use super::{
     Action, Applied, CHECK, Change, Facts, Kind, Outputs, StepContext, StepPlan,
-    question::Question,
+    question::Asked,
     release::{
         AgentCommand, Findings, LOOKED_AT, Release, authorities_are_there, render_folders, template_bound, template_values, text_list,
     },
@@ -107,7 +107,7 @@ impl Kind for ManifestsKind {
         authorities_are_there(with, project, environment)
     }
 
-    async fn questions(cx: &StepContext, input: &Input) -> Result<Option<(ClusterName, Vec<Question>)>, Failure> {
+    async fn questions(cx: &StepContext, input: &Input) -> Result<Asked, Failure> {
         let asking: Vec<&AgentCommand> = input.jobs.iter().filter(|job| !job.observe_args.is_empty()).collect();
         if asking.is_empty() {
             return Ok(None);

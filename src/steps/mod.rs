@@ -192,10 +192,7 @@ pub trait Kind: Send + Sync + 'static {
         Ok(())
     }
     /// What `observe` will ask inside which cluster, so that a plan can ask everything in one Job.
-    fn questions(
-        _cx: &StepContext,
-        _input: &Self::Input,
-    ) -> impl Future<Output = Result<Option<(ClusterName, Vec<question::Question>)>, Failure>> + Send {
+    fn questions(_cx: &StepContext, _input: &Self::Input) -> impl Future<Output = Result<question::Asked, Failure>> + Send {
         async { Ok(None) }
     }
     /// Reads what is there. Changes nothing.
@@ -204,7 +201,8 @@ pub trait Kind: Send + Sync + 'static {
     fn plan(input: &Self::Input, observed: &Self::Observed) -> Result<StepPlan, Failure>;
     /// What of the observation a saved plan keeps: all of it, unless a kind knows better.
     fn facts(_input: &Self::Input, observed: &Self::Observed) -> Result<Facts, Failure> {
-        let internal = |e: serde_json::Error| Failure::new(crate::failure::FailureKind::Internal, "what was observed is not JSON").because(e);
+        let internal =
+            |e: serde_json::Error| Failure::new(crate::failure::FailureKind::Internal, "what was observed is not JSON").because(e);
         match serde_json::to_value(observed).map_err(internal)? {
             Value::Object(fields) => Ok(fields.into_iter().collect()),
             other => Ok(Facts::from([("found".to_owned(), other)])),

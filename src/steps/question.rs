@@ -13,6 +13,7 @@ use super::StepContext;
 use crate::{
     cluster::{AgentJob, Cluster},
     failure::{Failure, FailureKind},
+    ids::ClusterName,
     manifests::Object,
 };
 
@@ -29,6 +30,9 @@ pub struct Question {
     /// Objects that are its alone: they are made before it and go when its Job goes.
     pub own: Vec<Object>,
 }
+
+/// Which cluster is asked what; nothing where a step does not ask.
+pub type Asked = Option<(ClusterName, Vec<Question>)>;
 
 /// What was answered, or why nothing was.
 pub type Answer = Result<Value, (FailureKind, String)>;

@@ -4,8 +4,8 @@ use std::{collections::BTreeMap, marker::PhantomData, path::Path, sync::Arc};
 use futures::{FutureExt, future::BoxFuture};
 use serde_json::Value;
 
-use super::{Applied, Change, Facts, Kind, Outputs, StepContext, StepPlan, question::Question};
-use crate::{failure::Failure, ids::ClusterName, plan::environment::Environment};
+use super::{Applied, Change, Facts, Kind, Outputs, StepContext, StepPlan, question::Asked};
+use crate::{failure::Failure, plan::environment::Environment};
 
 /// What observing and planning one step has given.
 #[derive(Clone, Debug)]
@@ -39,11 +39,7 @@ pub trait AnyKind: Send + Sync {
         async { Ok(Vec::new()) }.boxed()
     }
     /// See [`Kind::questions`].
-    fn questions<'a>(
-        &'a self,
-        _cx: &'a StepContext,
-        _input: &'a Value,
-    ) -> BoxFuture<'a, Result<Option<(ClusterName, Vec<Question>)>, Failure>> {
+    fn questions<'a>(&'a self, _cx: &'a StepContext, _input: &'a Value) -> BoxFuture<'a, Result<Asked, Failure>> {
         async { Ok(None) }.boxed()
     }
     /// Observes and plans.
@@ -86,11 +82,7 @@ impl<K: Kind> AnyKind for Erased<K> {
     fn declared_dead<'a>(&'a self, cx: &'a StepContext, with: &'a Value, host: &'a str) -> BoxFuture<'a, Result<Vec<String>, Failure>> {
         K::declared_dead(cx, with, host).boxed()
     }
-    fn questions<'a>(
-        &'a self,
-        cx: &'a StepContext,
-        input: &'a Value,
-    ) -> BoxFuture<'a, Result<Option<(ClusterName, Vec<Question>)>, Failure>> {
+    fn questions<'a>(&'a self, cx: &'a StepContext, input: &'a Value) -> BoxFuture<'a, Result<Asked, Failure>> {
         async move { K::questions(cx, &typed::<K>(cx, input)?).await }.boxed()
     }
     fn consider<'a>(&'a self, cx: &'a StepContext, input: &'a Value) -> BoxFuture<'a, Result<Considered, Failure>> {

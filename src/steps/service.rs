@@ -12,7 +12,7 @@ use serde_json::{Map, Value, json};
 
 use super::{
     Action, Applied, CHECK, Change, Facts, Kind, Outputs, StepContext, StepPlan,
-    question::Question,
+    question::Asked,
     release::{AgentCommand, LOOKED_AT, Release, authorities_are_there, render_folders, template_bound, template_values, text_list},
 };
 use crate::{
@@ -122,7 +122,7 @@ impl Kind for ServiceKind {
         authorities_are_there(with, project, environment)
     }
 
-    async fn questions(cx: &StepContext, input: &Input) -> Result<Option<(ClusterName, Vec<Question>)>, Failure> {
+    async fn questions(cx: &StepContext, input: &Input) -> Result<Asked, Failure> {
         let Some(migrations) = &input.migrations else { return Ok(None) };
         let (question, _) = migration::question(cx, input.agent()?, &input.service, migrations)?;
         Ok(Some((input.cluster.clone(), vec![question])))

@@ -234,7 +234,8 @@ impl Kind for Terraform {
 async fn state_mark(cx: &StepContext, bucket: &BucketName, stack: &Path) -> Result<Option<StateMark>, Failure> {
     let key = workspace::state_key(stack);
     let Some(object) = cx.aws.get_object(bucket, &key).await? else { return Ok(None) };
-    let unreadable = |e: serde_json::Error| Failure::new(FailureKind::Preflight, format!("the state s3://{bucket}/{key} cannot be read")).because(e);
+    let unreadable =
+        |e: serde_json::Error| Failure::new(FailureKind::Preflight, format!("the state s3://{bucket}/{key} cannot be read")).because(e);
     serde_json::from_slice(&object.body).map(Some).map_err(unreadable)
 }
 

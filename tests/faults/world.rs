@@ -72,7 +72,11 @@ impl AnyKind for Files {
             let there = self.is_there(&name);
             let change = Change { action: Action::Create, resource: "thing".to_owned(), name, details: vec![] };
             let changes = if there { vec![] } else { vec![change] };
-            Ok(Considered { observed: [("there".to_owned(), json!(there))].into(), plan: StepPlan { changes, payload: Value::Null }, known_outputs: None })
+            Ok(Considered {
+                observed: [("there".to_owned(), json!(there))].into(),
+                plan: StepPlan { changes, payload: Value::Null },
+                known_outputs: None,
+            })
         }
         .boxed()
     }

@@ -138,7 +138,12 @@ fn job(cx: &StepContext, pod: &PodSettings, service: &ServiceName, migrations: &
 }
 
 /// What the database is asked: which of the files are pending. Its ConfigMap goes with its Job, an hour after that has ended.
-pub fn question(cx: &StepContext, pod: &PodSettings, service: &ServiceName, migrations: &Migrations) -> Result<(Question, String), Failure> {
+pub fn question(
+    cx: &StepContext,
+    pod: &PodSettings,
+    service: &ServiceName,
+    migrations: &Migrations,
+) -> Result<(Question, String), Failure> {
     let (data, hash) = files(cx, migrations)?;
     let mounted = config_map(pod, service, data)?;
     let job = job(cx, pod, service, migrations, "schema", &mounted);
