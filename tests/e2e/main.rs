@@ -4,6 +4,7 @@ mod bad_input;
 mod canary;
 mod commands;
 mod killed;
+mod known;
 mod machines;
 mod places;
 mod planned;
@@ -48,6 +49,7 @@ fn the_whole_plan_for_real() {
     // The promise is 20 s; the rest is for a machine that others use.
     assert!(again.seconds < 30.0, "an unchanged apply took {} s", again.seconds);
     planned::by_who_may_only_read(&target);
+    known::everywhere(&target);
     commands::work(&target);
     machines::take_turns(&target);
     sandbox::is_closed(&target);
