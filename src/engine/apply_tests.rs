@@ -401,7 +401,7 @@ async fn a_stale_plan_is_refused_before_anything_is_done() {
     let dag = &bench.definition.dag;
     let error = crate::plan::fresh::freshen(&saved, &bench.plan().await, &bench.history(), dag).unwrap_err();
     assert_eq!(error.kind, FailureKind::PlanStale);
-    assert!(error.evidence.iter().any(|line| line.contains("backend: thing bucket[0]: true -> false")), "{:?}", error.evidence);
+    assert!(error.evidence.iter().any(|line| line.contains("backend: thing bucket [0]: true -> false")), "{:?}", error.evidence);
     assert!(error.evidence.iter().any(|line| line.contains("backend: would now also create thing bucket")), "{:?}", error.evidence);
 }
 

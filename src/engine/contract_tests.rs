@@ -256,7 +256,9 @@ async fn gone_on_with(specs: &[Spec], before: &Moves, applied_before: bool, fail
     if applied_before {
         prop_assert!(bench.apply().await.failure.is_none());
     }
-    happen(&mut bench.kind.world(), specs, before);
+    // What is deleted on purpose is wanted again at once in this world, so nobody could be done with it.
+    let before: Moves = before.iter().filter(|(.., change)| !matches!(change, Move::Wants(Action::Delete))).cloned().collect();
+    happen(&mut bench.kind.world(), specs, &before);
     bench.kind.world().effects.clear();
     let work = bench.work();
     let saved = saved_and_read(&consider::plan(&work, &Selection::default(), &bench.history()).await.unwrap());
