@@ -1,6 +1,6 @@
 //! Runs that another machine goes on with: the journal in the state bucket, hold of a bucket that a run has made, programs left in flight elsewhere.
 use super::*;
-use crate::engine::records::{Records as _, memory::Network};
+use crate::engine::records::memory::Network;
 
 /// The run is begun here and gone on with there, wherever it stopped: nothing is made twice, and both tell one story.
 #[tokio::test]
