@@ -78,7 +78,7 @@ pub async fn plan(work: &Workplace, selection: &Selection, history: &History) ->
             (id, found)
         }
     });
-    let (found, (), ()) = tokio::join!(in_turn, looking, asking);
+    let (found, (), asked) = tokio::join!(in_turn, looking, asking);
     let mut good = BTreeMap::new();
     let mut failures = Vec::new();
     for (id, result) in found {
@@ -92,6 +92,7 @@ pub async fn plan(work: &Workplace, selection: &Selection, history: &History) ->
     if let Some(failure) = first(failures) {
         return Err(failure);
     }
+    asked?;
     if work.cancel.is_cancelled() {
         return Err(Failure::new(FailureKind::Interrupted, "interrupted while planning; nothing was changed"));
     }

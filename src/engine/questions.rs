@@ -19,10 +19,10 @@ pub(super) fn questions<'a>(
     work: &'a Workplace,
     history: &'a History,
     steps: &'a [&'a StepId],
-) -> (Arc<Answers>, impl Future<Output = ()> + use<'a>) {
+) -> (Arc<Answers>, impl Future<Output = Result<(), Failure>> + use<'a>) {
     let (sender, answers) = watch::channel(None);
     let asking = async move {
-        let answers = match gathered(work, history, steps).await {
+        let answers = match gathered(work, history, steps).await? {
             Some((cx, cluster, questions)) => match cx.cluster(&cluster).await {
                 Ok(cluster) => ask_together(&cx, &cluster, &questions).await,
                 Err(failure) => unasked(&questions, &failure),
@@ -31,6 +31,7 @@ pub(super) fn questions<'a>(
         };
         // Nobody listens once every step was deferred.
         drop(sender.send(Some(answers)));
+        Ok(())
     };
     (Arc::new(Answers::awaited(answers)), asking)
 }
@@ -39,9 +40,12 @@ fn unasked(questions: &[Question], failure: &Failure) -> BTreeMap<String, Answer
     questions.iter().map(|question| (question.key.clone(), Err((failure.kind, failure.message.clone())))).collect()
 }
 
+/// One step's context, to say what is waited for, and what is asked of which cluster.
+type Together = (StepContext, ClusterName, Vec<Question>);
+
 /// The questions that one Job can answer: of one cluster, in one namespace, as one service account. What another would have to be asked for
 /// stays unknown in this plan.
-async fn gathered(work: &Workplace, history: &History, steps: &[&StepId]) -> Option<(StepContext, ClusterName, Vec<Question>)> {
+async fn gathered(work: &Workplace, history: &History, steps: &[&StepId]) -> Result<Option<Together>, Failure> {
     let definition = &work.definition;
     let given: BTreeMap<StepId, Outputs> =
         definition.dag.order().iter().filter_map(|id| Some((id.clone(), history.outputs(id)?.clone()))).collect();
@@ -51,21 +55,20 @@ async fn gathered(work: &Workplace, history: &History, steps: &[&StepId]) -> Opt
             let step = definition.step(id)?;
             let Ok(Resolved::Value(input)) = resolve::input(definition, step, given) else { return Ok(None) };
             let cx = work.context(id, None, Arc::new(NoIntents))?;
-            let Some((cluster, questions)) = work.registry.require(&step.kind)?.questions(&cx, &input).await? else { return Ok(None) };
-            Ok::<_, Failure>((!questions.is_empty()).then_some((cx, cluster, questions)))
+            match work.registry.require(&step.kind)?.questions(&cx, &input).await {
+                Ok(Some((cluster, questions))) if !questions.is_empty() => Ok(Some((cx, cluster, questions))),
+                Ok(_) => Ok::<_, Failure>(None),
+                Err(failure) => {
+                    // In its turn the step meets the same, and says it as its own failure.
+                    tracing::debug!("a step's questions are not known: {}", failure.chain().join(": "));
+                    Ok(None)
+                }
+            }
         }
     });
-    let mut together: Option<(StepContext, ClusterName, Vec<Question>)> = None;
+    let mut together: Option<Together> = None;
     for found in futures::future::join_all(asked).await {
-        let (cx, cluster, questions) = match found {
-            Ok(Some(found)) => found,
-            Ok(None) => continue,
-            Err(failure) => {
-                // In its turn the step meets the same, and says it as its own failure.
-                tracing::debug!("a step's questions are not known: {}", failure.chain().join(": "));
-                continue;
-            }
-        };
+        let Some((cx, cluster, questions)) = found? else { continue };
         match &mut together {
             None => together = Some((cx, cluster, questions)),
             Some((_, known, all)) if *known == cluster => {
@@ -79,5 +82,5 @@ async fn gathered(work: &Workplace, history: &History, steps: &[&StepId]) -> Opt
             Some(_) => {}
         }
     }
-    together
+    Ok(together)
 }

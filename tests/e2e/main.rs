@@ -68,6 +68,21 @@ fn only_what_was_killed() {
     killed::is_taken_over(&target);
 }
 
+/// What is planned, saved and known elsewhere.
+#[test]
+#[ignore = "a part of the whole plan, for whoever works on it alone"]
+fn only_who_plans() {
+    let target = Target::up();
+    let _secrets = canary::Canaries::set(&target);
+    planning_changes_nothing(&target);
+    for _ in 0..2 {
+        let applied = target.deployctl(&["apply", "--yes"]).expect(0);
+        eprintln!("{}", applied.err);
+    }
+    planned::by_who_may_only_read(&target);
+    known::everywhere(&target);
+}
+
 /// A third of the time of the whole, for whoever works on the canaries.
 #[test]
 #[ignore = "a part of the other one"]
