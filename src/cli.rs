@@ -193,6 +193,9 @@ pub struct StatusArgs {
     /// Run to show [default: the last one]
     #[arg(long, value_name = "ID", value_parser = run)]
     pub run: Option<RunId>,
+    /// Show what this machine knows, without asking the state bucket
+    #[arg(long)]
+    pub offline: bool,
 }
 
 /// Arguments of `history`.
@@ -201,6 +204,9 @@ pub struct HistoryArgs {
     /// Show at most so many, the newest first
     #[arg(long, value_name = "N", default_value = "20")]
     pub limit: usize,
+    /// Show what this machine knows, without asking the state bucket
+    #[arg(long)]
+    pub offline: bool,
 }
 
 /// Arguments of `destroy`.

@@ -20,3 +20,4 @@ pub mod steps;
 pub mod tools;
 pub mod ui;
 pub mod waiting;
+pub mod whole_file;

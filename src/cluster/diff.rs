@@ -4,8 +4,9 @@ use serde_json::Value;
 
 use super::{Cluster, PARALLEL};
 use crate::{
-    failure::Failure,
+    failure::{Failure, FailureKind},
     manifests::{Object, ObjectKey},
+    plan::difference::{Difference, differences},
     steps::{Action, Change},
 };
 
@@ -32,6 +33,8 @@ pub struct Diff {
     pub key: ObjectKey,
     /// What would become of it.
     pub verdict: Verdict,
+    /// What is there now of what the object speaks of; nothing if it is not there, or cannot be read. Never a secret.
+    pub live: Value,
 }
 
 impl Diff {
@@ -56,38 +59,65 @@ impl Cluster {
 
     async fn diff_one(&self, object: &Object) -> Result<Diff, Failure> {
         let key = object.key.clone();
-        let Some(live) = self.get(&key).await? else {
+        let live = match self.get(&key).await {
+            // Who may not read the cluster still sees what is planned elsewhere.
+            Err(failure) if failure.kind == FailureKind::Credentials => {
+                return Ok(Diff { key, verdict: Verdict::Unknown(failure.message), live: Value::Null });
+            }
+            live => live?,
+        };
+        let verdict = match (self.dry_run(object).await?, &live) {
+            (Err(kube::Error::Api(status)), _) if status.code == 403 => {
+                Verdict::Unknown(format!("a dry run is forbidden: {}", status.message))
+            }
             // Its namespace or its kind may come with the same apply, so a dry run of something new proves nothing when it is refused for
             // their absence; anything else that is wrong with it is worth hearing now.
-            return match self.dry_run(object).await? {
-                Err(kube::Error::Api(status)) if status.code == 404 => Ok(Diff { key, verdict: Verdict::Create }),
-                Err(kube::Error::Api(status)) if status.code == 403 => {
-                    Ok(Diff { key, verdict: Verdict::Unknown(format!("a dry run is forbidden: {}", status.message)) })
-                }
-                Err(e) => Err(self.refused(object, e)),
-                Ok(_) => Ok(Diff { key, verdict: Verdict::Create }),
-            };
+            (Err(kube::Error::Api(status)), None) if status.code == 404 => Verdict::Create,
+            (Err(e), _) => return Err(self.refused(object, e)),
+            (Ok(_), None) => Verdict::Create,
+            (Ok(next), Some(live)) => {
+                let lines = changes(live, &next);
+                if lines.is_empty() { Verdict::Unchanged } else { Verdict::Update(lines) }
+            }
         };
-        match self.dry_run(object).await? {
-            Ok(next) => {
-                let lines = changes(&live, &next);
-                let verdict = if lines.is_empty() { Verdict::Unchanged } else { Verdict::Update(lines) };
-                Ok(Diff { key, verdict })
+        let live = live.map_or(Value::Null, |live| spoken_of(&object.value, &without_secrets(live)));
+        Ok(Diff { key, verdict, live })
+    }
+}
+
+/// The part of `live` that `wanted` speaks of: what controllers and the API server have added moves by itself.
+fn spoken_of(wanted: &Value, live: &Value) -> Value {
+    match (wanted, live) {
+        (Value::Object(wanted), Value::Object(live)) => {
+            wanted.iter().filter_map(|(key, wanted)| Some((key.clone(), spoken_of(wanted, live.get(key)?)))).collect()
+        }
+        (Value::Array(wanted), Value::Array(live)) if wanted.len() == live.len() => {
+            wanted.iter().zip(live).map(|(wanted, live)| spoken_of(wanted, live)).collect()
+        }
+        _ => live.clone(),
+    }
+}
+
+fn without_secrets(mut live: Value) -> Value {
+    if live["kind"] == "Secret" {
+        for key in ["data", "stringData"] {
+            if let Some(values) = live.get_mut(key) {
+                *values = Value::String("(secret)".to_owned());
             }
-            Err(kube::Error::Api(status)) if status.code == 403 => {
-                Ok(Diff { key, verdict: Verdict::Unknown(format!("a dry run is forbidden: {}", status.message)) })
-            }
-            Err(e) => Err(self.refused(object, e)),
         }
     }
+    live
 }
 
 /// The fields that differ, without what the API server itself writes; a Secret's values are never among them.
 fn changes(live: &Value, next: &Value) -> Vec<String> {
     let secret = live["kind"] == "Secret";
     let (live, next) = (without_bookkeeping(live), without_bookkeeping(next));
-    let mut lines = Vec::new();
-    compare("", &live, &next, secret, &mut lines);
+    let line = |found: Difference<'_>| {
+        let masked = secret && (found.path.starts_with("data") || found.path.starts_with("stringData"));
+        if masked { format!("{}: (secret) changes", found.path) } else { found.to_string() }
+    };
+    let mut lines: Vec<String> = differences(&live, &next).into_iter().map(line).collect();
     if lines.len() > LINES {
         let more = lines.len() - LINES;
         lines.truncate(LINES);
@@ -109,35 +139,6 @@ fn without_bookkeeping(value: &Value) -> Value {
     value
 }
 
-fn compare(path: &str, live: &Value, next: &Value, secret: bool, lines: &mut Vec<String>) {
-    match (live, next) {
-        (Value::Object(before), Value::Object(after)) => {
-            let mut keys: Vec<_> = before.keys().chain(after.keys().filter(|k| !before.contains_key(*k))).collect();
-            keys.sort();
-            for key in keys {
-                let inner = if key.contains(['.', '/']) { format!("{path}[{key}]") } else { format!("{path}.{key}") };
-                compare(&inner, before.get(key).unwrap_or(&Value::Null), after.get(key).unwrap_or(&Value::Null), secret, lines);
-            }
-        }
-        (Value::Array(before), Value::Array(after)) if before.len() == after.len() => {
-            for (index, (before, after)) in before.iter().zip(after).enumerate() {
-                compare(&format!("{path}[{index}]"), before, after, secret, lines);
-            }
-        }
-        _ if live == next => {}
-        _ => {
-            let path = path.trim_start_matches('.');
-            let masked = secret && (path.starts_with("data") || path.starts_with("stringData"));
-            lines.push(if masked { format!("{path}: (secret) changes") } else { format!("{path}: {} -> {}", short(live), short(next)) });
-        }
-    }
-}
-
-fn short(value: &Value) -> String {
-    let text = if value.is_null() { "(none)".to_owned() } else { value.to_string() };
-    if text.chars().count() <= 160 { text } else { format!("{}…", text.chars().take(160).collect::<String>()) }
-}
-
 #[cfg(test)]
 mod tests {
     use serde_json::json;
@@ -157,6 +158,19 @@ mod tests {
         let live = json!({"spec": {"containers": [{"image": "a"}]}, "metadata": {"labels": {"x.org/y": "1"}}});
         let next = json!({"spec": {"containers": [{"image": "b"}]}, "metadata": {"labels": {}}});
         assert_eq!(changes(&live, &next), ["metadata.labels[x.org/y]: \"1\" -> (none)", "spec.containers[0].image: \"a\" -> \"b\""]);
+    }
+
+    #[test]
+    fn what_nobody_asked_for_is_not_looked_at() {
+        let wanted = json!({"metadata": {"labels": {"a": "1"}}, "spec": {"containers": [{"image": "i"}]}});
+        let live = json!({
+            "metadata": {"labels": {"a": "2", "b": "3"}, "resourceVersion": "7"},
+            "spec": {"containers": [{"image": "j", "terminationMessagePath": "/dev"}], "replicas": 3}, "status": {},
+        });
+        let part = json!({"metadata": {"labels": {"a": "2"}}, "spec": {"containers": [{"image": "j"}]}});
+        assert_eq!(spoken_of(&wanted, &live), part);
+        let secret = json!({"kind": "Secret", "data": {"password": "aHVudGVyMg=="}});
+        assert_eq!(spoken_of(&secret, &without_secrets(secret.clone())), json!({"kind": "Secret", "data": "(secret)"}));
     }
 
     #[test]

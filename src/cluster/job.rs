@@ -77,44 +77,78 @@ impl AgentJob {
         Ok(format!("{}-{}", self.name, &hex::encode(Sha256::digest(text))[..10]))
     }
 
-    fn object(&self) -> Result<Object, Failure> {
-        let name = self.full_name()?;
-        let labels = json!({ "app.kubernetes.io/name": self.name, "app.kubernetes.io/managed-by": "deployctl" });
-        let mut volumes = vec![json!({ "name": "tmp", "emptyDir": { "sizeLimit": "256Mi" } })];
-        let mut mounts = vec![json!({ "name": "tmp", "mountPath": "/tmp" })];
+    /// The volumes and the container that mounts them; `prefix` tells both from those of others in the same pod.
+    fn container(&self, prefix: &str) -> (Vec<Value>, Value) {
+        let tmp = format!("{prefix}tmp");
+        let mut volumes = vec![json!({ "name": tmp, "emptyDir": { "sizeLimit": "256Mi" } })];
+        let mut mounts = vec![json!({ "name": tmp, "mountPath": "/tmp" })];
         let sources = self.config_maps.iter().map(|(path, name)| (path, json!({ "configMap": { "name": name } })));
         let sources = sources.chain(self.secrets.iter().map(|(path, name)| (path, json!({ "secret": { "secretName": name } }))));
         for (index, (path, mut volume)) in sources.enumerate() {
-            volume["name"] = json!(format!("v{index}"));
-            mounts.push(json!({ "name": format!("v{index}"), "mountPath": path, "readOnly": true }));
+            let name = format!("{prefix}v{index}");
+            volume["name"] = json!(name);
+            mounts.push(json!({ "name": name, "mountPath": path, "readOnly": true }));
             volumes.push(volume);
         }
         let env: Vec<Value> = self.env.iter().map(|(name, value)| json!({ "name": name, "value": value })).collect();
-        let pod = json!({
-            "serviceAccountName": self.pod.service_account,
-            "restartPolicy": "Never",
-            "securityContext": { "runAsNonRoot": true, "runAsUser": 65532, "runAsGroup": 65532, "fsGroup": 65532, "seccompProfile": { "type": "RuntimeDefault" } },
-            "containers": [{
-                "name": "agent", "image": self.pod.image, "args": self.args, "env": env, "volumeMounts": mounts,
-                "terminationMessagePolicy": "FallbackToLogsOnError",
-                "resources": { "requests": { "cpu": "50m", "memory": "64Mi" }, "limits": { "memory": "256Mi" } },
-                "securityContext": { "allowPrivilegeEscalation": false, "readOnlyRootFilesystem": true, "capabilities": { "drop": ["ALL"] } },
-            }],
-            "volumes": volumes,
+        let container = json!({
+            "name": format!("{prefix}agent"), "image": self.pod.image, "args": self.args, "env": env, "volumeMounts": mounts,
+            "terminationMessagePolicy": "FallbackToLogsOnError",
+            "resources": { "requests": { "cpu": "50m", "memory": "64Mi" }, "limits": { "memory": "256Mi" } },
+            "securityContext": { "allowPrivilegeEscalation": false, "readOnlyRootFilesystem": true, "capabilities": { "drop": ["ALL"] } },
         });
-        let mut value = json!({
-            "apiVersion": "batch/v1", "kind": "Job",
-            "metadata": { "name": name, "namespace": self.pod.namespace, "labels": labels },
-            "spec": {
-                "backoffLimit": 0, "completions": 1, "parallelism": 1, "activeDeadlineSeconds": self.deadline.as_secs(),
-                "template": { "metadata": { "labels": labels }, "spec": pod },
-            },
-        });
-        if self.keep == Keep::Hour {
-            value["spec"]["ttlSecondsAfterFinished"] = json!(KEEP_SECONDS);
-        }
-        Object::new(value, "(job)".into(), 0)
+        (volumes, container)
     }
+
+    fn object(&self) -> Result<Object, Failure> {
+        let (volumes, container) = self.container("");
+        job_of(&self.full_name()?, self, self.deadline, &volumes, &[container])
+    }
+}
+
+/// A Job whose pod runs these containers; where, as whom and for how long it stays is the first one's affair.
+fn job_of(name: &str, first: &AgentJob, deadline: Duration, volumes: &[Value], containers: &[Value]) -> Result<Object, Failure> {
+    let labels = json!({ "app.kubernetes.io/name": first.name, "app.kubernetes.io/managed-by": "deployctl" });
+    let pod = json!({
+        "serviceAccountName": first.pod.service_account,
+        "restartPolicy": "Never",
+        "securityContext": { "runAsNonRoot": true, "runAsUser": 65532, "runAsGroup": 65532, "fsGroup": 65532, "seccompProfile": { "type": "RuntimeDefault" } },
+        "containers": containers,
+        "volumes": volumes,
+    });
+    let mut value = json!({
+        "apiVersion": "batch/v1", "kind": "Job",
+        "metadata": { "name": name, "namespace": first.pod.namespace, "labels": labels },
+        "spec": {
+            "backoffLimit": 0, "completions": 1, "parallelism": 1, "activeDeadlineSeconds": deadline.as_secs(),
+            "template": { "metadata": { "labels": labels }, "spec": pod },
+        },
+    });
+    if first.keep == Keep::Hour {
+        value["spec"]["ttlSecondsAfterFinished"] = json!(KEEP_SECONDS);
+    }
+    Object::new(value, "(job)".into(), 0)
+}
+
+/// One Job for all of them, each in a container of its own. What one of them mounts and is not there is its own failure and not that of all.
+fn together(name: &str, jobs: &[AgentJob]) -> Result<Object, Failure> {
+    let first = jobs.first().ok_or_else(|| Failure::step("a Job of no command"))?;
+    let first = AgentJob { name: name.to_owned(), keep: Keep::Hour, nonce: uuid::Uuid::now_v7().to_string(), ..first.clone() };
+    let (mut volumes, mut containers) = (Vec::new(), Vec::new());
+    for (index, job) in jobs.iter().enumerate() {
+        let (own, container) = job.container(&format!("q{index}-"));
+        volumes.extend(own);
+        containers.push(container);
+    }
+    for volume in &mut volumes {
+        for kind in ["configMap", "secret"] {
+            if let Some(source) = volume.get_mut(kind) {
+                source["optional"] = json!(true);
+            }
+        }
+    }
+    let deadline = jobs.iter().map(|job| job.deadline).max().unwrap_or_default();
+    job_of(&first.full_name()?, &first, deadline, &volumes, &containers)
 }
 
 impl Cluster {
@@ -152,14 +186,15 @@ impl Cluster {
             self.delete(&key).await?;
             self.wait_until_gone(&key, START).await?;
         }
-        self.apply_quietly(own).await?;
-        let made = self.apply_one(&object).await?;
-        let owned: Vec<Object> = own.iter().cloned().map(|own| owned_by(own, &made)).collect();
-        self.apply_quietly(&owned).await.map_err(|failure| with_job(failure, &key))?;
-        let followed = self.follow(&key, job.deadline, &line).await;
-        let logs = format!("kubectl logs -n {} job/{}", job.pod.namespace, key.name);
-        let followed = match followed {
-            Err(failure) if failure.is_timeout() => return Err(with_job(failure, &key).next(logs)),
+        self.make_job(&object, own).await?;
+        let followed = async {
+            match self.started_pod(&key).await? {
+                Some(pod) => self.follow(&key, &pod, "agent", job.deadline, &line).await,
+                None => Ok(String::new()),
+            }
+        };
+        let followed = match followed.await {
+            Err(failure) if failure.is_timeout() => return Err(with_job(failure, &key).next(logs(&key))),
             other => other,
         };
         // Its result is the last thing that an agent says before it ends well; the Job's status tells the same two seconds later.
@@ -171,31 +206,69 @@ impl Cluster {
             // The agent's own words say more than the Job's status does.
             let said = self.whole_log(&key, followed).await.ok();
             let failure = said.and_then(|text| own_words(&key, &text)).unwrap_or(failure);
-            return Err(with_job(failure, &key).next(logs));
+            return Err(with_job(failure, &key).next(logs(&key)));
         }
         let result = self.whole_log(&key, followed).await?.lines().last().and_then(result_in);
-        let result = result.ok_or_else(|| Failure::step(format!("Job {key} ended well but printed no result")).next(logs))?;
-        Ok(JobResult { result })
+        Ok(JobResult { result: result.ok_or_else(|| silent(&key))? })
     }
 
     /// The log of a Job that has ended: as it was followed, or, where that broke off, read once more.
     async fn whole_log(&self, job: &ObjectKey, followed: Result<String, Failure>) -> Result<String, Failure> {
-        match followed {
-            Ok(text) => Ok(text),
-            Err(_broke_off) => self.follow(job, CALL, &|_| {}).await,
+        match (followed, self.started_pod(job).await?) {
+            (Err(_broke_off), Some(pod)) => self.follow(job, &pod, "agent", CALL, &|_| {}).await,
+            (followed, _) => followed,
         }
     }
 
-    /// Waits for the Job's container to start, then follows its log to the end.
-    async fn follow(&self, job: &ObjectKey, deadline: Duration, line: &(impl Fn(&str) + Sync)) -> Result<String, Failure> {
-        let namespace = job.namespace.as_deref().unwrap_or_default();
-        let selector = format!("batch.kubernetes.io/job-name={}", job.name);
-        let Some(pod) = self.started_pod(job, namespace, &selector).await? else { return Ok(String::new()) };
-        let pods: Api<k8s_openapi::api::core::v1::Pod> = Api::namespaced(self.client().await?, namespace);
-        let params = LogParams { follow: true, ..LogParams::default() };
+    /// Runs these commands side by side, as the containers of one Job: what each has said at last, in their order. `own` are objects that are
+    /// this Job's alone.
+    pub async fn run_together(&self, name: &str, jobs: &[AgentJob], own: &[Object]) -> Result<Vec<Result<Value, Failure>>, Failure> {
+        let object = together(name, jobs)?;
+        let key = object.key.clone();
+        self.make_job(&object, own).await?;
+        let Some(pod) = self.started_pod(&key).await.map_err(|failure| failure.next(logs(&key)))? else {
+            self.wait_until_current(std::slice::from_ref(&key), START, |_| {}).await?;
+            return Err(silent(&key));
+        };
+        let (key, pod) = (&key, &pod);
+        let answers = jobs.iter().enumerate().map(|(index, job)| async move {
+            let text = self.follow(key, pod, &format!("q{index}-agent"), job.deadline, &|_: &str| {}).await?;
+            let result = text.lines().last().and_then(result_in);
+            result.ok_or_else(|| own_words(key, &text).unwrap_or_else(|| silent(key)))
+        });
+        Ok(futures::future::join_all(answers).await)
+    }
+
+    /// Makes a Job and what is its alone.
+    async fn make_job(&self, job: &Object, own: &[Object]) -> Result<(), Failure> {
+        self.apply_quietly(own).await?;
+        let made = self.apply_one(job).await?;
+        let owned: Vec<Object> = own.iter().cloned().map(|own| owned_by(own, &made)).collect();
+        self.apply_quietly(&owned).await.map_err(|failure| with_job(failure, &job.key))
+    }
+
+    /// Follows the log of one container of a pod that has started, to its result or its end.
+    async fn follow(
+        &self,
+        job: &ObjectKey,
+        pod: &str,
+        container: &str,
+        deadline: Duration,
+        line: &(impl Fn(&str) + Sync),
+    ) -> Result<String, Failure> {
+        let pods: Api<k8s_openapi::api::core::v1::Pod> =
+            Api::namespaced(self.client().await?, job.namespace.as_deref().unwrap_or_default());
+        let params = LogParams { follow: true, container: Some(container.to_owned()), ..LogParams::default() };
         let read = async {
             let mut text = String::new();
-            let mut lines = pods.log_stream(&pod, &params).await.map_err(|e| self.failed(format!("the log of {pod}"), e))?.lines();
+            let mut lines = loop {
+                match pods.log_stream(pod, &params).await {
+                    Ok(stream) => break stream.lines(),
+                    // Its pod runs, and this container of it a moment later.
+                    Err(kube::Error::Api(status)) if status.code == 400 => tokio::time::sleep(Duration::from_millis(200)).await,
+                    Err(e) => return Err(self.failed(format!("the log of {pod}"), e)),
+                }
+            };
             while let Some(next) = lines.try_next().await.map_err(|e| Failure::step(format!("the log of {pod} broke off")).because(e))? {
                 line(&next);
                 text.push_str(&next);
@@ -214,13 +287,15 @@ impl Cluster {
     }
 
     /// The Job's pod once its container runs or has run; none if the Job ended without one.
-    async fn started_pod(&self, job: &ObjectKey, namespace: &str, selector: &str) -> Result<Option<String>, Failure> {
+    async fn started_pod(&self, job: &ObjectKey) -> Result<Option<String>, Failure> {
         use futures::StreamExt;
         use kube::runtime::{WatchStreamExt, watcher};
+        let namespace = job.namespace.as_deref().unwrap_or_default();
+        let selector = format!("batch.kubernetes.io/job-name={}", job.name);
         let client = self.client().await?;
         let pods = Api::<kube::core::DynamicObject>::namespaced_with(client, namespace, &super::resource_of("v1", "Pod"));
         let mut events =
-            std::pin::pin!(watcher::watcher(pods, watcher::Config::default().labels(selector)).default_backoff().applied_objects());
+            std::pin::pin!(watcher::watcher(pods, watcher::Config::default().labels(&selector)).default_backoff().applied_objects());
         let mut ended = std::pin::pin!(self.wait_until_current(std::slice::from_ref(job), START, |_| {}));
         loop {
             let event = tokio::select! {
@@ -238,9 +313,18 @@ impl Cluster {
                 return Ok(pod.metadata.name);
             }
         }
-        let found = self.list("v1", "Pod", Some(namespace), selector).await?;
+        let found = self.list("v1", "Pod", Some(namespace), &selector).await?;
         Ok(found.first().and_then(|pod| pod.pointer("/metadata/name")?.as_str().map(String::from)))
     }
+}
+
+/// How a person reads what it said.
+fn logs(job: &ObjectKey) -> String {
+    format!("kubectl logs -n {} job/{} --all-containers", job.namespace.as_deref().unwrap_or_default(), job.name)
+}
+
+fn silent(job: &ObjectKey) -> Failure {
+    Failure::step(format!("Job {job} ended but printed no result")).next(logs(job))
 }
 
 /// Kubernetes deletes the object once its owner is gone; nobody else's Job can lose it.
@@ -327,6 +411,32 @@ mod tests {
         let owned = Object::new(map, "(migrations)".into(), 0).map(|map| owned_by(map, &job).value["metadata"]["ownerReferences"].take());
         let expected = json!([{"apiVersion": "batch/v1", "kind": "Job", "name": "migrate-1", "uid": "u"}]);
         assert!(owned.is_ok_and(|owners| owners == expected));
+    }
+
+    #[test]
+    fn commands_together_are_containers_of_one_job_and_meet_nowhere() {
+        let pod = PodSettings { namespace: "d".into(), service_account: "agent".into(), image: "i@sha256:1".into() };
+        let job = |name: &str, seconds| AgentJob {
+            name: name.into(),
+            pod: pod.clone(),
+            args: vec!["agent".into(), name.into()],
+            env: BTreeMap::new(),
+            config_maps: BTreeMap::from([("/files".into(), format!("{name}-files"))]),
+            secrets: BTreeMap::new(),
+            deadline: Duration::from_secs(seconds),
+            keep: Keep::UntilReplaced,
+            nonce: String::new(),
+        };
+        let Ok(object) = together("questions", &[job("topics", 5), job("schema", 9)]) else { panic!("no Job") };
+        let spec = &object.value["spec"];
+        assert!(object.key.name.starts_with("questions-") && spec["ttlSecondsAfterFinished"] == KEEP_SECONDS);
+        assert_eq!(spec["activeDeadlineSeconds"], 9);
+        let pod = &spec["template"]["spec"];
+        let names = |list: &Value| list.as_array().map(|all| all.iter().map(|one| one["name"].clone()).collect::<Vec<_>>());
+        assert_eq!(names(&pod["containers"]), Some(vec!["q0-agent".into(), "q1-agent".into()]));
+        assert_eq!(names(&pod["volumes"]), Some(vec!["q0-tmp".into(), "q0-v0".into(), "q1-tmp".into(), "q1-v0".into()]));
+        assert_eq!(pod["containers"][1]["volumeMounts"][1], json!({ "name": "q1-v0", "mountPath": "/files", "readOnly": true }));
+        assert_eq!(pod["volumes"][3]["configMap"], json!({ "name": "schema-files", "optional": true }));
     }
 
     #[test]

@@ -7,7 +7,11 @@ use crate::{
     cli::{ApplyArgs, Globals},
     engine::{apply, consider, limits},
     failure::{Failure, FailureKind, LeftBehind, exit},
-    plan::{Plan, fresh, render, saved, selection::Selection},
+    plan::{
+        Plan, fresh, render,
+        saved::{self, Saved},
+        selection::Selection,
+    },
     ui::{Output, Ui, confirm::Consent, report::Collector},
 };
 
@@ -16,13 +20,13 @@ enum Source {
     /// It is made now, and shown, and asked about.
     Now(Selection),
     /// It was shown when it was saved.
-    Saved(Box<Plan>),
+    Saved(Box<Saved>),
 }
 
 /// Plans or reads the plan, asks, applies, reports.
 pub async fn run(args: ApplyArgs, globals: &Globals, ui: &Ui) -> Result<u8, Failure> {
     let source = match &args.plan {
-        Some(path) => Source::Saved(Box::new(saved::read(path)?.plan)),
+        Some(path) => Source::Saved(Box::new(saved::read(path)?)),
         None => Source::Now(args.selection.into()),
     };
     apply_from(source, globals, ui).await
@@ -36,12 +40,12 @@ pub async fn selected(selection: Selection, globals: &Globals, ui: &Ui) -> Resul
 async fn apply_from(source: Source, globals: &Globals, ui: &Ui) -> Result<u8, Failure> {
     let name = match &source {
         Source::Now(_) => session::environment(globals, &session::project(globals)?)?,
-        Source::Saved(plan) => match &globals.environment {
-            Some(named) if *named != plan.environment => {
-                return Err(Failure::new(FailureKind::PlanStale, format!("the saved plan is for {}, not for {named}", plan.environment))
+        Source::Saved(saved) => match (&globals.environment, &saved.plan.environment) {
+            (Some(named), planned) if named != planned => {
+                return Err(Failure::new(FailureKind::PlanStale, format!("the saved plan is for {planned}, not for {named}"))
                     .next(format!("apply it without -e, or make one for {named}")));
             }
-            _ => plan.environment.clone(),
+            (_, planned) => planned.clone(),
         },
     };
     let session = Session::open(globals, &name, Purpose::Apply, ui).await?;
@@ -82,9 +86,9 @@ async fn plan(session: &Session, source: Source, globals: &Globals, ui: &Ui) -> 
     let Session { work, history, .. } = session;
     match source {
         Source::Saved(saved) => {
-            consider::preflight(work, &saved.selection)?;
-            let now = consider::plan(work, &saved.selection, history).await?;
-            let plan = fresh::freshen(&saved, &now)?;
+            consider::preflight(work, &saved.plan.selection)?;
+            let now = consider::plan(work, &saved.plan.selection, history).await?;
+            let plan = fresh::freshen(&saved, &now, history, &work.definition.dag)?;
             ui.note(&render::summary(&plan));
             Ok(plan)
         }

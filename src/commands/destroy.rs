@@ -8,7 +8,9 @@ use crate::{
         journal::{Entry, Header, Journal},
     },
     failure::{Failure, exit},
+    ids::StepId,
     plan::{digest, selection::Selection},
+    steps::Change,
     ui::{Output, Ui, report::Collector},
 };
 
@@ -23,8 +25,8 @@ pub async fn run(args: DestroyArgs, globals: &Globals, ui: &Ui) -> Result<u8, Fa
     let result = async {
         let plan = consider::plan(work, &Selection::default(), history).await?;
         let undo = destroy::decide(work, &plan, history)?;
-        destroy::permitted(work, &undo).await?;
-        ui.note(&announcement(&undo));
+        let gone = destroy::permitted(work, &undo).await?;
+        ui.note(&announcement(&undo, &gone));
         ui.confirm_name(&name, args.confirm.as_deref())?;
         // Another definition than apply's, so that no apply goes on with a half-done destroy as if it were its own.
         let definition = digest::of(&("destroy", &plan.definition))?;
@@ -52,13 +54,15 @@ pub async fn run(args: DestroyArgs, globals: &Globals, ui: &Ui) -> Result<u8, Fa
     Ok(exit::DONE)
 }
 
-fn announcement(undo: &[(crate::ids::StepId, Undo)]) -> String {
+fn announcement(undo: &[(StepId, Undo)], gone: &[(StepId, Change)]) -> String {
     let mut text = String::from("\nThis is taken away, in this order:\n");
     for (id, what) in undo {
         match what {
             Undo::Away { kind, .. } => text.push_str(&format!("  {id} ({kind})\n")),
             Undo::NotThere { waits } => text.push_str(&format!("  {id}: nothing of it is there ({} is not known)\n", waits.join(", "))),
         }
+        let own = gone.iter().filter(|(step, _)| step == id);
+        text.extend(own.map(|(_, change)| format!("    - {} {}\n", change.resource, change.name)));
     }
     text
 }

@@ -1,5 +1,8 @@
-//! `history`: the runs of an environment on this machine, newest first.
-use super::session;
+//! `history`: the runs of an environment, newest first.
+use super::{
+    elsewhere::{self, Wanted},
+    session,
+};
 use crate::{
     cli::{Globals, HistoryArgs},
     engine::{
@@ -12,8 +15,16 @@ use crate::{
     ui::{Output, Ui, lines::took},
 };
 
+/// Asks the state bucket, and lists them.
+pub async fn run(args: &HistoryArgs, globals: &Globals, ui: &Ui) -> Result<u8, Failure> {
+    let project = session::project(globals)?;
+    let environment = session::environment(globals, &project)?;
+    elsewhere::bring(&project, &environment, &StateFolder::of_this_user()?, Wanted::Newest(args.limit), ui).await;
+    show(args, globals, ui)
+}
+
 /// Lists them.
-pub fn run(args: &HistoryArgs, globals: &Globals, ui: &Ui) -> Result<u8, Failure> {
+pub fn show(args: &HistoryArgs, globals: &Globals, ui: &Ui) -> Result<u8, Failure> {
     let project = session::project(globals)?;
     let environment = session::environment(globals, &project)?;
     let history = History::read(&StateFolder::of_this_user()?, &environment)?;
@@ -25,7 +36,7 @@ pub fn run(args: &HistoryArgs, globals: &Globals, ui: &Ui) -> Result<u8, Failure
         return ui.json(&runs).map(|()| exit::DONE);
     }
     if runs.is_empty() && history.unreadable.is_empty() {
-        ui.note(&format!("nothing was applied to {environment} from this machine yet"));
+        ui.note(&format!("no run of {environment} is known here yet"));
     }
     let text: String = runs.iter().map(|run| line(run)).collect();
     ui.data(&text).map(|()| exit::DONE)

@@ -77,7 +77,8 @@ async fn declare(session: &Session, name: &EnvironmentName, globals: &Globals, u
     ui.confirm(&format!("Have you made sure that no terraform of {last} runs any more?"), consent)?;
     let journal = Journal::resume(&session.state.run(name, &run.header.run))?;
     journal.append(&Entry::DeclaredDead { by: holder.clone() })?;
-    journal.mirror_with(lease).await?;
+    journal.mirror_with(lease, &session.work.events).await?;
+    journal.end().await?;
     let work = &session.work;
     for id in run.in_flight() {
         // A step that the plan file no longer has holds nothing that this plan file's stacks would meet.

@@ -16,6 +16,7 @@ mod apply;
 mod db;
 mod destroy;
 pub mod doctor;
+mod elsewhere;
 mod history;
 mod image;
 mod lock;
@@ -97,8 +98,8 @@ fn dispatch(command: Command, globals: &Globals, ui: &Ui) -> Result<u8, Failure>
         Command::Completions(args) => return completions(args.shell, ui),
         Command::Schema(args) => return schema::run(args.of, ui),
         Command::Sandbox(args) => return Err(crate::tools::sandbox::become_sandbox(&args.args)),
-        Command::Status(args) => return status::run(&args, globals, ui),
-        Command::History(args) => return history::run(&args, globals, ui),
+        Command::Status(args) if args.offline => return status::show(&args, globals, ui),
+        Command::History(args) if args.offline => return history::show(&args, globals, ui),
         other => other,
     };
     let runtime = tokio::runtime::Builder::new_multi_thread()
@@ -111,6 +112,8 @@ fn dispatch(command: Command, globals: &Globals, ui: &Ui) -> Result<u8, Failure>
         match run {
             Command::Plan(args) => plan::run(args, globals, ui).await,
             Command::Apply(args) => apply::run(args, globals, ui).await,
+            Command::Status(args) => status::run(&args, globals, ui).await,
+            Command::History(args) => history::run(&args, globals, ui).await,
             Command::Render(args) => render::run(args, globals, ui).await,
             Command::Db(command) => db::run(command, globals, ui).await,
             Command::Image(command) => image::run(command, globals, ui).await,

@@ -21,7 +21,7 @@ use crate::{
     ids::{EnvironmentName, RunId},
     permit::Permit,
     plan::read,
-    steps::{registry::Registry, state_backend::Names},
+    steps::registry::Registry,
     ui::{self, Ui},
 };
 
@@ -118,7 +118,7 @@ impl Session {
             () = cancel.cancelled() => return Err(Failure::new(FailureKind::Interrupted, "interrupted; nothing was changed")),
         };
         let permit = Permit::to_look();
-        let records: Arc<dyn Records> = Arc::new(BucketRecords::new(aws.clone(), Names::of(&definition.environment)?.bucket));
+        let records: Arc<dyn Records> = Arc::new(BucketRecords::of(&aws, &definition.environment)?);
         let held = match purpose.holder() {
             None => None,
             Some(holder) => {

@@ -1,5 +1,9 @@
 //! `status`: where a run stands, step by step, as its journal says.
-use super::{history::result, session};
+use super::{
+    elsewhere::{self, Wanted},
+    history::result,
+    session,
+};
 use crate::{
     cli::{Globals, StatusArgs},
     engine::{
@@ -12,20 +16,29 @@ use crate::{
     ui::{Output, Ui, lines::outcome_text},
 };
 
+/// Asks the state bucket, and shows one run.
+pub async fn run(args: &StatusArgs, globals: &Globals, ui: &Ui) -> Result<u8, Failure> {
+    let project = session::project(globals)?;
+    let environment = session::environment(globals, &project)?;
+    let wanted = args.run.as_ref().map_or(Wanted::Newest(1), Wanted::Run);
+    elsewhere::bring(&project, &environment, &StateFolder::of_this_user()?, wanted, ui).await;
+    show(args, globals, ui)
+}
+
 /// Shows one run.
-pub fn run(args: &StatusArgs, globals: &Globals, ui: &Ui) -> Result<u8, Failure> {
+pub fn show(args: &StatusArgs, globals: &Globals, ui: &Ui) -> Result<u8, Failure> {
     let project = session::project(globals)?;
     let environment = session::environment(globals, &project)?;
     let history = History::read(&StateFolder::of_this_user()?, &environment)?;
     let run = match &args.run {
         Some(id) => history.runs.iter().find(|run| run.header.run == *id).ok_or_else(|| {
-            Failure::usage(format!("{environment} has no run {id} on this machine")).next(format!("deployctl history -e {environment}"))
+            Failure::usage(format!("no run {id} of {environment} is known here")).next(format!("deployctl history -e {environment}"))
         })?,
         None => match history.runs.last() {
             Some(run) => run,
             None if !history.unreadable.is_empty() => return Err(history.damaged()),
             None => {
-                ui.note(&format!("nothing was applied to {environment} from this machine yet"));
+                ui.note(&format!("no run of {environment} is known here yet"));
                 return Ok(exit::DONE);
             }
         },

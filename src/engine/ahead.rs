@@ -19,7 +19,7 @@ use crate::{
     failure::Failure,
     ids::StepId,
     plan::{reference::Resolved, resolve},
-    steps::{Outputs, registry::Considered},
+    steps::{Outputs, StepContext, question::Answers, registry::Considered},
     waiting,
 };
 
@@ -32,13 +32,17 @@ struct Look {
 }
 
 /// Questions that were asked early, by step.
-pub(super) struct Ahead(Mutex<BTreeMap<StepId, (Value, Receiver<Answer>)>>);
+pub(super) struct Ahead {
+    asked: Mutex<BTreeMap<StepId, (Value, Receiver<Answer>)>>,
+    answers: Arc<Answers>,
+}
 
 /// The looks that are worth taking at these steps; they begin when the second part is polled.
 pub(super) fn ahead<'a>(
     work: &'a Workplace,
     history: &History,
     steps: &[&StepId],
+    answers: Arc<Answers>,
 ) -> Result<(Ahead, impl Future<Output = ()> + use<'a>), Failure> {
     let definition = &work.definition;
     let given: BTreeMap<StepId, Outputs> =
@@ -51,19 +55,23 @@ pub(super) fn ahead<'a>(
         asked.insert(id.clone(), (input.clone(), receiver));
         looks.push(Look { id: id.clone(), input, answer });
     }
-    let looking = stream::iter(looks).for_each_concurrent(work.parallel.get(), move |look| async move {
-        if !work.cancel.is_cancelled() {
-            // Nobody listens once the step has been deferred.
-            drop(look.answer.send(consider(work, &look.id, &look.input).await));
+    let known = answers.clone();
+    let looking = stream::iter(looks).for_each_concurrent(work.parallel.get(), move |look| {
+        let answers = known.clone();
+        async move {
+            if !work.cancel.is_cancelled() {
+                // Nobody listens once the step has been deferred.
+                drop(look.answer.send(consider(work, &look.id, &look.input, answers).await));
+            }
         }
     });
-    Ok((Ahead(Mutex::new(asked)), looking))
+    Ok((Ahead { asked: Mutex::new(asked), answers }, looking))
 }
 
 impl Ahead {
     /// The answer about this step for this input; it is asked now unless it was asked before.
     pub(super) async fn answer(&self, work: &Workplace, id: &StepId, input: &Value) -> Answer {
-        let early = self.0.lock().unwrap_or_else(PoisonError::into_inner).remove(id);
+        let early = self.asked.lock().unwrap_or_else(PoisonError::into_inner).remove(id);
         if let Some((asked, answer)) = early {
             // Also where the question has changed: two looks at one step would meet in its folder.
             if let Ok(answer) = answer.await
@@ -72,14 +80,14 @@ impl Ahead {
                 return answer;
             }
         }
-        consider(work, id, input).await
+        consider(work, id, input, self.answers.clone()).await
     }
 }
 
-async fn consider(work: &Workplace, id: &StepId, input: &Value) -> Answer {
+async fn consider(work: &Workplace, id: &StepId, input: &Value, answers: Arc<Answers>) -> Answer {
     work.events.emit(EventKind::StepStarted { step: id.clone(), phase: Phase::Observe });
     let _phase = work.in_flight.enter(id, Phase::Observe);
     let kind = work.registry.require(&work.definition.step(id)?.kind)?;
-    let cx = work.context(id, None, Arc::new(NoIntents))?;
+    let cx = StepContext { answers: Some(answers), ..work.context(id, None, Arc::new(NoIntents))? };
     waiting::by_step(id, &work.events, kind.consider(&cx, input)).await
 }

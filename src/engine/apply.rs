@@ -125,7 +125,7 @@ pub async fn apply(
     limits::check_guards(&work.definition.environment.guards, plan.changes())?;
     let began = Instant::now();
     let journal = Arc::new(journal);
-    journal.mirror_with(&lease).await?;
+    journal.mirror_with(&lease, &work.events).await?;
     work.events.emit(EventKind::RunStarted { steps: work.definition.dag.order().to_vec() });
     let changes = plan.steps.iter().map(|step| (step.id.clone(), step.changes().to_vec())).collect();
     let run = Run { work, journal: journal.clone(), lease, history, approve, outputs: Mutex::default(), changes: Mutex::new(changes) };
@@ -149,7 +149,7 @@ pub async fn apply(
     let failure = consider::first(failures);
     let succeeded = failure.is_none();
     journal.append(&Entry::Finished { succeeded })?;
-    let kept = journal.flush().await;
+    let kept = journal.end().await;
     work.events.emit(EventKind::RunFinished { succeeded, millis: millis(began.elapsed()) });
     // What failed before says more than that the last line could not be kept in the state bucket.
     let failure = failure.or(kept.err());
@@ -163,3 +163,7 @@ mod tests;
 #[cfg(test)]
 #[path = "contract_tests.rs"]
 mod contract;
+
+#[cfg(test)]
+#[path = "destroy_tests.rs"]
+mod destroy;

@@ -396,10 +396,12 @@ async fn a_stale_plan_is_refused_before_anything_is_done() {
     let bench = Bench::new();
     assert!(bench.apply().await.failure.is_none());
     bench.kind.world().things.remove("image");
-    let saved = bench.plan().await;
+    let saved = crate::plan::saved::Saved::now(&bench.plan().await).unwrap();
     bench.kind.world().things.remove("bucket");
-    let error = crate::plan::fresh::freshen(&saved, &bench.plan().await).unwrap_err();
+    let dag = &bench.definition.dag;
+    let error = crate::plan::fresh::freshen(&saved, &bench.plan().await, &bench.history(), dag).unwrap_err();
     assert_eq!(error.kind, FailureKind::PlanStale);
+    assert!(error.evidence.iter().any(|line| line.contains("backend: thing bucket [0]: true -> false")), "{:?}", error.evidence);
     assert!(error.evidence.iter().any(|line| line.contains("backend: would now also create thing bucket")), "{:?}", error.evidence);
 }
 

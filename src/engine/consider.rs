@@ -10,6 +10,7 @@ use super::{
     dag,
     event::EventKind,
     history::History,
+    questions::questions,
     workplace::{Workplace, millis},
 };
 use crate::{
@@ -53,7 +54,8 @@ pub async fn plan(work: &Workplace, selection: &Selection, history: &History) ->
     let definition = &work.definition;
     let skipped = selection.skipped(&definition.dag)?;
     let selected: Vec<&StepId> = definition.dag.order().iter().filter(|id| !skipped.contains_key(id)).collect();
-    let (ahead, looking) = ahead(work, history, &selected)?;
+    let (answers, asking) = questions(work, history, &selected);
+    let (ahead, looking) = ahead(work, history, &selected, answers)?;
     let looked_at = selected.iter().flat_map(|id| definition.dag.all_needs(id)).collect();
     let considering = Considering { work, history, ahead, looked_at, skipped, outputs: Mutex::default(), not_there: Mutex::default() };
     let in_turn = dag::run(&definition.dag, work.parallel, &work.cancel, |id| {
@@ -76,7 +78,7 @@ pub async fn plan(work: &Workplace, selection: &Selection, history: &History) ->
             (id, found)
         }
     });
-    let (found, ()) = tokio::join!(in_turn, looking);
+    let (found, (), asked) = tokio::join!(in_turn, looking, asking);
     let mut good = BTreeMap::new();
     let mut failures = Vec::new();
     for (id, result) in found {
@@ -90,6 +92,7 @@ pub async fn plan(work: &Workplace, selection: &Selection, history: &History) ->
     if let Some(failure) = first(failures) {
         return Err(failure);
     }
+    asked?;
     if work.cancel.is_cancelled() {
         return Err(Failure::new(FailureKind::Interrupted, "interrupted while planning; nothing was changed"));
     }
@@ -109,6 +112,8 @@ pub fn first(failures: Vec<Failure>) -> Option<Failure> {
         let step = other.step.as_ref().map(|step| format!("step {step} ")).unwrap_or_default();
         chosen.evidence.push(format!("also {step}failed: {}", other.chain().join(": ")));
         chosen.evidence.extend(other.evidence);
+        let new: Vec<String> = other.next.into_iter().filter(|next| !chosen.next.contains(next)).collect();
+        chosen.next.extend(new);
     }
     Some(chosen)
 }

@@ -11,6 +11,7 @@ use super::{
     history::History,
     journal::{Entry, Journal, JournalIntents, NoIntents},
     lease::Lease,
+    limits,
     status::StepEvent,
     workplace::{Workplace, millis},
 };
@@ -18,7 +19,7 @@ use crate::{
     failure::{Failure, FailureKind},
     ids::StepId,
     plan::{Decision, Plan, reference::Resolved, resolve},
-    steps::Outputs,
+    steps::{Change, Outputs},
     waiting,
 };
 
@@ -65,31 +66,37 @@ pub fn decide(work: &Workplace, plan: &Plan, history: &History) -> Result<Vec<(S
     Ok(undo)
 }
 
-/// Fails if a guard would refuse any of it, with everything that stands in the way: half an environment is worse than a whole one.
-pub async fn permitted(work: &Workplace, undo: &[(StepId, Undo)]) -> Result<(), Failure> {
+/// What would be deleted. Fails with everything that stands in the way, the guards over all of it together, before anything is taken away:
+/// half an environment is worse than a whole one.
+pub async fn permitted(work: &Workplace, undo: &[(StepId, Undo)]) -> Result<Vec<(StepId, Change)>, Failure> {
     let looks = undo.iter().filter_map(|(id, what)| match what {
         Undo::Away { kind, input } => Some(async move {
             let cx = work.context(id, None, Arc::new(NoIntents))?;
-            let asked = work.registry.require(kind)?.may_undo(&cx, input);
-            waiting::by_step(id, &work.events, asked).await.map_err(|failure| failure.in_step(id))
+            let asked = work.registry.require(kind)?.would_delete(&cx, input);
+            let gone = waiting::by_step(id, &work.events, asked).await.map_err(|failure| failure.in_step(id))?;
+            Ok::<_, Failure>(gone.into_iter().map(|change| (id.clone(), change)).collect::<Vec<_>>())
         }),
         Undo::NotThere { .. } => None,
     });
-    let mut refused = futures::future::join_all(looks).await.into_iter().filter_map(Result::err);
-    let Some(mut first) = refused.next() else { return Ok(()) };
-    for other in refused {
-        first.evidence.push(format!("{}: {}", other.step.as_ref().map_or("", StepId::as_str), other.message));
-        first.evidence.extend(other.evidence);
-        first.next.extend(other.next.into_iter().filter(|next| !first.next.contains(next)).collect::<Vec<_>>());
+    let (mut gone, mut refused) = (Vec::new(), Vec::new());
+    for found in futures::future::join_all(looks).await {
+        match found {
+            Ok(found) => gone.extend(found),
+            Err(failure) => refused.push(failure),
+        }
     }
-    Err(first)
+    if let Some(failure) = consider::first(refused) {
+        return Err(failure);
+    }
+    limits::check_guards(&work.definition.environment.guards, gone.iter().map(|(id, change)| (id, change)))?;
+    Ok(gone)
 }
 
 /// Takes it away. Returns what stays, and why.
 pub async fn destroy(work: &Workplace, undo: Vec<(StepId, Undo)>, journal: Journal, lease: Arc<dyn Lease>) -> Result<Vec<String>, Failure> {
     let began = Instant::now();
     let journal = Arc::new(journal);
-    journal.mirror_with(&lease).await?;
+    journal.mirror_with(&lease, &work.events).await?;
     let stays = Mutex::new(Vec::new());
     let reversed = work.definition.dag.reversed();
     let todo: BTreeMap<StepId, Undo> = undo.into_iter().collect();
@@ -112,7 +119,7 @@ pub async fn destroy(work: &Workplace, undo: Vec<(StepId, Undo)>, journal: Journ
     let failure = consider::first(results.into_values().filter_map(Result::err).collect());
     let succeeded = failure.is_none() && complete;
     journal.append(&Entry::Finished { succeeded })?;
-    journal.flush().await?;
+    journal.end().await?;
     work.events.emit(EventKind::RunFinished { succeeded, millis: millis(began.elapsed()) });
     match failure {
         Some(failure) => Err(failure),

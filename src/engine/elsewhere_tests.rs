@@ -1,5 +1,6 @@
 //! Runs that another machine goes on with: the journal in the state bucket, hold of a bucket that a run has made, programs left in flight elsewhere.
 use super::*;
+use crate::engine::records::memory::Network;
 
 /// The run is begun here and gone on with there, wherever it stopped: nothing is made twice, and both tell one story.
 #[tokio::test]
@@ -57,7 +58,7 @@ async fn a_journal_that_cannot_be_mirrored_stops_the_run() {
         while !bench.kind.world().calls.contains(&"apply network".to_owned()) {
             tokio::task::yield_now().await;
         }
-        bench.records.network(crate::engine::records::memory::Network::Cut);
+        bench.records.network(Network::Cut);
         work.cancel.cancel();
     });
     assert!(ended.is_err() || ended.unwrap().failure.is_some());
@@ -126,4 +127,78 @@ async fn a_program_left_in_flight_elsewhere_stops_this_machine_until_a_person_ha
         serde_json::json!({ "at": "2026-01-01T00:00:00Z", "type": "step", "step": "network", "event": "failed", "kind": "step", "chain": [], "left": "nothing" })
     );
     told(&failed).unwrap();
+}
+
+/// With a DR region of its own.
+fn with_copies() -> (Bench, Arc<MemoryRecords>) {
+    let copies = Arc::new(MemoryRecords::default());
+    (Bench { records: Arc::new(MemoryRecords::copied_to(copies.clone())), ..Bench::new() }, copies)
+}
+
+/// The region is lost: all that is left is what its DR region has.
+#[tokio::test]
+async fn the_dr_region_tells_who_was_there_last_and_has_a_lease_of_its_own() {
+    let (bench, copies) = with_copies();
+    bench.trouble("apply cluster", Trouble::After);
+    let ended = bench.apply().await;
+    let key = mirror::key(&ended.run);
+    assert_eq!(copies.text(&key), bench.records.text(&key), "all of it");
+    assert!(copies.text(KEY).is_none(), "one truth about who holds the environment");
+    bench.records.network(Network::Cut);
+    let there = Bench { records: copies.clone(), ..bench.elsewhere() };
+    there.bring().await;
+    let history = there.history();
+    let last = history.runs.last().unwrap();
+    assert_eq!((&last.header.run, last.lease, last.finished), (&ended.run, Some(1), Some(false)));
+    assert_eq!(last.attempts.last().unwrap().owner, Holder::this_process("apply").owner);
+    let patience = Patience { limit: Duration::ZERO, cancel: &CancellationToken::new(), waiting: &|_| {}, now: clock::since_boot };
+    let (locks, name, holder) = (there.state().locks(), &there.definition.environment.name, Holder::this_process("dr restore"));
+    let lease = EnvironmentLease::acquire(&locks, copies.clone(), name, &holder, &patience).await.unwrap();
+    assert_eq!(lease.number(), Some(1));
+    assert!(lease.records().unwrap().copies().is_none(), "what a restore writes stays there");
+    let elsewhere = Bench { records: copies, ..bench.elsewhere() };
+    let second = EnvironmentLease::acquire(&elsewhere.state().locks(), elsewhere.records.clone(), name, &holder, &patience).await;
+    assert_eq!(second.err().unwrap().kind, FailureKind::Locked);
+}
+
+#[tokio::test]
+async fn a_dr_region_that_does_not_answer_is_said_once_and_not_waited_for() {
+    for network in [Network::Cut, Network::Silent] {
+        let (bench, copies) = with_copies();
+        copies.network(network);
+        let work = bench.work();
+        let mut receiver = work.events.subscribe();
+        let began = Instant::now();
+        let ended = bench.apply_with(&work, &Selection::default()).await.unwrap();
+        assert!(ended.failure.is_none() && began.elapsed() < Duration::from_secs(8), "{:?}: {:?}", began.elapsed(), ended.failure);
+        let told = events(&mut receiver);
+        let warnings = told.iter().filter(|event| matches!(event, EventKind::Warning { .. }));
+        assert_eq!(warnings.count(), 1, "{network:?}");
+        assert_eq!(bench.records.text(&mirror::key(&ended.run)).unwrap(), std::fs::read_to_string(&ended.journal).unwrap());
+        if network == Network::Cut {
+            copies.network(Network::Works);
+            assert!(bench.apply().await.failure.is_none());
+            let history = bench.history();
+            let next = &history.runs.last().unwrap().header.run;
+            assert_eq!(copies.text(&mirror::key(next)), bench.records.text(&mirror::key(next)), "the next run is there again");
+        }
+    }
+}
+
+#[tokio::test]
+async fn an_old_run_is_brought_by_its_name_and_a_history_as_long_as_it_is_asked_for() {
+    let (bench, _) = with_copies();
+    let first = bench.apply().await.run;
+    for _ in 0..3 {
+        assert!(bench.apply().await.failure.is_none());
+    }
+    let (there, name) = (bench.elsewhere(), &bench.definition.environment.name);
+    mirror::bring_newest(&*there.records, &there.state(), name, 2).await.unwrap();
+    assert_eq!(there.history().runs.len(), 2);
+    mirror::bring_run(&*there.records, &there.state(), name, &first).await.unwrap();
+    assert_eq!(there.history().runs[0].header.run, first);
+    mirror::bring_run(&*there.records, &there.state(), name, &new_run_id().unwrap()).await.unwrap();
+    assert_eq!(there.history().runs.len(), 3, "a run that nobody has had is no error");
+    mirror::bring_newest(&*there.records, &there.state(), name, 100).await.unwrap();
+    assert_eq!(there.history().runs.len(), 4);
 }

@@ -121,6 +121,11 @@ pub enum EventKind {
         /// The steps that are being waited for.
         running: Vec<StepId>,
     },
+    /// Something that does not stop the run and should be known.
+    Warning {
+        /// A sentence.
+        message: String,
+    },
     /// The run ended.
     RunFinished {
         /// Whether every step ended well.
@@ -147,9 +152,10 @@ impl EventKind {
     /// Masks secrets in every text that a step has put in.
     fn mask(&mut self) {
         match self {
-            Self::Progress { message: text, .. } | Self::Waiting { what: text, .. } | Self::Checked { what: text, .. } => {
-                *text = redact::mask(text)
-            }
+            Self::Progress { message: text, .. }
+            | Self::Waiting { what: text, .. }
+            | Self::Checked { what: text, .. }
+            | Self::Warning { message: text } => *text = redact::mask(text),
             Self::StepFinished { outputs, .. } => outputs.values_mut().for_each(redact::mask_json),
             Self::StepFailed { chain, .. } => chain.iter_mut().for_each(|line| *line = redact::mask(line)),
             Self::RunStarted { .. }

@@ -72,8 +72,11 @@ impl World {
     /// What must be done to this thing, if anything.
     fn missing(&self, name: String) -> Option<Change> {
         let action = if self.things.contains_key(&name) { *self.wants.get(&name)? } else { Action::Create };
+        Some(self.change_of(action, name))
+    }
+    fn change_of(&self, action: Action, name: String) -> Change {
         let resource = if self.odd.contains(&name) { "oddity" } else { "thing" };
-        Some(Change { action, resource: resource.to_owned(), name, details: vec![] })
+        Change { action, resource: resource.to_owned(), name, details: vec![] }
     }
     fn change(&mut self, step: &StepId, change: &Change) {
         self.effects.push((step.clone(), change.clone()));
@@ -140,12 +143,11 @@ impl AnyKind for FakeKind {
         async move {
             self.call("observe", cx).await?;
             let world = self.world();
-            let changes: Vec<Change> = typed(input).makes.into_iter().filter_map(|name| world.missing(name)).collect();
-            Ok(Considered {
-                observed: json!([world.things.keys().collect::<Vec<_>>(), world.wants, world.odd]),
-                plan: StepPlan { changes, payload: Value::Null },
-                known_outputs: None,
-            })
+            let makes = typed(input).makes;
+            let state = |name: &String| json!([world.things.contains_key(name), world.wants.get(name), world.odd.contains(name)]);
+            let observed = makes.iter().map(|name| (format!("thing {name}"), state(name))).collect();
+            let changes: Vec<Change> = makes.into_iter().filter_map(|name| world.missing(name)).collect();
+            Ok(Considered { observed, plan: StepPlan { changes, payload: Value::Null }, known_outputs: None })
         }
         .boxed()
     }
@@ -185,8 +187,14 @@ impl AnyKind for FakeKind {
         }
         .boxed()
     }
-    fn may_undo<'a>(&'a self, _cx: &'a StepContext, _input: &'a Value) -> BoxFuture<'a, Result<(), Failure>> {
-        async { Ok(()) }.boxed()
+    fn would_delete<'a>(&'a self, cx: &'a StepContext, input: &'a Value) -> BoxFuture<'a, Result<Vec<Change>, Failure>> {
+        async move {
+            self.call("look", cx).await?;
+            let world = self.world();
+            let there = typed(input).makes.into_iter().filter(|name| world.things.contains_key(name));
+            Ok(there.map(|name| world.change_of(Action::Delete, name)).collect())
+        }
+        .boxed()
     }
     fn undo<'a>(&'a self, cx: &'a StepContext, input: &'a Value) -> BoxFuture<'a, Result<Vec<String>, Failure>> {
         async move {

@@ -14,6 +14,8 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::{
+    dr_copy::DrCopy,
+    event::Events,
     lease::Lease,
     mirror::Mirror,
     status::{Status, StepEvent, StepRecords},
@@ -25,6 +27,7 @@ use crate::{
     plan::selection::Selection,
     redact,
     steps::Intents,
+    whole_file,
 };
 
 const FORMAT: &str = "deployctl-journal";
@@ -114,6 +117,8 @@ pub struct RunRecord {
     pub ended: Option<Timestamp>,
     /// Processes that have worked on it, the newest last.
     pub attempts: Vec<super::lease::Holder>,
+    /// The number of the newest attempt's lease; none if it had none yet.
+    pub lease: Option<u64>,
     /// Whether a person has declared the newest attempt dead.
     pub declared_dead: bool,
     /// What part of the plan file the newest attempt ran.
@@ -131,6 +136,7 @@ impl RunRecord {
             started: None,
             ended: None,
             attempts: Vec::new(),
+            lease: None,
             declared_dead: false,
             selection: Selection::default(),
             finished: None,
@@ -140,10 +146,11 @@ impl RunRecord {
     /// Follows one line.
     fn follow(&mut self, at: Timestamp, entry: &Entry) -> Result<(), String> {
         match entry {
-            Entry::Attempt { holder, selection, .. } => {
+            Entry::Attempt { holder, selection, lease, .. } => {
                 self.steps.values_mut().for_each(super::status::StepRecord::begin_attempt);
                 self.attempts.push(holder.clone());
                 self.selection = selection.clone();
+                self.lease = *lease;
                 self.finished = None;
                 self.declared_dead = false;
             }
@@ -234,6 +241,7 @@ pub struct Journal {
     path: PathBuf,
     open: Mutex<Open>,
     mirror: tokio::sync::Mutex<Option<Mirror>>,
+    copy: Mutex<Option<DrCopy>>,
 }
 
 /// The journal's file in a run's folder.
@@ -247,18 +255,14 @@ impl Journal {
         let path = path_in(folder);
         let fail = |error: std::io::Error| cannot("written", &path).because(error);
         std::fs::DirBuilder::new().recursive(true).mode(0o700).create(folder).map_err(fail)?;
-        // It gets its name once it has a first line: an empty journal would look damaged to whoever comes after a crash. Made 0600.
-        let mut file = tempfile::Builder::new().append(true).tempfile_in(folder).map_err(fail)?;
         let mut line = to_line(&header)?;
         line.push('\n');
-        file.write_all(line.as_bytes()).and_then(|()| file.as_file().sync_all()).map_err(fail)?;
-        let file = file.persist_noclobber(&path).map_err(|error| fail(error.error))?;
-        // The file's name must survive a power cut as well as its content.
-        for folder in folder.ancestors().take(2) {
-            File::open(folder).and_then(|folder| folder.sync_all()).map_err(fail)?;
-        }
+        // It gets its name once it has a first line: an empty journal would look damaged to whoever comes after a crash.
+        let file = whole_file::create(&path, line.as_bytes()).map_err(fail)?;
+        // The run's folder must survive a power cut as well as what is in it.
+        folder.parent().map_or(Ok(()), |runs| File::open(runs)?.sync_all()).map_err(fail)?;
         let open = Open { file, record: RunRecord::new(header), text: line.into_bytes(), broken: None };
-        Ok(Self { open: Mutex::new(open), path, mirror: tokio::sync::Mutex::default() })
+        Ok(Self { open: Mutex::new(open), path, mirror: tokio::sync::Mutex::default(), copy: Mutex::default() })
     }
     /// Opens the journal of an unfinished run to go on with it; cuts off a torn last line.
     pub fn resume(folder: &Path) -> Result<Self, Failure> {
@@ -269,7 +273,12 @@ impl Journal {
         let fail = |error: std::io::Error| cannot("written", &path).because(error);
         let file = OpenOptions::new().append(true).open(&path).map_err(fail)?;
         file.set_len(whole).and_then(|()| file.sync_all()).map_err(fail)?;
-        Ok(Self { open: Mutex::new(Open { file, record, text, broken: None }), path, mirror: tokio::sync::Mutex::default() })
+        Ok(Self {
+            open: Mutex::new(Open { file, record, text, broken: None }),
+            path,
+            mirror: tokio::sync::Mutex::default(),
+            copy: Mutex::default(),
+        })
     }
     fn open(&self) -> MutexGuard<'_, Open> {
         // A panic while the lock was held cannot leave a half-followed record: the record is replaced only after the write.
@@ -305,32 +314,48 @@ impl Journal {
     pub fn step(&self, step: &StepId, event: StepEvent) -> Result<(), Failure> {
         self.append(&Entry::Step { step: step.clone(), event })
     }
-    /// From now on it is kept in the state bucket too, for as long as the lease is held; nothing happens if there is no such bucket yet.
-    pub async fn mirror_with(&self, lease: &Arc<dyn Lease>) -> Result<(), Failure> {
+    /// From now on it is kept in the state bucket too, for as long as the lease is held, and after that in the DR region, as far as that
+    /// answers; nothing happens if there is no state bucket yet.
+    pub async fn mirror_with(&self, lease: &Arc<dyn Lease>, events: &Events) -> Result<(), Failure> {
         let Some(records) = lease.records() else { return Ok(()) };
         let mut mirror = self.mirror.lock().await;
         if mirror.is_none() {
             let text = self.open().text.clone();
+            let copies = records.copies();
             *mirror = Some(Mirror::open(lease.clone(), records, &self.run(), &text).await?);
+            *self.copy() = copies.map(|copies| DrCopy::start(copies, lease.clone(), self.run(), events.clone()));
         }
         drop(mirror);
         self.flush().await
     }
+    fn copy(&self) -> MutexGuard<'_, Option<DrCopy>> {
+        // Nothing under this lock can panic half-way.
+        self.copy.lock().unwrap_or_else(PoisonError::into_inner)
+    }
     /// Waits until all that was appended before is in the state bucket, if there is one. Nothing that another machine must know in order to
-    /// go on may happen before this returns; lines that wait for the same write share it.
+    /// go on may happen before this returns; lines that wait for the same write share it. Only then does the DR region get them.
     pub async fn flush(&self) -> Result<(), Failure> {
         let wanted = self.open().text.len();
         let mut mirror = self.mirror.lock().await;
-        match &mut *mirror {
-            Some(mirror) if mirror.length() < wanted => {
-                let text = self.open().text.clone();
-                mirror
-                    .write(text)
-                    .await
-                    .map_err(|failure| failure.left(LeftBehind::Unknown("whatever was in flight; nothing new was started".to_owned())))
-            }
-            _ => Ok(()),
+        let Some(mirror) = &mut *mirror else { return Ok(()) };
+        if mirror.text().len() < wanted {
+            let text = self.open().text.clone();
+            let unknown = || LeftBehind::Unknown("whatever was in flight; nothing new was started".to_owned());
+            mirror.write(text).await.map_err(|failure| failure.left(unknown()))?;
         }
+        if let Some(copy) = &*self.copy() {
+            copy.send(mirror.text());
+        }
+        Ok(())
+    }
+    /// As [`Journal::flush`], and then waits a little for the DR region.
+    pub async fn end(&self) -> Result<(), Failure> {
+        let kept = self.flush().await;
+        let copy = self.copy().take();
+        if let Some(copy) = copy {
+            copy.end().await;
+        }
+        kept
     }
     /// What it says now.
     pub fn record(&self) -> RunRecord {

@@ -6,12 +6,21 @@ use crate::{
     steps::{Action, Change},
 };
 
-/// The changes of `now` that `shown` does not cover: same thing, same action. Doing less than was shown is fine.
+/// The resource type of a terraform output, which is a value and no thing.
+pub const OUTPUT: &str = "output";
+/// What is in a detail where nobody knows the value yet.
+pub const UNKNOWN: &str = "(known after apply)";
+
+/// The changes of `now` that `shown` does not cover: same thing, same action, and every line was shown, or its value was not known then.
+/// Doing less than was shown is fine.
 pub fn beyond_shown<'a>(shown: &[Change], now: &'a [Change]) -> Vec<&'a Change> {
+    let path = |line: &str| line.split(": ").next().unwrap_or_default().to_owned();
+    let says = |known: &str, line: &str| known == line || (known.ends_with(UNKNOWN) && path(known) == path(line));
     let covers = |shown: &Change, change: &Change| {
-        shown.resource == change.resource
-            && shown.name == change.name
-            && (shown.action == change.action || (shown.action == Action::Replace && change.action == Action::Create))
+        let same = shown.resource == change.resource && shown.name == change.name;
+        let finished = shown.action == Action::Replace && change.action == Action::Create;
+        let lines = || change.details.iter().all(|line| shown.details.iter().any(|known| says(known, line)));
+        same && (finished || (shown.action == change.action && lines()))
     };
     now.iter().filter(|change| !shown.iter().any(|s| covers(s, change))).collect()
 }
@@ -36,7 +45,8 @@ pub fn beyond_bound<'a>(bound: &[String], now: &'a [Change]) -> Vec<&'a Change> 
 
 /// Refuses deletions and replacements of protected types, and more deletions than the environment allows.
 pub fn check_guards<'a>(guards: &Guards, changes: impl IntoIterator<Item = (&'a StepId, &'a Change)>) -> Result<(), Failure> {
-    let gone: Vec<_> = changes.into_iter().filter(|(_, c)| matches!(c.action, Action::Delete | Action::Replace)).collect();
+    let is_gone = |change: &Change| matches!(change.action, Action::Delete | Action::Replace) && change.resource != OUTPUT;
+    let gone: Vec<_> = changes.into_iter().filter(|(_, change)| is_gone(change)).collect();
     let list = |changes: &[&(&StepId, &Change)]| -> Vec<String> {
         changes.iter().map(|(step, c)| format!("{step}: {} {} {}", c.action, c.resource, c.name)).collect()
     };
@@ -52,7 +62,7 @@ pub fn check_guards<'a>(guards: &Guards, changes: impl IntoIterator<Item = (&'a 
             FailureKind::Policy,
             format!("the plan deletes {} things; this environment allows {}", gone.len(), guards.max_deletions),
         )
-        .next("apply it in parts with --only, or raise `guards.max_deletions` in the environment file");
+        .next("do it in parts, or raise `guards.max_deletions` in the environment file for this one run");
         failure.evidence = list(&gone.iter().collect::<Vec<_>>());
         return Err(failure);
     }
@@ -76,6 +86,18 @@ mod tests {
         assert!(beyond_shown(&shown, &[change(Action::Create, "aws_eip", "b")]).is_empty(), "the deletion half is done already");
         assert_eq!(beyond_shown(&shown, &[change(Action::Delete, "aws_vpc", "a")]).len(), 1);
         assert_eq!(beyond_shown(&shown, &[change(Action::Create, "aws_vpc", "c")]).len(), 1);
+    }
+
+    #[test]
+    fn another_value_than_shown_is_more_than_shown() {
+        let with = |lines: &[&str]| {
+            [Change { details: lines.iter().map(ToString::to_string).collect(), ..change(Action::Update, "Deployment", "apps/a") }]
+        };
+        let shown = with(&["spec.replicas: 1 -> 2", "metadata.id: null -> (known after apply)"]);
+        assert!(beyond_shown(&shown, &with(&["spec.replicas: 1 -> 2"])).is_empty());
+        assert!(beyond_shown(&shown, &with(&["metadata.id: null -> \"7\""])).is_empty());
+        assert_eq!(beyond_shown(&shown, &with(&["spec.replicas: 5 -> 2"])).len(), 1);
+        assert_eq!(beyond_shown(&shown, &with(&["spec.replicas: 1 -> 2", "spec.paused: true -> false"])).len(), 1);
     }
 
     #[test]

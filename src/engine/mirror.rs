@@ -1,11 +1,6 @@
 //! A run's journal in the state bucket: the whole text in one object, written on condition that nobody else wrote it meanwhile, and brought
 //! back to machines that have not seen it. It is how another machine goes on.
-use std::{
-    fs,
-    io::{ErrorKind, Write as _},
-    path::Path,
-    sync::Arc,
-};
+use std::{fs, io::ErrorKind, path::Path, sync::Arc};
 
 use futures::{StreamExt as _, TryStreamExt as _, stream};
 
@@ -19,6 +14,7 @@ use crate::{
     aws::s3::{Condition, ObjectSummary, Written},
     failure::{Failure, FailureKind},
     ids::{EnvironmentName, RunId},
+    whole_file,
 };
 
 /// Journals read at once.
@@ -61,9 +57,9 @@ impl Mirror {
         let message = format!("the journal {} was written by somebody else: another machine goes on with this run", self.place());
         Failure::new(FailureKind::Locked, message).next("deployctl status")
     }
-    /// How much of the journal is there.
-    pub(super) fn length(&self) -> usize {
-        self.text.len()
+    /// What of the journal is there.
+    pub(super) fn text(&self) -> &[u8] {
+        &self.text
     }
     /// Puts the journal there, which has only grown.
     pub(super) async fn write(&mut self, text: Vec<u8>) -> Result<(), Failure> {
@@ -89,24 +85,29 @@ fn unwritable(place: &str, failure: Failure) -> Failure {
         .because(failure)
 }
 
-/// Brings journals that this machine lacks, or has less of, from the state bucket: the newest ones.
+/// Brings journals that this machine lacks, or has less of, from the state bucket: as many of the newest as a run needs.
 pub async fn bring(records: &dyn Records, state: &StateFolder, environment: &EnvironmentName) -> Result<(), Failure> {
+    bring_newest(records, state, environment, NEWEST).await
+}
+
+/// As [`bring`], so many of the newest.
+pub async fn bring_newest(records: &dyn Records, state: &StateFolder, environment: &EnvironmentName, newest: usize) -> Result<(), Failure> {
     let listed = records.list(&folder()).await?;
     let run = |key: &str| RunId::parse(key.strip_prefix(&folder())?.strip_suffix(".ndjson")?).ok();
     let runs: Vec<(RunId, &ObjectSummary)> = listed.iter().rev().filter_map(|object| Some((run(&object.key)?, object))).collect();
-    let differing = runs.iter().take(NEWEST).enumerate().filter(|(age, (run, object))| {
+    let differing = runs.iter().take(newest).enumerate().filter(|(age, (run, object))| {
         let here = fs::metadata(journal::path_in(&state.run(environment, run))).map_or(0, |found| found.len());
         // A journal only grows, so one of the same length is the same; only of the newest may two machines have told different ends.
         *age == 0 || here != object.size
     });
-    stream::iter(differing)
-        .map(|(_, (run, object))| async move {
-            let Some(found) = records.read(&object.key).await? else { return Ok(()) };
-            keep(&state.run(environment, run), &found.body, &format!("{}/{}", records.place(), object.key))
-        })
-        .buffer_unordered(PARALLEL)
-        .try_collect()
-        .await
+    stream::iter(differing).map(|(_, (run, _))| bring_run(records, state, environment, run)).buffer_unordered(PARALLEL).try_collect().await
+}
+
+/// Brings one run's journal, however old it is; nothing happens if it is not there.
+pub async fn bring_run(records: &dyn Records, state: &StateFolder, environment: &EnvironmentName, run: &RunId) -> Result<(), Failure> {
+    let key = key(run);
+    let Some(found) = records.read(&key).await? else { return Ok(()) };
+    keep(&state.run(environment, run), &found.body, &format!("{}/{key}", records.place()))
 }
 
 /// Keeps a journal that was brought. A longer one here holds what could not be told any more, and stays; one that ends differently was
@@ -124,13 +125,10 @@ fn keep(folder: &Path, text: &[u8], place: &str) -> Result<(), Failure> {
         Err(error) => return Err(fail(error)),
     };
     private_folder(folder)?;
-    // Made 0600; it appears whole or not at all.
-    let mut file = tempfile::NamedTempFile::new_in(folder).map_err(fail)?;
-    file.write_all(text).and_then(|()| file.as_file().sync_all()).map_err(fail)?;
     let Some(here) = here else {
         // An apply of this machine may have brought it in this moment, and write behind it already.
-        return match file.persist_noclobber(&path) {
-            Err(error) if error.error.kind() != ErrorKind::AlreadyExists => Err(fail(error.error)),
+        return match whole_file::create(&path, text) {
+            Err(error) if error.kind() != ErrorKind::AlreadyExists => Err(fail(error)),
             _ => Ok(()),
         };
     };
@@ -138,5 +136,5 @@ fn keep(folder: &Path, text: &[u8], place: &str) -> Result<(), Failure> {
     if !text.starts_with(&here[..whole]) {
         fs::rename(&path, path.with_extension("overtaken.ndjson")).map_err(fail)?;
     }
-    file.persist(&path).map(drop).map_err(|error| fail(error.error))
+    whole_file::write(&path, text).map_err(fail)
 }

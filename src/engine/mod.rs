@@ -5,6 +5,7 @@ pub mod cancel;
 pub mod consider;
 pub mod dag;
 pub mod destroy;
+mod dr_copy;
 pub mod event;
 #[cfg(test)]
 pub mod fake;
@@ -13,6 +14,7 @@ pub mod journal;
 pub mod lease;
 pub mod limits;
 pub mod mirror;
+mod questions;
 pub mod records;
 pub mod run_step;
 pub mod status;

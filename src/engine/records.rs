@@ -10,6 +10,8 @@ use crate::{
     },
     failure::Failure,
     ids::BucketName,
+    plan::environment::Environment,
+    steps::state_backend::Names,
 };
 
 /// Below this prefix everything is ours; terraform's states are beside it.
@@ -31,18 +33,30 @@ pub trait Records: Send + Sync {
     fn write<'a>(&'a self, key: &'a str, body: Vec<u8>, condition: Condition) -> BoxFuture<'a, Result<Written, Failure>>;
     /// Keys and sizes below a prefix, in order.
     fn list<'a>(&'a self, prefix: &'a str) -> BoxFuture<'a, Result<Vec<ObjectSummary>, Failure>>;
+    /// Where journals that are kept here are copied to, for when this place is lost; nowhere from a place that is such a copy itself.
+    fn copies(&self) -> Option<Arc<dyn Records>> {
+        None
+    }
 }
 
 /// Records in a bucket.
 pub struct BucketRecords {
     aws: Arc<Aws>,
     bucket: BucketName,
+    copies: Option<Arc<dyn Records>>,
 }
 
 impl BucketRecords {
-    /// In this bucket, as this identity.
-    pub fn new(aws: Arc<Aws>, bucket: BucketName) -> Self {
-        Self { aws, bucket }
+    /// An environment's own: the one truth about who holds it and how far each run is. Copied to [`BucketRecords::in_dr_region`].
+    pub fn of(aws: &Arc<Aws>, environment: &Environment) -> Result<Self, Failure> {
+        let copies: Arc<dyn Records> = Arc::new(Self::in_dr_region(aws, environment)?);
+        Ok(Self { aws: aws.clone(), bucket: Names::of(environment)?.bucket, copies: Some(copies) })
+    }
+    /// What of them must survive the region: copies of the journals, the newest of which names the last holder, its lease's number and the
+    /// time. The lease here is another one, of whoever restores while the region is lost; so are that one's journals.
+    pub fn in_dr_region(aws: &Arc<Aws>, environment: &Environment) -> Result<Self, Failure> {
+        let aws = aws.shared_in_region(&environment.aws.dr_region);
+        Ok(Self { aws, bucket: Names::of(environment)?.dr_bucket, copies: None })
     }
     async fn in_time<T>(&self, what: String, time: Duration, call: impl Future<Output = Result<T, Failure>>) -> Result<T, Failure> {
         match tokio::time::timeout(time, call).await {
@@ -67,6 +81,9 @@ impl Records for BucketRecords {
     }
     fn list<'a>(&'a self, prefix: &'a str) -> BoxFuture<'a, Result<Vec<ObjectSummary>, Failure>> {
         self.in_time(format!("listing {prefix}"), LISTED, self.aws.list_objects(&self.bucket, prefix)).boxed()
+    }
+    fn copies(&self) -> Option<Arc<dyn Records>> {
+        self.copies.clone()
     }
 }
 

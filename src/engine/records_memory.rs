@@ -11,6 +11,8 @@ pub enum Network {
     Works,
     /// Nothing arrives.
     Cut,
+    /// Nothing arrives, and nobody says so.
+    Silent,
     /// It arrives, its answer does not, and the client's second attempt is refused.
     LosesAnswers,
 }
@@ -24,7 +26,7 @@ struct State {
 }
 
 /// See the module.
-pub struct MemoryRecords(Mutex<State>);
+pub struct MemoryRecords(Mutex<State>, Option<Arc<dyn Records>>);
 
 impl Default for MemoryRecords {
     fn default() -> Self {
@@ -34,7 +36,11 @@ impl Default for MemoryRecords {
 
 impl MemoryRecords {
     pub fn with_clock(now: fn() -> Duration) -> Self {
-        Self(Mutex::new(State { objects: BTreeMap::new(), writes: 0, network: Network::Works, there: true, now }))
+        Self(Mutex::new(State { objects: BTreeMap::new(), writes: 0, network: Network::Works, there: true, now }), None)
+    }
+    /// Journals that are kept here are copied there.
+    pub fn copied_to(copies: Arc<dyn Records>) -> Self {
+        Self(Self::default().0, Some(copies))
     }
     pub fn network(&self, network: Network) {
         self.0.lock().unwrap().network = network;
@@ -66,6 +72,9 @@ impl Records for MemoryRecords {
     }
     fn read<'a>(&'a self, key: &'a str) -> BoxFuture<'a, Result<Option<StoredObject>, Failure>> {
         let state = self.0.lock().unwrap();
+        if state.network == Network::Silent {
+            return futures::future::pending().boxed();
+        }
         let found = state.objects.get(key).map(|(body, number, at)| StoredObject {
             body: body.clone().into(),
             etag: number.to_string(),
@@ -76,6 +85,9 @@ impl Records for MemoryRecords {
     }
     fn write<'a>(&'a self, key: &'a str, body: Vec<u8>, condition: Condition) -> BoxFuture<'a, Result<Written, Failure>> {
         let mut state = self.0.lock().unwrap();
+        if state.network == Network::Silent {
+            return futures::future::pending().boxed();
+        }
         let current = state.objects.get(key).map(|(_, number, _)| number.to_string());
         let holds = match condition {
             Condition::None => true,
@@ -100,5 +112,8 @@ impl Records for MemoryRecords {
         let found = state.objects.iter().filter(|(key, _)| key.starts_with(prefix));
         let found = found.map(|(key, (body, ..))| ObjectSummary { key: key.clone(), size: body.len() as u64 }).collect();
         futures::future::ready(Ok(found)).boxed()
+    }
+    fn copies(&self) -> Option<Arc<dyn Records>> {
+        self.1.clone()
     }
 }

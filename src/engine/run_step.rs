@@ -140,7 +140,7 @@ impl Run<'_> {
         self.journal.step(id, StepEvent::Succeeded)?;
         if self.lease.records().is_none() {
             self.lease.anchor().await?;
-            self.journal.mirror_with(&self.lease).await?;
+            self.journal.mirror_with(&self.lease, &self.work.events).await?;
         }
         self.journal.flush().await?;
         Ok((applied.outcome, outputs))

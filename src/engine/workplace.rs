@@ -66,6 +66,7 @@ impl Workplace {
             events: self.events.clone(),
             cancel: self.cancel.clone(),
             intents,
+            answers: None,
         })
     }
 }

@@ -1,117 +1,127 @@
-//! Whether a saved plan still holds: the same things, or less, would be done now. Pure.
-use super::{Decision, Plan, PlannedStep};
+//! Whether a saved plan still holds: what it was made from is what is there today, or what differs is this plan's own doing. Pure.
+use jiff::Timestamp;
+
+use super::{
+    Decision, Plan, PlannedStep,
+    difference::{Difference, differences},
+    saved::Saved,
+};
 use crate::{
-    engine::limits::beyond_shown,
+    engine::{
+        dag::Dag,
+        history::History,
+        limits::beyond_shown,
+        status::{Status, StepRecord},
+    },
     failure::{Failure, FailureKind},
+    ids::StepId,
+    steps::Facts,
 };
 
-/// The saved plan, its steps replaced by today's where the world has moved towards it (a part of it was applied already).
-/// What today's would do beyond the saved one makes it stale.
-pub fn freshen(saved: &Plan, now: &Plan) -> Result<Plan, Failure> {
+/// What runs of the same definition have done about a step since the plan was made: their journals explain what has moved.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Since {
+    /// Nothing.
+    Untouched,
+    /// It was begun, and did not end well.
+    Begun,
+    /// It ended well.
+    Done,
+}
+
+/// The saved plan, with today's in the place of steps that a run of it has done since. Anything else that has moved makes it stale, and
+/// is named.
+pub fn freshen(saved: &Saved, now: &Plan, history: &History, dag: &Dag) -> Result<Plan, Failure> {
+    let shown = &saved.plan;
     let mut moved = Vec::new();
-    if (&saved.environment, &saved.account, &saved.region) != (&now.environment, &now.account, &now.region) {
+    if (&shown.environment, &shown.account, &shown.region) != (&now.environment, &now.account, &now.region) {
         moved.push(format!(
             "it is for {} in {} {}, not for {} in {} {}",
-            saved.environment, saved.account, saved.region, now.environment, now.account, now.region
+            shown.environment, shown.account, shown.region, now.environment, now.account, now.region
         ));
     }
-    if saved.definition != now.definition {
+    if shown.definition != now.definition {
         moved.push("the plan file or the environment file has changed".to_owned());
     }
-    let mut fresh = saved.clone();
+    let own = |step: &StepId| since(history, &shown.definition, saved.made_at, step);
+    let mut fresh = shown.clone();
     for step in &mut fresh.steps {
-        match now.step(&step.id) {
-            Some(today) => freshen_step(step, today, &mut moved),
-            None => moved.push(format!("{}: the plan file has no such step any more", step.id)),
-        }
+        let Some(today) = now.step(&step.id) else {
+            moved.push(format!("{}: the plan file has no such step any more", step.id));
+            continue;
+        };
+        let needs = dag.all_needs(&step.id).iter().map(own).find(|since| *since != Since::Untouched).unwrap_or(Since::Untouched);
+        let lines = freshen_step(step, today, own(&step.id), needs);
+        moved.extend(lines.into_iter().map(|line| format!("{}: {line}", step.id)));
     }
     if moved.is_empty() {
         return Ok(fresh);
     }
     let mut failure = Failure::new(FailureKind::PlanStale, "the saved plan is stale; nothing was done")
-        .next(format!("make a new one: deployctl plan -e {} --out FILE", saved.environment));
+        .next(format!("make a new one: deployctl plan -e {} --out FILE", shown.environment));
     failure.evidence = moved;
     Err(failure)
 }
 
-fn freshen_step(step: &mut PlannedStep, today: &PlannedStep, moved: &mut Vec<String>) {
-    match (&step.decision, &today.decision) {
-        (Decision::Planned { observed: then, plan: shown, input: asked, .. }, Decision::Planned { observed, plan, input, .. }) => {
-            if then == observed && asked == input {
-                return;
-            }
-            let beyond = beyond_shown(&shown.changes, &plan.changes);
-            if beyond.is_empty() {
-                step.decision = today.decision.clone();
-            }
-            moved.extend(beyond.iter().map(|c| format!("{}: would now also {} {} {}", step.id, c.action, c.resource, c.name)));
-        }
-        (Decision::Planned { plan, .. }, Decision::Deferred { because, .. }) if !plan.changes.is_empty() => {
-            moved.push(format!("{}: cannot be planned any more, waits for {}", step.id, because.join(", ")));
-        }
-        // A deferred step is planned and held against its bound when it runs, whatever could be known now.
-        _ => {}
+fn since(history: &History, definition: &str, made_at: Timestamp, step: &StepId) -> Since {
+    let of_it = history.runs.iter().rev().filter(|run| run.header.definition == definition);
+    let later = of_it.filter(|run| run.attempts.last().is_some_and(|holder| holder.since >= made_at));
+    let mut ends = later.filter_map(|run| run.steps.get(step)).map(StepRecord::last_status);
+    match ends.find(|status| !matches!(status, Status::Pending | Status::Skipped)) {
+        None => Since::Untouched,
+        Some(Status::Succeeded) => Since::Done,
+        Some(_) => Since::Begun,
     }
+}
+
+/// What has moved under one step; `own` and `needs` say what runs of this plan have done about it and about what it needs.
+fn freshen_step(step: &mut PlannedStep, today: &PlannedStep, own: Since, needs: Since) -> Vec<String> {
+    let (then, asked, shown) = match &step.decision {
+        Decision::Planned { observed, input, plan, .. } => (observed, input, plan),
+        // A deferred step is planned and held against its bound when it runs, whatever could be known now.
+        Decision::Deferred { .. } | Decision::Skipped { .. } => return Vec::new(),
+    };
+    let Decision::Planned { observed, input, plan, .. } = &today.decision else {
+        let Decision::Deferred { because, .. } = &today.decision else { return Vec::new() };
+        let waits = !shown.changes.is_empty() && (own, needs) == (Since::Untouched, Since::Untouched);
+        return if waits { vec![format!("cannot be planned any more, waits for {}", because.join(", "))] } else { Vec::new() };
+    };
+    if then == observed && asked == input {
+        return Vec::new();
+    }
+    let beyond = beyond_shown(&shown.changes, &plan.changes);
+    if own != Since::Untouched && beyond.is_empty() {
+        step.decision = today.decision.clone();
+        return Vec::new();
+    }
+    // Half of it may be there: the kind goes on with what was shown, and its input is followed once more when it runs.
+    if own == Since::Begun || (own == Since::Untouched && needs != Since::Untouched && asked != input) {
+        return Vec::new();
+    }
+    let mut moved: Vec<String> = differences(asked, input).iter().map(|found| format!("asks for something else: {found}")).collect();
+    moved.extend(differing(then, observed));
+    moved.extend(beyond.iter().map(|change| format!("would now also {} {} {}", change.action, change.resource, change.name)));
+    moved
+}
+
+/// The things that have moved, field by field.
+pub fn differing(then: &Facts, now: &Facts) -> Vec<String> {
+    let mut lines = Vec::new();
+    let things: std::collections::BTreeSet<&String> = then.keys().chain(now.keys()).collect();
+    for thing in things {
+        match (then.get(thing), now.get(thing)) {
+            (Some(before), Some(after)) => lines.extend(differences(before, after).iter().map(|found| line(thing, found))),
+            (Some(_), None) => lines.push(format!("{thing} is gone")),
+            (None, _) => lines.push(format!("{thing} is new")),
+        }
+    }
+    lines
+}
+
+fn line(thing: &str, found: &Difference<'_>) -> String {
+    if found.path.is_empty() { format!("{thing}: {found}") } else { format!("{thing} {found}") }
 }
 
 #[cfg(test)]
-mod tests {
-    #![allow(clippy::unwrap_used, reason = "a test may panic")]
-    use serde_json::Value;
-
-    use super::*;
-    use crate::{
-        ids::{AccountId, EnvironmentName, Region, StepId},
-        plan::selection::Selection,
-        steps::{Action, Change, StepPlan},
-    };
-
-    fn plan(observed: &str, names: &[&str]) -> Plan {
-        let change =
-            |name: &&str| Change { action: Action::Create, resource: "thing".to_owned(), name: (*name).to_owned(), details: vec![] };
-        Plan {
-            environment: EnvironmentName::parse("staging").unwrap(),
-            account: AccountId::parse("111122223333").unwrap(),
-            region: Region::parse("us-east-1").unwrap(),
-            definition: "sha256:d".to_owned(),
-            selection: Selection::default(),
-            steps: vec![PlannedStep {
-                id: StepId::parse("network").unwrap(),
-                kind: "terraform".to_owned(),
-                decision: Decision::Planned {
-                    input: Value::Null,
-                    observed: observed.to_owned(),
-                    plan: StepPlan { changes: names.iter().map(change).collect(), payload: observed.into() },
-                    known_outputs: None,
-                },
-            }],
-        }
-    }
-
-    fn payload(plan: &Plan) -> Value {
-        match &plan.steps[0].decision {
-            Decision::Planned { plan, .. } => plan.payload.clone(),
-            _ => Value::Null,
-        }
-    }
-
-    #[test]
-    fn the_saved_plan_is_used_while_nothing_has_moved() {
-        assert_eq!(payload(&freshen(&plan("a", &["x", "y"]), &plan("a", &["x", "y"])).unwrap()), "a");
-    }
-
-    #[test]
-    fn a_part_that_is_done_already_is_not_done_again() {
-        assert_eq!(payload(&freshen(&plan("a", &["x", "y"]), &plan("b", &["y"])).unwrap()), "b");
-    }
-
-    #[test]
-    fn anything_more_makes_it_stale_and_is_named() {
-        let error = freshen(&plan("a", &["x"]), &plan("b", &["x", "z"])).unwrap_err();
-        assert_eq!(error.kind, FailureKind::PlanStale);
-        assert_eq!(error.evidence, ["network: would now also create thing z"]);
-        let mut other = plan("a", &["x"]);
-        other.definition = "sha256:e".to_owned();
-        assert!(freshen(&other, &plan("a", &["x"])).is_err());
-    }
-}
+#[path = "fresh_tests.rs"]
+mod tests;

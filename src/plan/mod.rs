@@ -7,12 +7,13 @@ use serde_json::Value;
 use crate::{
     ids::{AccountId, EnvironmentName, Region, StepId},
     plan::selection::Selection,
-    steps::{Change, Outputs, StepPlan},
+    steps::{Change, Facts, Outputs, StepPlan},
 };
 
 pub mod check;
 pub mod check_with;
 pub mod definition;
+pub mod difference;
 pub mod digest;
 pub mod environment;
 pub mod environment_rules;
@@ -66,8 +67,8 @@ pub enum Decision {
     Planned {
         /// `with`, its references resolved.
         input: Value,
-        /// Digest of what was observed: tells whether the world has moved since.
-        observed: String,
+        /// What was observed: tells whether, and where, the world has moved since.
+        observed: Facts,
         /// What will be done.
         plan: StepPlan,
         /// Outputs that are certain before it is applied.

@@ -18,7 +18,12 @@ fn step(id: &str, decision: Decision) -> PlannedStep {
 }
 
 fn planned(changes: Vec<Change>) -> Decision {
-    Decision::Planned { input: Value::Null, observed: "o".into(), plan: StepPlan { changes, payload: Value::Null }, known_outputs: None }
+    Decision::Planned {
+        input: Value::Null,
+        observed: Default::default(),
+        plan: StepPlan { changes, payload: Value::Null },
+        known_outputs: None,
+    }
 }
 
 fn plan(steps: Vec<PlannedStep>) -> Plan {

@@ -6,7 +6,6 @@ use serde_json::Value;
 use super::{
     Decision, Plan, PlannedStep,
     definition::Definition,
-    digest,
     file::StepDeclaration,
     output_type::OutputType,
     reference::{self, Resolved},
@@ -61,12 +60,9 @@ pub fn plan(
         let decision = match found.remove(id).unwrap_or_else(|| Found::Waits(step.needs.iter().map(ToString::to_string).collect())) {
             Found::Skipped(reason, outputs) => Decision::Skipped { reason, outputs },
             Found::Waits(because) => Decision::Deferred { because, bound: bound(step, registry, project)? },
-            Found::Considered(input, considered) => Decision::Planned {
-                input,
-                observed: digest::of(&considered.observed)?,
-                plan: considered.plan,
-                known_outputs: considered.known_outputs,
-            },
+            Found::Considered(input, considered) => {
+                Decision::Planned { input, observed: considered.observed, plan: considered.plan, known_outputs: considered.known_outputs }
+            }
         };
         steps.push(PlannedStep { id: id.clone(), kind: step.kind.clone(), decision });
     }

@@ -1,5 +1,5 @@
 //! A plan as a file: one file, readable by its owner only, with a digest over all of it. Another version or another digest is refused.
-use std::{fs::File, io::Write, path::Path};
+use std::path::Path;
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -9,10 +9,11 @@ use crate::{
     clock,
     failure::{Failure, FailureKind},
     ids::PlanDigest,
+    whole_file,
 };
 
 const FORMAT: &str = "deployctl-plan";
-const VERSION: u32 = 1;
+const VERSION: u32 = 2;
 
 /// A plan with what says where it comes from.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -42,24 +43,26 @@ pub fn digest_of(plan: &Plan, made_at: Timestamp, made_by: &str) -> Result<PlanD
     PlanDigest::parse(text).map_err(|error| Failure::new(FailureKind::Internal, "no plan digest").because(error))
 }
 
+impl Saved {
+    /// A plan that was made now.
+    pub fn now(plan: &Plan) -> Result<Self, Failure> {
+        let made_by = env!("CARGO_PKG_VERSION").to_owned();
+        let made_at = clock::now();
+        let digest = digest_of(plan, made_at, &made_by)?;
+        Ok(Self { format: FORMAT.to_owned(), version: VERSION, made_by, made_at, digest, plan: plan.clone() })
+    }
+}
+
 /// Saves a plan; the file appears whole or not at all.
 pub fn write(path: &Path, plan: &Plan) -> Result<PlanDigest, Failure> {
-    let made_by = env!("CARGO_PKG_VERSION").to_owned();
-    let made_at = clock::now();
-    let digest = digest_of(plan, made_at, &made_by)?;
-    let saved = Saved { format: FORMAT.to_owned(), version: VERSION, made_by, made_at, digest: digest.clone(), plan: plan.clone() };
+    let saved = Saved::now(plan)?;
     let fail = |error: std::io::Error| {
         Failure::new(FailureKind::Preflight, format!("the plan cannot be saved to {}", path.display())).because(error)
     };
-    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    // Temporary files are made 0600 and stay so.
-    let mut file = tempfile::NamedTempFile::new_in(folder).map_err(fail)?;
-    let text = serde_json::to_vec(&saved).map_err(|error| fail(error.into()))?;
-    file.write_all(&text).and_then(|()| file.write_all(b"\n")).and_then(|()| file.as_file().sync_all()).map_err(fail)?;
-    file.persist(path).map_err(|error| fail(error.error))?;
-    // A power cut must not bring the old plan back under a digest that has been shown.
-    File::open(folder).and_then(|folder| folder.sync_all()).map_err(fail)?;
-    Ok(digest)
+    let mut text = serde_json::to_vec(&saved).map_err(|error| fail(error.into()))?;
+    text.push(b'\n');
+    whole_file::write(path, &text).map_err(fail)?;
+    Ok(saved.digest)
 }
 
 /// Reads a saved plan.
@@ -118,7 +121,7 @@ mod tests {
                     "network",
                     Decision::Planned {
                         input: json!({ "cidr": "10.0.0.0/16", "zones": 2, "ratio": 0.5 }),
-                        observed: "sha256:o".to_owned(),
+                        observed: [("state".to_owned(), json!({ "lineage": "l", "serial": 3 }))].into(),
                         plan: StepPlan { changes: vec![], payload: json!({ "terraform": "AAEC", "nested": [null, true] }) },
                         known_outputs: Some([("vpc_id".to_owned(), json!("vpc-1"))].into()),
                     },
@@ -138,7 +141,7 @@ mod tests {
         let text = std::fs::read_to_string(&path).unwrap();
         for (from, to, says) in [
             ("us-east-1", "us-west-2", "its digest does not fit"),
-            ("\"version\":1", "\"version\":2", "this deployctl reads"),
+            ("\"version\":2", "\"version\":1", "this deployctl reads"),
             ("\"made_by\":\"", "\"made_by\":\"9.", "was made by deployctl 9."),
         ] {
             std::fs::write(&path, text.replace(from, to)).unwrap();

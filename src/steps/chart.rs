@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use super::{
-    Applied, Change, Kind, Outputs, StepContext, StepPlan,
+    Applied, Change, Facts, Kind, Outputs, StepContext, StepPlan,
     release::{Release, bound_of},
 };
 use crate::{
@@ -148,6 +148,10 @@ impl Kind for ChartKind {
         Ok(StepPlan { changes: observed.changes.clone(), payload })
     }
 
+    fn facts(_input: &Input, observed: &Release) -> Result<Facts, Failure> {
+        observed.facts()
+    }
+
     fn known_outputs(_input: &Input, _observed: &Release, plan: &StepPlan) -> Option<Outputs> {
         plan.changes.iter().all(Change::is_check).then(Outputs::new)
     }
@@ -163,7 +167,11 @@ impl Kind for ChartKind {
         Ok(())
     }
 
+    async fn would_delete(cx: &StepContext, input: &Input) -> Result<Vec<Change>, Failure> {
+        Release::would_delete(cx, &input.cluster, &input.set()).await
+    }
+
     async fn undo(cx: &StepContext, input: &Input) -> Result<Vec<String>, Failure> {
-        Release::undo(&cx.cluster(&input.cluster).await?, &input.set()).await
+        Release::undo(cx, &input.cluster, &input.set()).await
     }
 }

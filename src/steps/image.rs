@@ -328,6 +328,14 @@ mod tests {
     }
 
     #[test]
+    fn which_digest_has_moved_is_named() {
+        let facts = |digest| ImageKind::facts(&input(), &observed(digest, Live::Tagged)).unwrap();
+        let digest = |letter: &str| format!("sha256:{}", letter.repeat(64));
+        let moved = crate::plan::fresh::differing(&facts(Some("a")), &facts(Some("b")));
+        assert_eq!(moved, [format!("images parser.digest: \"{}\" -> \"{}\"", digest("a"), digest("b"))]);
+    }
+
+    #[test]
     fn a_live_tag_names_environment_and_digest() {
         let digest = ImageDigest::parse(format!("sha256:{}", "0123456789ab".repeat(6).get(..64).unwrap())).unwrap();
         assert_eq!(live_tag(&EnvironmentName::parse("staging").unwrap(), &digest), "live-staging-0123456789ab");

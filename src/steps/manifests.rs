@@ -11,13 +11,14 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 
 use super::{
-    Action, Applied, CHECK, Change, Kind, Outputs, StepContext, StepPlan,
+    Action, Applied, CHECK, Change, Facts, Kind, Outputs, StepContext, StepPlan,
+    question::Asked,
     release::{
         AgentCommand, Findings, LOOKED_AT, Release, authorities_are_there, render_folders, template_bound, template_values, text_list,
     },
 };
 use crate::{
-    cluster::{ApplySet, Keep, PodSettings},
+    cluster::{ApplySet, Cluster, Keep, PodSettings},
     engine::event::Outcome,
     failure::{Failure, FailureKind},
     ids::ClusterName,
@@ -85,6 +86,10 @@ fn pod(input: &Input) -> Result<&PodSettings, Failure> {
     input.agent.as_ref().ok_or_else(|| Failure::usage("kind manifests: `jobs` and `checks` need `agent`"))
 }
 
+async fn has_run(cx: &StepContext, cluster: &Cluster, command: &AgentCommand, pod: &PodSettings) -> Result<bool, Failure> {
+    cluster.has_run(&command.job(cx, pod, Keep::UntilReplaced, "")?).await
+}
+
 impl Kind for ManifestsKind {
     const NAME: &'static str = "manifests";
     type Input = Input;
@@ -102,6 +107,21 @@ impl Kind for ManifestsKind {
         authorities_are_there(with, project, environment)
     }
 
+    async fn questions(cx: &StepContext, input: &Input) -> Result<Asked, Failure> {
+        let asking: Vec<&AgentCommand> = input.jobs.iter().filter(|job| !job.observe_args.is_empty()).collect();
+        if asking.is_empty() {
+            return Ok(None);
+        }
+        let cluster = cx.cluster(&input.cluster).await?;
+        let mut questions = Vec::new();
+        for command in asking {
+            if has_run(cx, &cluster, command, pod(input)?).await? {
+                questions.push(command.question(cx, pod(input)?)?);
+            }
+        }
+        Ok(Some((input.cluster.clone(), questions)))
+    }
+
     async fn observe(cx: &StepContext, input: &Input) -> Result<Observed, Failure> {
         let mut values = template_values(cx, &input.values)?;
         for (name, path) in &input.files {
@@ -111,16 +131,20 @@ impl Kind for ManifestsKind {
         }
         let (objects, skipped) = render_folders(cx, &input.templates, &values, &input.skip)?;
         let cluster = cx.cluster(&input.cluster).await?;
-        let set = ApplySet::new(input.applyset.as_deref().unwrap_or(cx.step.as_str()), &input.namespace);
-        let release = Release::observe(cx, &cluster, &set, objects, skipped).await?;
+        let release = Release::observe(cx, &cluster, &set(cx, input), objects, skipped).await?;
         let asked = async {
             let (mut pending, mut found) = (Vec::new(), BTreeMap::new());
             for command in &input.jobs {
-                if !cluster.has_run(&command.job(pod(input)?, Keep::UntilReplaced, "")).await? {
-                    pending.push(command.name.clone());
-                } else if !command.observe_args.is_empty() {
+                match has_run(cx, &cluster, command, pod(input)?).await {
+                    Ok(true) if command.observe_args.is_empty() => {}
                     // That it ran well once says nothing about what others have changed since.
-                    found.insert(command.name.clone(), command.look(cx, &cluster, pod(input)?).await?);
+                    Ok(true) => drop(found.insert(command.name.clone(), command.look(cx, &cluster, pod(input)?).await?)),
+                    Ok(false) => pending.push(command.name.clone()),
+                    // Who may not look at Jobs still sees what is planned elsewhere.
+                    Err(failure) if failure.kind == FailureKind::Credentials => {
+                        found.insert(command.name.clone(), Findings::unknown(failure));
+                    }
+                    Err(failure) => return Err(failure),
                 }
             }
             Ok((pending, found))
@@ -145,6 +169,17 @@ impl Kind for ManifestsKind {
         let payload =
             serde_json::to_value(observed).map_err(|e| Failure::new(FailureKind::Internal, "the plan of kind manifests").because(e))?;
         Ok(StepPlan { changes, payload })
+    }
+
+    fn facts(input: &Input, observed: &Observed) -> Result<Facts, Failure> {
+        let mut facts = observed.release.facts()?;
+        for job in &input.jobs {
+            match observed.found.get(&job.name) {
+                Some(found) => facts.extend(job.facts(found)),
+                None => drop(facts.insert(format!("job {}", job.name), observed.pending.contains(&job.name).into())),
+            }
+        }
+        Ok(facts)
     }
 
     fn known_outputs(_input: &Input, _observed: &Observed, plan: &StepPlan) -> Option<Outputs> {
@@ -186,9 +221,15 @@ impl Kind for ManifestsKind {
         Ok(())
     }
 
-    async fn undo(cx: &StepContext, input: &Input) -> Result<Vec<String>, Failure> {
-        let cluster = cx.cluster(&input.cluster).await?;
-        let set = ApplySet::new(input.applyset.as_deref().unwrap_or(cx.step.as_str()), &input.namespace);
-        Release::undo(&cluster, &set).await
+    async fn would_delete(cx: &StepContext, input: &Input) -> Result<Vec<Change>, Failure> {
+        Release::would_delete(cx, &input.cluster, &set(cx, input)).await
     }
+
+    async fn undo(cx: &StepContext, input: &Input) -> Result<Vec<String>, Failure> {
+        Release::undo(cx, &input.cluster, &set(cx, input)).await
+    }
+}
+
+fn set(cx: &StepContext, input: &Input) -> ApplySet {
+    ApplySet::new(input.applyset.as_deref().unwrap_or(cx.step.as_str()), &input.namespace)
 }

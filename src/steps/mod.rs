@@ -2,6 +2,7 @@
 pub mod chart;
 pub mod image;
 pub mod manifests;
+pub mod question;
 pub mod registry;
 pub mod release;
 pub mod service;
@@ -20,7 +21,7 @@ use crate::{
     aws, cluster,
     engine::event::{EventKind, Events, Outcome},
     failure::Failure,
-    ids::{RunId, StepId},
+    ids::{ClusterName, RunId, StepId},
     plan::{environment::Environment, file::Services},
 };
 
@@ -78,6 +79,10 @@ impl Change {
 /// Values for later steps, by name.
 pub type Outputs = BTreeMap<String, Value>;
 
+/// What was found, by the thing's name in its own field's words: `Deployment apps/parser`, `aws_vpc.this`, `topic file.parsed`. A saved plan
+/// keeps it, and where today's differs it says what has moved. Never a secret, and nothing that moves by itself.
+pub type Facts = BTreeMap<String, Value>;
+
 /// What a kind has decided to do; part of the saved plan and of its digest.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 pub struct StepPlan {
@@ -119,6 +124,8 @@ pub struct StepContext {
     pub cancel: CancellationToken,
     /// The journal's door for what must be on disk before a call is made.
     pub intents: Arc<dyn Intents>,
+    /// While a plan is made: what its one agent Job has answered.
+    pub answers: Option<Arc<question::Answers>>,
 }
 
 impl StepContext {
@@ -156,7 +163,7 @@ impl StepContext {
         }
     }
     /// A client for the named EKS cluster: endpoint and CA from DescribeCluster, token from STS.
-    pub async fn cluster(&self, name: &crate::ids::ClusterName) -> Result<cluster::Cluster, Failure> {
+    pub async fn cluster(&self, name: &ClusterName) -> Result<cluster::Cluster, Failure> {
         cluster::Cluster::connect(&self.aws, name).await
     }
 }
@@ -184,10 +191,23 @@ pub trait Kind: Send + Sync + 'static {
     fn preflight(_with: &Value, _project: &std::path::Path, _environment: &Environment) -> Result<(), Failure> {
         Ok(())
     }
+    /// What `observe` will ask inside which cluster, so that a plan can ask everything in one Job.
+    fn questions(_cx: &StepContext, _input: &Self::Input) -> impl Future<Output = Result<question::Asked, Failure>> + Send {
+        async { Ok(None) }
+    }
     /// Reads what is there. Changes nothing.
     fn observe(cx: &StepContext, input: &Self::Input) -> impl Future<Output = Result<Self::Observed, Failure>> + Send;
     /// Decides. Pure: the same input and observation give the same plan.
     fn plan(input: &Self::Input, observed: &Self::Observed) -> Result<StepPlan, Failure>;
+    /// What of the observation a saved plan keeps: all of it, unless a kind knows better.
+    fn facts(_input: &Self::Input, observed: &Self::Observed) -> Result<Facts, Failure> {
+        let internal =
+            |e: serde_json::Error| Failure::new(crate::failure::FailureKind::Internal, "what was observed is not JSON").because(e);
+        match serde_json::to_value(observed).map_err(internal)? {
+            Value::Object(fields) => Ok(fields.into_iter().collect()),
+            other => Ok(Facts::from([("found".to_owned(), other)])),
+        }
+    }
     /// The outputs that are certain before apply; `Some` also says that steps which need this one can be observed before it is applied.
     /// With `None` the outputs that the last run recorded are used, and creations defer the steps that need this one.
     fn known_outputs(_input: &Self::Input, _observed: &Self::Observed, _plan: &StepPlan) -> Option<Outputs> {
@@ -202,9 +222,10 @@ pub trait Kind: Send + Sync + 'static {
     }
     /// Reads back what was done.
     fn verify(cx: &StepContext, input: &Self::Input, applied: &Applied) -> impl Future<Output = Result<(), Failure>> + Send;
-    /// Fails if a guard would refuse `undo`; changes nothing. Asked of every step before anything is taken away.
-    fn may_undo(_cx: &StepContext, _input: &Self::Input) -> impl Future<Output = Result<(), Failure>> + Send {
-        async { Ok(()) }
+    /// What `undo` would delete, for the guards; fails if it must not be begun. Changes nothing. Asked of every step before anything is taken
+    /// away.
+    fn would_delete(_cx: &StepContext, _input: &Self::Input) -> impl Future<Output = Result<Vec<Change>, Failure>> + Send {
+        async { Ok(Vec::new()) }
     }
     /// Takes it away, for `destroy`; says what stays and why.
     fn undo(cx: &StepContext, input: &Self::Input) -> impl Future<Output = Result<Vec<String>, Failure>> + Send;

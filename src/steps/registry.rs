@@ -4,17 +4,14 @@ use std::{collections::BTreeMap, marker::PhantomData, path::Path, sync::Arc};
 use futures::{FutureExt, future::BoxFuture};
 use serde_json::Value;
 
-use super::{Applied, Kind, Outputs, StepContext, StepPlan};
-use crate::{
-    failure::{Failure, FailureKind},
-    plan::environment::Environment,
-};
+use super::{Applied, Change, Facts, Kind, Outputs, StepContext, StepPlan, question::Asked};
+use crate::{failure::Failure, plan::environment::Environment};
 
 /// What observing and planning one step has given.
 #[derive(Clone, Debug)]
 pub struct Considered {
-    /// What was found, as JSON.
-    pub observed: Value,
+    /// What was found.
+    pub observed: Facts,
     /// What will be done about it.
     pub plan: StepPlan,
     /// Outputs that are certain already.
@@ -41,14 +38,20 @@ pub trait AnyKind: Send + Sync {
     fn declared_dead<'a>(&'a self, _cx: &'a StepContext, _with: &'a Value, _host: &'a str) -> BoxFuture<'a, Result<Vec<String>, Failure>> {
         async { Ok(Vec::new()) }.boxed()
     }
+    /// See [`Kind::questions`].
+    fn questions<'a>(&'a self, _cx: &'a StepContext, _input: &'a Value) -> BoxFuture<'a, Result<Asked, Failure>> {
+        async { Ok(None) }.boxed()
+    }
     /// Observes and plans.
     fn consider<'a>(&'a self, cx: &'a StepContext, input: &'a Value) -> BoxFuture<'a, Result<Considered, Failure>>;
     /// See [`Kind::apply`].
     fn apply<'a>(&'a self, cx: &'a StepContext, input: &'a Value, plan: &'a StepPlan) -> BoxFuture<'a, Result<Applied, Failure>>;
     /// See [`Kind::verify`].
     fn verify<'a>(&'a self, cx: &'a StepContext, input: &'a Value, applied: &'a Applied) -> BoxFuture<'a, Result<(), Failure>>;
-    /// See [`Kind::may_undo`].
-    fn may_undo<'a>(&'a self, cx: &'a StepContext, input: &'a Value) -> BoxFuture<'a, Result<(), Failure>>;
+    /// See [`Kind::would_delete`].
+    fn would_delete<'a>(&'a self, _cx: &'a StepContext, _input: &'a Value) -> BoxFuture<'a, Result<Vec<Change>, Failure>> {
+        async { Ok(Vec::new()) }.boxed()
+    }
     /// See [`Kind::undo`].
     fn undo<'a>(&'a self, cx: &'a StepContext, input: &'a Value) -> BoxFuture<'a, Result<Vec<String>, Failure>>;
 }
@@ -79,15 +82,16 @@ impl<K: Kind> AnyKind for Erased<K> {
     fn declared_dead<'a>(&'a self, cx: &'a StepContext, with: &'a Value, host: &'a str) -> BoxFuture<'a, Result<Vec<String>, Failure>> {
         K::declared_dead(cx, with, host).boxed()
     }
+    fn questions<'a>(&'a self, cx: &'a StepContext, input: &'a Value) -> BoxFuture<'a, Result<Asked, Failure>> {
+        async move { K::questions(cx, &typed::<K>(cx, input)?).await }.boxed()
+    }
     fn consider<'a>(&'a self, cx: &'a StepContext, input: &'a Value) -> BoxFuture<'a, Result<Considered, Failure>> {
         async move {
             let input = typed::<K>(cx, input)?;
             let observed = K::observe(cx, &input).await?;
             let plan = K::plan(&input, &observed)?;
             let known_outputs = K::known_outputs(&input, &observed, &plan);
-            let observed = serde_json::to_value(&observed)
-                .map_err(|error| Failure::new(FailureKind::Internal, "what was observed is not JSON").because(error))?;
-            Ok(Considered { observed, plan, known_outputs })
+            Ok(Considered { observed: K::facts(&input, &observed)?, plan, known_outputs })
         }
         .boxed()
     }
@@ -97,8 +101,8 @@ impl<K: Kind> AnyKind for Erased<K> {
     fn verify<'a>(&'a self, cx: &'a StepContext, input: &'a Value, applied: &'a Applied) -> BoxFuture<'a, Result<(), Failure>> {
         async move { K::verify(cx, &typed::<K>(cx, input)?, applied).await }.boxed()
     }
-    fn may_undo<'a>(&'a self, cx: &'a StepContext, input: &'a Value) -> BoxFuture<'a, Result<(), Failure>> {
-        async move { K::may_undo(cx, &typed::<K>(cx, input)?).await }.boxed()
+    fn would_delete<'a>(&'a self, cx: &'a StepContext, input: &'a Value) -> BoxFuture<'a, Result<Vec<Change>, Failure>> {
+        async move { K::would_delete(cx, &typed::<K>(cx, input)?).await }.boxed()
     }
     fn undo<'a>(&'a self, cx: &'a StepContext, input: &'a Value) -> BoxFuture<'a, Result<Vec<String>, Failure>> {
         async move { K::undo(cx, &typed::<K>(cx, input)?).await }.boxed()

@@ -89,6 +89,7 @@ impl Input {
             name: "smoke".into(),
             args,
             observe_args: Vec::new(),
+            files: BTreeMap::new(),
             config_maps: BTreeMap::from([(AUTHORITIES.to_owned(), self.ca_config_map.clone())]),
             secrets: BTreeMap::from([(KAFKA.to_owned(), self.kafka_secret.clone())]),
             deadline_seconds: self.deadline_seconds + 60,

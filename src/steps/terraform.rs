@@ -15,11 +15,11 @@ use self::{
     verify::Check,
     workspace::{Backend, Workspace},
 };
-use super::{Action, Applied, Change, Kind, StepContext, StepPlan, state_backend::Names};
+use super::{Action, Applied, Change, Facts, Kind, StepContext, StepPlan, state_backend::Names};
 use crate::{
     engine::event::{EventKind, Outcome},
     failure::{Failure, FailureKind},
-    ids::SecretName,
+    ids::{BucketName, SecretName},
     plan::environment::Guards,
     tools::{
         process_record::Guarded,
@@ -81,6 +81,17 @@ pub struct Adopt {
 pub struct Observed {
     found: Found,
     guards: Guards,
+    /// Digest of the stack's files.
+    stack: String,
+    /// The state that the plan was made from; none while there is none.
+    state: Option<StateMark>,
+}
+
+/// Which state: terraform refuses a plan that was made from another one.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+struct StateMark {
+    lineage: String,
+    serial: u64,
 }
 
 /// A plan file and what it says.
@@ -94,6 +105,9 @@ struct Found {
     sha256: Option<String>,
     /// Outputs that are known.
     outputs: BTreeMap<String, Value>,
+    /// Addresses of what is as it should be.
+    #[serde(skip)]
+    untouched: Vec<String>,
 }
 
 impl Kind for Terraform {
@@ -109,19 +123,39 @@ impl Kind for Terraform {
     async fn observe(cx: &StepContext, input: &Input) -> Result<Observed, Failure> {
         let bucket = Names::of(&cx.environment)?.bucket;
         let backend = if cx.aws.bucket_exists(&bucket).await? { Backend::Bucket } else { Backend::NotYet };
+        let stack = workspace::content_key(&workspace::stack_files(&cx.project.join(&input.stack))?);
+        // Before terraform reads it: a state that is written in between makes the plan older than it says, which terraform notices.
+        let state = state_mark(cx, &bucket, &input.stack).await?;
         let found = match planned(cx, input, backend, Direction::Forward).await {
             Err(failure) if backend == Backend::Bucket && lock::is_wrong_digest(&failure) && was_left(cx, input)? => {
                 planned(cx, input, Backend::BucketUnchecked, Direction::Forward).await
             }
             other => other,
         };
-        Ok(Observed { found: found?.1, guards: cx.environment.guards.clone() })
+        Ok(Observed { found: found?.1, guards: cx.environment.guards.clone(), stack, state })
     }
 
     fn plan(_input: &Input, observed: &Observed) -> Result<StepPlan, Failure> {
         guards::check(&observed.guards, &observed.found.changes)?;
         let payload = serde_json::to_value(&observed.found).map_err(|e| Failure::step("the plan cannot be kept").because(e))?;
         Ok(StepPlan { changes: observed.found.changes.clone(), payload })
+    }
+
+    fn facts(_input: &Input, observed: &Observed) -> Result<Facts, Failure> {
+        let Observed { found, stack, state, .. } = observed;
+        let mut facts: Facts = found.untouched.iter().map(|address| (address.clone(), json!({ "plan": "nothing" }))).collect();
+        for change in &found.changes {
+            let mut fact = json!({ "plan": change.action });
+            for line in &change.details {
+                let (path, values) = line.split_once(": ").unwrap_or((line, ""));
+                // Its own quotes would be written with backslashes.
+                fact[path] = values.replace('"', "'").into();
+            }
+            facts.insert(change.name.clone(), fact);
+        }
+        facts.insert("the stack's files".to_owned(), stack.as_str().into());
+        facts.insert("state".to_owned(), json!(state));
+        Ok(facts)
     }
 
     async fn apply(cx: &StepContext, input: &Input, plan: &StepPlan) -> Result<Applied, Failure> {
@@ -165,12 +199,15 @@ impl Kind for Terraform {
         Ok(())
     }
 
-    async fn may_undo(cx: &StepContext, input: &Input) -> Result<(), Failure> {
+    async fn would_delete(cx: &StepContext, input: &Input) -> Result<Vec<Change>, Failure> {
         if !cx.aws.bucket_exists(&Names::of(&cx.environment)?.bucket).await? {
-            return Ok(());
+            return orphans::refuse(cx, input).await.map(|()| Vec::new());
         }
         let (_workspace, found) = planned(cx, input, Backend::Bucket, Direction::Destroy).await?;
-        guards::check(&cx.environment.guards, &found.changes)
+        if found.plan.is_none() {
+            orphans::refuse(cx, input).await?;
+        }
+        Ok(found.changes)
     }
 
     async fn undo(cx: &StepContext, input: &Input) -> Result<Vec<String>, Failure> {
@@ -192,6 +229,15 @@ impl Kind for Terraform {
         apply_file(cx, &workspace, &file, found.changes.len()).await?;
         Ok(Vec::new())
     }
+}
+
+/// Which state the stack has in the bucket.
+async fn state_mark(cx: &StepContext, bucket: &BucketName, stack: &Path) -> Result<Option<StateMark>, Failure> {
+    let key = workspace::state_key(stack);
+    let Some(object) = cx.aws.get_object(bucket, &key).await? else { return Ok(None) };
+    let unreadable =
+        |e: serde_json::Error| Failure::new(FailureKind::Preflight, format!("the state s3://{bucket}/{key} cannot be read")).because(e);
+    serde_json::from_slice(&object.body).map(Some).map_err(unreadable)
 }
 
 async fn prepare(cx: &StepContext, input: &Input, backend: Backend) -> Result<Workspace, Failure> {
@@ -250,12 +296,14 @@ async fn plan_now(
 fn read(plan: &PlanJson, backend: Backend, file: &Path) -> Result<Found, Failure> {
     let changes = changes::of(plan);
     let outputs = plan.known_outputs();
+    let managed = plan.resource_changes.iter().filter(|resource| resource.mode != "data").map(|resource| resource.address.clone());
+    let untouched = managed.filter(|address| !changes.iter().any(|change| change.name == *address)).collect();
     if backend != Backend::Bucket || !plan.applyable {
-        return Ok(Found { backend, changes, plan: None, sha256: None, outputs });
+        return Ok(Found { backend, changes, plan: None, sha256: None, outputs, untouched });
     }
     let bytes = std::fs::read(file).map_err(|e| Failure::step(format!("could not read {}", file.display())).because(e))?;
     let sha256 = hex::encode(Sha256::digest(&bytes));
-    Ok(Found { backend, changes, plan: Some(STANDARD.encode(bytes)), sha256: Some(sha256), outputs })
+    Ok(Found { backend, changes, plan: Some(STANDARD.encode(bytes)), sha256: Some(sha256), outputs, untouched })
 }
 
 fn write_plan(cx: &StepContext, found: &Found) -> Result<PathBuf, Failure> {
@@ -382,5 +430,43 @@ fn doing(hook: &Hook) -> &str {
         "delete" => "deleting",
         "read" => "reading",
         other => other,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test may panic")]
+    use super::*;
+
+    /// Which address, which attribute, which state, whose files.
+    #[test]
+    fn what_has_moved_is_named() {
+        let observed = |serial, stack: &str, changes: Vec<Change>, untouched: &[&str]| {
+            let untouched = untouched.iter().map(ToString::to_string).collect();
+            let found = Found { backend: Backend::Bucket, changes, plan: None, sha256: None, outputs: BTreeMap::new(), untouched };
+            let state = Some(StateMark { lineage: "l".into(), serial });
+            Observed { found, guards: Guards::default(), stack: stack.into(), state }
+        };
+        let input = serde_json::from_value(json!({ "stack": "terraform/network" })).unwrap();
+        let facts = |observed: &Observed| Terraform::facts(&input, observed).unwrap();
+        let then = facts(&observed(3, "a", vec![], &["aws_vpc.this", "aws_eip.a"]));
+        let update = Change {
+            action: Action::Update,
+            resource: "aws_vpc".into(),
+            name: "aws_vpc.this".into(),
+            details: vec!["tags.k: \"1\" -> \"2\"".into()],
+        };
+        let now = facts(&observed(4, "b", vec![update], &["aws_eip.b"]));
+        assert_eq!(
+            crate::plan::fresh::differing(&then, &now),
+            [
+                "aws_eip.a is gone",
+                "aws_eip.b is new",
+                "aws_vpc.this plan: \"nothing\" -> \"update\"",
+                "aws_vpc.this [tags.k]: (none) -> \"'1' -> '2'\"",
+                "state serial: 3 -> 4",
+                "the stack's files: \"a\" -> \"b\"",
+            ]
+        );
     }
 }

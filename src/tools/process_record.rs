@@ -1,12 +1,10 @@
 //! Which process on which boot of which machine: enough to prove later that it is dead.
-use std::{
-    fs::{self, File},
-    io::Write,
-    path::Path,
-};
+use std::{fs, path::Path};
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
+
+use crate::whole_file;
 
 /// A process that can be told from any other that gets its number later.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -86,12 +84,7 @@ pub struct Guarded {
 impl GuardedRecord {
     /// Writes it where a later run finds it; on return it is on disk, name and all.
     pub fn write(&self, path: &Path) -> std::io::Result<()> {
-        let part = path.with_extension("part");
-        let mut file = File::create(&part)?;
-        file.write_all(&serde_json::to_vec(self)?)?;
-        file.sync_all()?;
-        fs::rename(&part, path)?;
-        path.parent().map_or(Ok(()), |folder| File::open(folder)?.sync_all())
+        whole_file::write(path, &serde_json::to_vec(self)?)
     }
     /// Whether anything of it still runs. Dead only if both are.
     pub fn liveness(&self) -> Liveness {

@@ -44,6 +44,7 @@ pub fn line(event: &EventKind) -> Option<String> {
             let steps: Vec<&str> = running.iter().map(crate::ids::StepId::as_str).collect();
             format!("{signal}: waiting for {} to end safely; nothing new starts; once more leaves at once", steps.join(", "))
         }
+        EventKind::Warning { message } => format!("warning: {message}"),
         EventKind::RunFinished { succeeded: true, millis } => format!("done ({})", took(*millis)),
         EventKind::RunFinished { succeeded: false, millis } => format!("stopped ({})", took(*millis)),
     })

@@ -5,6 +5,7 @@ mod basics;
 mod db;
 mod history;
 mod plan;
+mod policies;
 mod project;
 mod sandbox;
 mod schema;

@@ -17,14 +17,14 @@ pub const JOURNAL: &str = "state/deployctl/runs/sandbox/0192a000-0000-7000-8000-
 
 #[test]
 fn nothing_was_applied_yet() {
-    insta::assert_snapshot!(Project::new().run(&["status"]));
+    insta::assert_snapshot!(Project::new().run(&["status", "--offline"]));
 }
 
 #[test]
 fn a_failed_run() {
     let project = Project::new();
     project.write(JOURNAL, FAILED);
-    insta::assert_snapshot!(project.run(&["status"]));
+    insta::assert_snapshot!(project.run(&["status", "--offline"]));
 }
 
 #[test]
@@ -32,19 +32,32 @@ fn a_run_that_was_killed() {
     let project = Project::new();
     let killed: Vec<&str> = FAILED.lines().take(6).collect();
     project.write(JOURNAL, &(killed.join("\n") + "\n{\"at\":\"2026-11-22T11:0"));
-    insta::assert_snapshot!(project.run(&["status", "--run", "0192a000-0000-7000-8000-000000000001"]));
+    insta::assert_snapshot!(project.run(&["status", "--offline", "--run", "0192a000-0000-7000-8000-000000000001"]));
 }
 
 #[test]
 fn as_json() {
     let project = Project::new();
     project.write(JOURNAL, FAILED);
-    let output = project.command(&["status", "--output", "json"]).output().unwrap();
+    let output = project.command(&["status", "--offline", "--output", "json"]).output().unwrap();
     let run: serde_json::Value = serde_json::from_slice(&output.stdout).unwrap();
     assert_eq!(run["steps"]["images"]["status"], "failed");
 }
 
 #[test]
 fn an_unknown_run() {
-    insta::assert_snapshot!(Project::new().run(&["status", "--run", "0192a000-0000-7000-8000-000000000009"]));
+    insta::assert_snapshot!(Project::new().run(&["status", "--offline", "--run", "0192a000-0000-7000-8000-000000000009"]));
+}
+
+/// Nobody answers at the tests' endpoint: what is known is shown all the same, soon, and it is said that this is not all.
+#[test]
+fn a_state_bucket_that_does_not_answer_is_said_and_not_waited_for() {
+    let project = Project::new();
+    project.write(JOURNAL, FAILED);
+    let began = std::time::Instant::now();
+    let output = project.command(&["status"]).output().unwrap();
+    assert!(began.elapsed() < std::time::Duration::from_secs(15), "{:?}", began.elapsed());
+    let (out, err) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    assert!(output.status.success() && out.contains("the build failed"), "{out}{err}");
+    assert!(err.contains("what other machines have done is not known") && err.contains("--offline"), "{err}");
 }

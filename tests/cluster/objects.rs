@@ -183,4 +183,23 @@ async fn forbidden_is_said(server: &ApiServer) {
     let failure = cluster.apply(&[config_map("one", "z", "1")], |_| {}).await.unwrap_err();
     assert_eq!(failure.kind, deployctl::failure::FailureKind::Credentials);
     assert!(failure.message.contains("forbidden"), "{}", failure.message);
+    // A plan shows that it does not know, and why, instead of failing.
+    let unknown = |found: &Verdict, why: &str| matches!(found, Verdict::Unknown(reason) if reason.contains(why));
+    let diffs = cluster.diff(&[config_map("one", "kept", "2")]).await.unwrap();
+    assert!(unknown(&diffs[0].verdict, "reading ConfigMap one/kept: forbidden") && diffs[0].live.is_null(), "{diffs:?}");
+    let binding = object(json!({"apiVersion": "rbac.authorization.k8s.io/v1", "kind": "ClusterRoleBinding", "metadata": {"name": "other"},
+        "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": "view"},
+        "subjects": [{"apiGroup": "rbac.authorization.k8s.io", "kind": "User", "name": "other"}]}));
+    server.cluster_as("test-token").await.apply(&[binding], |_| {}).await.unwrap();
+    let end = Instant::now() + Duration::from_secs(30);
+    // The authorizer hears of a new binding a moment later.
+    let diffs = loop {
+        let diffs = cluster.diff(&[config_map("one", "kept", "2"), config_map("one", "not-there", "1")]).await.unwrap();
+        if diffs.iter().all(|diff| unknown(&diff.verdict, "a dry run is forbidden")) {
+            break diffs;
+        }
+        assert!(Instant::now() < end, "{diffs:?}");
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    };
+    assert_eq!(diffs[0].live["data"]["key"], "x");
 }

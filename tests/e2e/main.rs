@@ -7,9 +7,11 @@ mod commands;
 mod copy;
 mod database;
 mod killed;
+mod known;
 mod machines;
 mod matrix;
 mod places;
+mod planned;
 mod processes;
 mod sandbox;
 mod services;
@@ -49,6 +51,8 @@ fn the_whole_plan_for_real() {
     assert!(format!("{}{}", again.out, again.err).contains("Nothing had to be changed"), "{}", again.err);
     // The promise is 20 s; the rest is for a machine that others use.
     assert!(again.seconds < 30.0, "an unchanged apply took {} s", again.seconds);
+    planned::by_who_may_only_read(&target);
+    known::everywhere(&target);
     commands::work(&target, &secrets.every_command(&target), &secrets.plan());
     database::is_looked_at(&target);
     machines::take_turns(&target);
@@ -90,6 +94,21 @@ fn a_migration_failed() {
     database::is_brought_back(&target);
 }
 
+/// What is planned, saved and known elsewhere.
+#[test]
+#[ignore = "a part of the whole plan, for whoever works on it alone"]
+fn only_who_plans() {
+    let target = Target::up();
+    let _secrets = canary::Canaries::set(&target);
+    planning_changes_nothing(&target);
+    for _ in 0..2 {
+        let applied = target.deployctl(&["apply", "--yes"]).expect(0);
+        eprintln!("{}", applied.err);
+    }
+    planned::by_who_may_only_read(&target);
+    known::everywhere(&target);
+}
+
 /// A third of the time of the whole, for whoever works on the canaries.
 #[test]
 #[ignore = "a part of the other one"]
@@ -117,16 +136,21 @@ fn planning_changes_nothing(target: &Target) {
 
 /// The step that needs an action fails and says which one it is; the policy is put back afterwards.
 fn a_missing_permission_is_named(target: &Target) {
-    let policy = std::fs::read_to_string(project().join("terraform/policies/deployer.json")).unwrap();
-    let filled = [("account_id", "111122223333"), ("region", "us-east-1"), ("dr_region", "eu-west-1"), ("prefix", "deployctl-sandbox")]
-        .iter()
-        .fold(policy, |policy, (name, value)| policy.replace(&format!("${{{name}}}"), value));
+    let filled = committed_policy("deployer.json");
     for (action, step) in [("dynamodb:CreateTable", "backend"), ("ec2:CreateVpc", "network")] {
         put_policy(target, &filled.replace(&format!("\"{action}\""), "\"sts:GetCallerIdentity\""));
         let refused = target.deployctl(&["apply", "--yes"]).expect(15);
         assert!(refused.err.contains(action) && refused.err.contains(step), "{}", refused.err);
     }
     put_policy(target, &filled);
+}
+
+/// A committed policy, for this environment.
+fn committed_policy(file: &str) -> String {
+    let policy = std::fs::read_to_string(project().join("terraform/policies").join(file)).unwrap();
+    [("account_id", "111122223333"), ("region", "us-east-1"), ("dr_region", "eu-west-1"), ("prefix", "deployctl-sandbox")]
+        .iter()
+        .fold(policy, |policy, (name, value)| policy.replace(&format!("${{{name}}}"), value))
 }
 
 fn put_policy(target: &Target, policy: &str) {

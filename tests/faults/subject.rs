@@ -132,7 +132,7 @@ async fn run(folder: &Path) -> Result<(), Failure> {
     let lease: Arc<dyn Lease> = Arc::new(lease);
     let plan = consider::plan(&work, &Selection::default(), &history).await?;
     acknowledge(&format!("saved {}", saved::write(&path, &plan)?));
-    let plan = fresh::freshen(&saved::read(&path)?.plan, &plan)?;
+    let plan = fresh::freshen(&saved::read(&path)?, &plan, &history, &work.definition.dag)?;
     if let Some(largest) = std::env::var(LARGEST).ok().and_then(|bytes| bytes.parse().ok()) {
         limit(Some(largest));
     }

@@ -72,7 +72,11 @@ impl AnyKind for Files {
             let there = self.is_there(&name);
             let change = Change { action: Action::Create, resource: "thing".to_owned(), name, details: vec![] };
             let changes = if there { vec![] } else { vec![change] };
-            Ok(Considered { observed: json!(there), plan: StepPlan { changes, payload: Value::Null }, known_outputs: None })
+            Ok(Considered {
+                observed: [("there".to_owned(), json!(there))].into(),
+                plan: StepPlan { changes, payload: Value::Null },
+                known_outputs: None,
+            })
         }
         .boxed()
     }
@@ -103,9 +107,6 @@ impl AnyKind for Files {
             if self.is_there(&name) { Ok(()) } else { Err(Failure::verification(format!("{name} is not there"))) }
         }
         .boxed()
-    }
-    fn may_undo<'a>(&'a self, _cx: &'a StepContext, _input: &'a Value) -> BoxFuture<'a, Result<(), Failure>> {
-        async { Ok(()) }.boxed()
     }
     fn undo<'a>(&'a self, _cx: &'a StepContext, _input: &'a Value) -> BoxFuture<'a, Result<Vec<String>, Failure>> {
         async { Ok(vec![]) }.boxed()

@@ -53,6 +53,7 @@ pub async fn context(step: &str, project: &Path) -> StepContext {
         events: Events::default(),
         cancel: Default::default(),
         intents: Arc::new(MemoryIntents::default()),
+        answers: None,
     }
 }
 

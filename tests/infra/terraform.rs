@@ -3,6 +3,7 @@ use deployctl::{
     engine::event::Outcome,
     failure::{FailureKind, LeftBehind},
     ids::RunId,
+    plan::fresh::differing,
     steps::{Action, Kind, StepContext, terraform::Terraform},
 };
 use serde_json::json;
@@ -64,6 +65,15 @@ fn applies_what_was_shown() {
         assert!(failure.evidence.iter().any(|line| line.contains("now also: create terraform_data.thing[1]")), "{:?}", failure.evidence);
         assert_eq!(stack::made(&project).len(), 2);
 
+        // What a saved plan keeps says the same: which state, which address.
+        let facts = async || Terraform::facts(&stack::input(3), &Terraform::observe(&cx, &stack::input(3)).await.unwrap()).unwrap();
+        let then = facts().await;
+        assert_eq!(differing(&then, &facts().await), Vec::<String>::new(), "nothing has moved by itself");
+        fixture::run::<Terraform>(&another_run(&cx), &stack::input(2)).await.unwrap();
+        let moved = differing(&then, &facts().await);
+        assert!(moved.iter().any(|line| line.starts_with("state serial: ")), "{moved:?}");
+        assert!(moved.contains(&"terraform_data.thing[1] plan: \"create\" -> \"nothing\"".to_owned()), "{moved:?}");
+
         // A damaged plan is not applied.
         let mut damaged = fixture::planned::<Terraform>(&cx, &stack::input(3)).await.unwrap();
         damaged.payload["sha256"] = json!("00");
@@ -76,6 +86,10 @@ fn applies_what_was_shown() {
         let failure = fixture::planned::<Terraform>(&guarded, &stack::input(0)).await.unwrap_err();
         assert_eq!(failure.kind, FailureKind::Policy);
         assert_eq!(Terraform::undo(&guarded, &stack::input(1)).await.unwrap_err().kind, FailureKind::Policy);
+        let gone = Terraform::would_delete(&cx, &stack::input(1)).await.unwrap();
+        let gone: Vec<(Action, &str)> = gone.iter().map(|change| (change.action, change.name.as_str())).collect();
+        let names = ["terraform_data.first", "terraform_data.last", "terraform_data.thing[0]", "terraform_data.thing[1]"];
+        assert_eq!(gone, names.map(|name| (Action::Delete, name)));
         Terraform::undo(&cx, &stack::input(1)).await.unwrap();
         assert_eq!(fixture::planned::<Terraform>(&cx, &stack::input(1)).await.unwrap().changes.len(), 3);
 
@@ -133,5 +147,28 @@ fn an_interrupted_apply_saves_its_state_and_goes_on() {
         let applied = Terraform::apply(&cx, &stack::input(2), &plan).await.unwrap();
         assert_eq!(applied.outputs["names"], json!(["deployctl-sandbox-0", "deployctl-sandbox-1"]));
         assert_eq!(fixture::planned::<Terraform>(&cx, &stack::input(2)).await.unwrap().changes, []);
+    });
+}
+
+/// The state is gone, and what it knew is not: nobody may make it again beside that, and nobody may think that there is nothing to take away.
+#[test]
+fn a_missing_state_beside_resources_with_our_names_is_refused() {
+    with_aws("terraform::a_missing_state_beside_resources_with_our_names_is_refused", || async {
+        let project = stack::project("orphans");
+        let cx = fixture::context("things", &project).await;
+        let mut input = stack::input(1);
+        input.checks = serde_json::from_value(json!(["storage"])).unwrap();
+        let bucket = format!("deployctl-{}-uploads-{}", cx.environment.name, cx.environment.aws.account_id);
+        let bucket = deployctl::ids::BucketName::parse(bucket).unwrap();
+        cx.aws.create_bucket(&bucket).await.unwrap();
+        let refused = |failure: deployctl::failure::Failure| {
+            assert!(failure.kind == FailureKind::Policy && failure.evidence[0].contains(bucket.as_str()), "{failure:?}");
+        };
+        // First without a state bucket, then with one that has no such state.
+        refused(Terraform::would_delete(&cx, &input).await.unwrap_err());
+        stack::make_backend(&cx).await;
+        refused(Terraform::would_delete(&cx, &input).await.unwrap_err());
+        refused(Terraform::undo(&cx, &input).await.unwrap_err());
+        refused(fixture::planned::<Terraform>(&cx, &input).await.unwrap_err());
     });
 }

@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::print_stdout, reason = "a test may panic and say why")]
 #[path = "../installed/mod.rs"]
 mod installed;
+mod loaded;
 mod names;
 mod programs;
 

@@ -1,5 +1,5 @@
 //! Agent commands that the plan file lists: run once for each specification, or as checks at every apply.
-use std::{collections::BTreeMap, time::Duration};
+use std::{collections::BTreeMap, path::PathBuf, time::Duration};
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -9,7 +9,8 @@ use super::text_list;
 use crate::{
     cluster::{AgentJob, Cluster, Keep, PodSettings},
     failure::{Failure, FailureKind},
-    steps::{Action, Change, StepContext},
+    plan::digest,
+    steps::{Action, Change, Facts, StepContext, question::Question},
 };
 
 /// Looking takes a second; a plan waits no longer than this for it.
@@ -30,6 +31,9 @@ pub struct AgentCommand {
     #[serde(default, deserialize_with = "arguments")]
     #[schemars(with = "Vec<Value>")]
     pub observe_args: Vec<String>,
+    /// Arguments that are the text of a file, by flag; never a secret: `{ --rules: templates/dashboards/rules/deployctl.yaml }`.
+    #[serde(default)]
+    pub files: BTreeMap<String, PathBuf>,
     /// ConfigMaps to mount, by path.
     #[serde(default)]
     pub config_maps: BTreeMap<String, String>,
@@ -71,6 +75,10 @@ pub struct Findings {
 }
 
 impl Findings {
+    /// Nobody could look.
+    pub fn unknown(why: Failure) -> Self {
+        Self { unknown: Some(why.message), ..Self::default() }
+    }
     /// Fails on what the command cannot mend.
     pub fn refuse_drift(&self, command: &AgentCommand) -> Result<(), Failure> {
         let Some(first) = self.drift.first() else { return Ok(()) };
@@ -100,9 +108,14 @@ fn five_minutes() -> u64 {
 
 impl AgentCommand {
     /// As a Job; `nonce` makes one of its own for a command that must run every time.
-    pub fn job(&self, pod: &PodSettings, keep: Keep, nonce: &str) -> AgentJob {
-        let args = std::iter::once("agent".to_owned()).chain(self.args.iter().cloned()).collect();
-        AgentJob {
+    pub fn job(&self, cx: &StepContext, pod: &PodSettings, keep: Keep, nonce: &str) -> Result<AgentJob, Failure> {
+        let mut args = vec!["agent".to_owned()];
+        args.extend(self.args.iter().cloned());
+        for (flag, path) in &self.files {
+            let unreadable = |e: std::io::Error| Failure::usage(format!("{} of {} cannot be read", path.display(), self.name)).because(e);
+            args.extend([flag.clone(), std::fs::read_to_string(cx.project.join(path)).map_err(unreadable)?]);
+        }
+        Ok(AgentJob {
             name: self.name.clone(),
             pod: pod.clone(),
             args,
@@ -112,7 +125,7 @@ impl AgentCommand {
             deadline: Duration::from_secs(self.deadline_seconds),
             keep,
             nonce: nonce.to_owned(),
-        }
+        })
     }
 
     /// Its lines in the plan when it has not run before.
@@ -141,15 +154,32 @@ impl AgentCommand {
         lines
     }
 
-    /// Looks only. What cannot be looked at is unknown, with the reason; an interruption is none.
-    pub async fn look(&self, cx: &StepContext, cluster: &Cluster, pod: &PodSettings) -> Result<Findings, Failure> {
+    /// What it has found, for a saved plan: each thing that it shows, with how it differs.
+    pub fn facts(&self, found: &Findings) -> Facts {
+        let changes = self.changes_of(found);
+        let shown = self.shows.iter().flat_map(|shown| shown.name.iter().map(|name| format!("{} {name}", shown.resource)));
+        let mut facts: Facts = shown.map(|thing| (thing, "as asked".into())).collect();
+        facts.extend(changes.into_iter().map(|change| (format!("{} {}", change.resource, change.name), change.details.into())));
+        facts
+    }
+
+    /// The question that only looks.
+    pub fn question(&self, cx: &StepContext, pod: &PodSettings) -> Result<Question, Failure> {
         let mut looking = self.clone();
         looking.args.extend(self.observe_args.iter().cloned());
         looking.deadline_seconds = self.deadline_seconds.min(LOOKING.as_secs());
-        match looking.run_now(cx, cluster, pod).await {
+        let nonce = uuid::Uuid::now_v7().to_string();
+        let job = looking.job(cx, pod, Keep::Hour, &nonce)?;
+        let key = digest::of(&(&job.name, &job.args, &job.config_maps, &job.secrets))?;
+        Ok(Question { key, job, own: Vec::new() })
+    }
+
+    /// Looks only. What cannot be looked at is unknown, with the reason; an interruption is none.
+    pub async fn look(&self, cx: &StepContext, cluster: &Cluster, pod: &PodSettings) -> Result<Findings, Failure> {
+        match cx.ask(cluster, &self.question(cx, pod)?).await {
             Ok(found) => findings(found),
             Err(failure) if failure.kind == FailureKind::Interrupted => Err(failure),
-            Err(failure) => Ok(Findings { unknown: Some(failure.message), ..Findings::default() }),
+            Err(failure) => Ok(Findings::unknown(failure)),
         }
     }
 
@@ -160,7 +190,7 @@ impl AgentCommand {
 
     /// Runs it unless the same specification has run before.
     pub async fn run_once(&self, cx: &StepContext, cluster: &Cluster, pod: &PodSettings) -> Result<(), Failure> {
-        let job = self.job(pod, Keep::UntilReplaced, "");
+        let job = self.job(cx, pod, Keep::UntilReplaced, "")?;
         let result = self.run(cx, cluster, &job).await?;
         cluster.forget_older(&job).await?;
         if self.observe_args.is_empty() { Ok(()) } else { findings(result)?.refuse_drift(self) }
@@ -169,7 +199,7 @@ impl AgentCommand {
     /// Runs it now.
     pub async fn run_now(&self, cx: &StepContext, cluster: &Cluster, pod: &PodSettings) -> Result<Value, Failure> {
         let nonce = uuid::Uuid::now_v7().to_string();
-        self.run(cx, cluster, &self.job(pod, Keep::Hour, &nonce)).await
+        self.run(cx, cluster, &self.job(cx, pod, Keep::Hour, &nonce)?).await
     }
 
     async fn run(&self, cx: &StepContext, cluster: &Cluster, job: &AgentJob) -> Result<Value, Failure> {
@@ -238,6 +268,21 @@ mod tests {
         assert_eq!(names(changes), [line("topic", "b", &["retention.ms 1 -> 2"]), line("job", "topics", &["c: made"])]);
         let unknown = Findings { unknown: Some("forbidden".into()), ..Findings::default() };
         assert_eq!(names(command.changes_of(&unknown)), [line("job", "topics", &["unknown: forbidden"])]);
+    }
+
+    #[test]
+    fn which_topic_has_moved_is_named() {
+        let command: AgentCommand = serde_json::from_value(json!({
+            "name": "topics", "args": ["topics"], "observe_args": ["--mode", "observe"],
+            "shows": [{"resource": "topic", "name": ["a", "b"]}],
+        }))
+        .unwrap();
+        let found = |changes: &[&str]| Findings { changes: changes.iter().map(ToString::to_string).collect(), ..Findings::default() };
+        let moved = crate::plan::fresh::differing(&command.facts(&found(&[])), &command.facts(&found(&["b: retention.ms 1 -> 2"])));
+        assert_eq!(moved, ["topic b: \"as asked\" -> [\"retention.ms 1 -> 2\"]"]);
+        let unknown = Findings::unknown(Failure::step("forbidden"));
+        let moved = crate::plan::fresh::differing(&command.facts(&unknown), &command.facts(&found(&[])));
+        assert_eq!(moved, ["job topics is gone"], "a plan that did not know does not hold for one that does");
     }
 
     #[test]

@@ -11,12 +11,14 @@ pub use bound::{bound_of, template_bound};
 pub use jobs::{AgentCommand, Findings, Shown};
 pub use values::{authorities_are_there, template_values, text_list};
 
-use super::{Action, Change, StepContext};
+use super::{Action, Change, Facts, StepContext};
 use crate::{
     cluster::{ApplySet, Cluster, Verdict},
     engine::event::Outcome,
     failure::{Failure, FailureKind},
+    ids::ClusterName,
     manifests::{CrdSchemas, Object, ObjectKey, render},
+    plan::digest,
 };
 
 /// How long the objects of one step may take to become what they are asked to be.
@@ -40,6 +42,37 @@ pub struct Release {
     pub changes: Vec<Change>,
     /// Folders that were rendered and validated but are not applied here, each with the reason.
     pub skipped: BTreeMap<String, String>,
+    /// How each object was found in the cluster; what apply does follows from the rest.
+    #[serde(skip)]
+    pub found: Facts,
+}
+
+/// What is in the cluster and no longer rendered, and a line of the plan if that cannot be seen.
+async fn prunable(cluster: &Cluster, set: &ApplySet, objects: &[Object]) -> Result<(Vec<ObjectKey>, Option<Change>), Failure> {
+    match cluster.prunable(set, objects).await {
+        Err(failure) if failure.kind == FailureKind::Credentials => {
+            let details = vec![format!("unknown: {}", failure.message)];
+            let name = format!("{}/{}", set.namespace, set.name);
+            Ok((Vec::new(), Some(Change { action: Action::Update, resource: "ApplySet".into(), name, details })))
+        }
+        found => Ok((found?, None)),
+    }
+}
+
+async fn standing(cx: &StepContext, cluster: &ClusterName) -> Result<Option<Cluster>, Failure> {
+    match cx.aws.find_cluster(cluster).await? {
+        Some(_) => cx.cluster(cluster).await.map(Some),
+        None => Ok(None),
+    }
+}
+
+/// An object that goes counts like any other deletion.
+fn deletion(key: &ObjectKey, why: &str) -> Change {
+    Change { action: Action::Delete, resource: key.kind.clone(), name: key.to_string(), details: vec![why.to_owned()] }
+}
+
+fn named(key: &ObjectKey) -> String {
+    format!("{} {key}", key.kind)
 }
 
 /// Renders the folders. One whose last name is a key of `skip` is rendered and validated, but its objects are left out.
@@ -82,17 +115,35 @@ impl Release {
         skipped: BTreeMap<String, String>,
     ) -> Result<Self, Failure> {
         set.mark(&mut objects);
-        let compared = async { Ok((cluster.diff(&objects).await?, cluster.prunable(set, &objects).await?)) };
-        let (diffs, pruned) = cx.wait_until(&format!("{} objects to be compared", objects.len()), LOOKED_AT, compared).await?;
+        let compared = async { Ok((cluster.diff(&objects).await?, prunable(cluster, set, &objects).await?)) };
+        let (diffs, (pruned, hidden)) = cx.wait_until(&format!("{} objects to be compared", objects.len()), LOOKED_AT, compared).await?;
+        if let Some(Verdict::Unknown(reason)) = diffs.iter().map(|d| &d.verdict).find(|verdict| matches!(verdict, Verdict::Unknown(_)))
+            && cx.run.is_some()
+        {
+            // A plan shows what it cannot know; an apply must know what it does.
+            return Err(Failure::new(FailureKind::Credentials, reason.clone())
+                .next("give this identity the access policy that allows it, in cluster.access_entries of the environment file"));
+        }
         let changed = diffs.iter().filter(|d| d.verdict != Verdict::Unchanged).map(|d| d.key.clone()).collect();
+        let found = diffs.iter().map(|diff| match &diff.verdict {
+            // What was planned without knowing does not hold for whoever knows.
+            Verdict::Unknown(reason) => (named(&diff.key), serde_json::json!({ "unknown": reason })),
+            _ => (named(&diff.key), diff.live.clone()),
+        });
+        let found = found.collect();
         let mut changes: Vec<Change> = diffs.iter().filter_map(crate::cluster::Diff::change).collect();
-        changes.extend(pruned.iter().map(|key| Change {
-            action: Action::Delete,
-            resource: key.kind.clone(),
-            name: key.to_string(),
-            details: vec!["no longer rendered".into()],
-        }));
-        Ok(Self { set: (set.name.clone(), set.namespace.clone()), objects, changed, pruned, changes, skipped })
+        changes.extend(hidden);
+        changes.extend(pruned.iter().map(|key| deletion(key, "no longer rendered")));
+        Ok(Self { set: (set.name.clone(), set.namespace.clone()), objects, changed, pruned, changes, skipped, found })
+    }
+
+    /// How each object was found, what is in the cluster and no longer rendered, and a digest of each that was rendered.
+    pub fn facts(&self) -> Result<Facts, Failure> {
+        let mut facts = self.found.clone();
+        facts.extend(self.pruned.iter().map(|key| (named(key), "no longer rendered".into())));
+        let rendered = self.objects.iter().map(|object| Ok((named(&object.key), digest::of(&object.value)?.into())));
+        facts.insert("templates".to_owned(), serde_json::Value::Object(rendered.collect::<Result<_, Failure>>()?));
+        Ok(facts)
     }
 
     /// Reads it back from a plan's payload.
@@ -144,8 +195,15 @@ impl Release {
         Ok(entry["hostname"].as_str().or(entry["ip"].as_str()).map(String::from))
     }
 
-    /// Deletes what the set holds, except what is never pruned; says what stays.
-    pub async fn undo(cluster: &Cluster, set: &ApplySet) -> Result<Vec<String>, Failure> {
+    /// What [`Release::undo`] would delete.
+    pub async fn would_delete(cx: &StepContext, cluster: &ClusterName, set: &ApplySet) -> Result<Vec<Change>, Failure> {
+        let Some(cluster) = standing(cx, cluster).await? else { return Ok(Vec::new()) };
+        Ok(cluster.prunable(set, &[]).await?.iter().map(|key| deletion(key, "its step is taken away")).collect())
+    }
+
+    /// Deletes every member of the set, and says what stays. With its cluster everything has gone already.
+    pub async fn undo(cx: &StepContext, cluster: &ClusterName, set: &ApplySet) -> Result<Vec<String>, Failure> {
+        let Some(cluster) = standing(cx, cluster).await? else { return Ok(Vec::new()) };
         let members = cluster.prunable(set, &[]).await?;
         // Ingresses first: their controller must still be there to take the load balancer away.
         let (first, rest): (Vec<_>, Vec<_>) = members.into_iter().partition(|key| key.kind == "Ingress");
@@ -156,5 +214,61 @@ impl Release {
             cluster.wait_until_gone(key, CURRENT).await?;
         }
         Ok(vec!["namespaces, volume claims and CustomResourceDefinitions: never deleted with a step".into()])
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test may panic")]
+    use serde_json::{Value, json};
+
+    use super::*;
+    use crate::{engine::limits::check_guards, ids::StepId, plan::fresh::differing};
+
+    fn map(text: &str) -> Object {
+        let value = json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "b", "namespace": "a"}, "data": {"key": text}});
+        Object::new(value, "a.yaml".into(), 1).unwrap()
+    }
+
+    fn release(rendered: &str, found: Value, pruned: &[ObjectKey]) -> Release {
+        let found = Facts::from([("ConfigMap a/b".to_owned(), found)]);
+        Release { objects: vec![map(rendered)], pruned: pruned.to_vec(), found, ..Release::default() }
+    }
+
+    /// Which object and which field, or which template, or what is no longer rendered.
+    #[test]
+    fn what_has_moved_in_the_cluster_and_in_the_templates_is_named() {
+        let then = release("1", json!({"data": {"key": "1"}}), &[]).facts().unwrap();
+        let moved = |now: Release| differing(&then, &now.facts().unwrap());
+        assert_eq!(moved(release("1", json!({"data": {"key": "2"}}), &[])), ["ConfigMap a/b data.key: \"1\" -> \"2\""]);
+        assert_eq!(moved(release("1", Value::Null, &[])), ["ConfigMap a/b: {\"data\":{\"key\":\"1\"}} -> (none)"]);
+        let rendered = moved(release("2", json!({"data": {"key": "1"}}), &[]));
+        assert!(matches!(&rendered[..], [line] if line.starts_with("templates [ConfigMap a/b]: \"sha256:")), "{rendered:?}");
+        let old = ObjectKey { name: "old".into(), ..map("").key };
+        assert_eq!(moved(release("1", json!({"data": {"key": "1"}}), &[old])), ["ConfigMap a/old is new"]);
+    }
+
+    /// The saved plan has what is applied; how it was found is beside it.
+    #[test]
+    fn the_payload_has_the_rendered_objects_and_nothing_that_was_found() {
+        let payload = serde_json::to_value(release("1", json!({"data": {"key": "live"}}), &[])).unwrap();
+        assert_eq!(payload["objects"][0]["value"]["data"]["key"], "1");
+        assert!(!payload.to_string().contains("live"));
+        assert_eq!(Release::from_payload(&payload).unwrap().objects[0].value, map("1").value);
+    }
+
+    #[test]
+    fn what_is_pruned_counts_as_deleted_and_can_be_protected() {
+        let step = StepId::parse("config").unwrap();
+        let gone: Vec<Change> = (0..2).map(|_| deletion(&map("").key, "no longer rendered")).collect();
+        let guards = |max_deletions, protected: &[&str]| crate::plan::environment::Guards {
+            max_deletions,
+            protected: protected.iter().map(ToString::to_string).collect(),
+        };
+        let all = || gone.iter().map(|change| (&step, change));
+        check_guards(&guards(2, &[]), all()).unwrap();
+        assert_eq!(check_guards(&guards(1, &[]), all()).unwrap_err().kind, FailureKind::Policy);
+        let refused = check_guards(&guards(9, &["ConfigMap"]), all()).unwrap_err();
+        assert_eq!(refused.evidence[0], "config: delete ConfigMap a/b");
     }
 }

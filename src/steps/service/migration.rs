@@ -15,7 +15,8 @@ use crate::{
     failure::{Failure, FailureKind},
     ids::ServiceName,
     manifests::Object,
-    steps::{Action, Change, StepContext},
+    plan::digest,
+    steps::{Action, Change, StepContext, question::Question},
 };
 
 /// Where the files are mounted.
@@ -168,15 +169,13 @@ fn config_map(pod: &PodSettings, service: &ServiceName, bundle: &str) -> Result<
 /// What an agent does with a folder of migrations.
 struct Work<'a> {
     cx: &'a StepContext,
-    cluster: &'a Cluster,
     pod: &'a PodSettings,
     service: &'a ServiceName,
     migrations: &'a Migrations,
 }
 
 impl Work<'_> {
-    async fn run(&self, command: &str, secret: &str, deadline: Duration, more: &[String], bundle: &str) -> Result<Value, Failure> {
-        let mounted = config_map(self.pod, self.service, bundle)?;
+    fn job(&self, command: &str, secret: &str, deadline: Duration, more: &[String], mounted: &Object) -> AgentJob {
         let flag = |name: &str, value: &str| [format!("--{name}"), value.to_owned()];
         let aws = &self.cx.environment.aws;
         let mut args = vec!["agent".to_owned(), command.to_owned()];
@@ -187,7 +186,7 @@ impl Work<'_> {
         args.extend(flag("authorities", &format!("{AUTHORITIES}/{AUTHORITIES_FILE}")));
         args.extend(flag("migrations", &format!("{FILES}/{BUNDLE}")));
         args.extend_from_slice(more);
-        let job = AgentJob {
+        AgentJob {
             name: format!("{}-{command}", self.service),
             pod: self.pod.clone(),
             args,
@@ -200,33 +199,51 @@ impl Work<'_> {
             deadline,
             keep: Keep::Hour,
             nonce: uuid::Uuid::now_v7().to_string(),
-        };
+        }
+    }
+
+    async fn run(
+        &self,
+        cluster: &Cluster,
+        command: &str,
+        secret: &str,
+        deadline: Duration,
+        more: &[String],
+        bundle: &str,
+    ) -> Result<Value, Failure> {
+        let mounted = config_map(self.pod, self.service, bundle)?;
+        let job = self.job(command, secret, deadline, more, &mounted);
         // Its answers are JSON; anything else is a warning for people.
         let progress = |line: &str| {
             if !line.starts_with('{') {
                 self.cx.progress(format!("{command}: {line}"));
             }
         };
-        let running = self.cluster.run_job_with(&job, std::slice::from_ref(&mounted), progress);
+        let running = cluster.run_job_with(&job, std::slice::from_ref(&mounted), progress);
         Ok(self.cx.wait_until(&format!("`{command}` of the schema of {}", self.service), deadline + STARTING, running).await?.result)
     }
 
-    /// Asks as the migrator, in read-only transactions.
-    async fn look(&self) -> Result<Schema, Failure> {
+    /// Asked as the migrator, in read-only transactions.
+    fn question(&self) -> Result<(Question, String), Failure> {
         let (bundle, hash) = files(self.cx, self.migrations)?;
-        match self.run("schema", &self.migrations.credentials_secret, READING, &[], &bundle).await {
-            Ok(answer) => {
-                let mut found: Value = answer;
-                found["files"] = json!(hash);
-                serde_json::from_value(found).map_err(|e| Failure::step("the agent's answer on the schema").because(e))
-            }
-            Err(failure) if failure.kind == FailureKind::Interrupted => Err(failure),
-            Err(failure) => Ok(Schema { unknown: Some(failure.message), files: hash, ..Schema::default() }),
-        }
+        let mounted = config_map(self.pod, self.service, &bundle)?;
+        let job = self.job("schema", &self.migrations.credentials_secret, READING, &[], &mounted);
+        let key = digest::of(&(self.service, &job.args, &self.migrations.ca_config_map, &hash))?;
+        Ok((Question { key, job, own: vec![mounted] }, hash))
     }
 }
 
-/// Asks the database what is pending. The Job and its ConfigMap are the only things that a plan makes; both go an hour after it has ended.
+/// What the database is asked: which of the files are pending. Its ConfigMap goes with its Job, an hour after that has ended.
+pub fn question(
+    cx: &StepContext,
+    pod: &PodSettings,
+    service: &ServiceName,
+    migrations: &Migrations,
+) -> Result<Question, Failure> {
+    Ok(Work { cx, pod, service, migrations }.question()?.0)
+}
+
+/// Asks the database what is pending.
 pub async fn observe(
     cx: &StepContext,
     cluster: &Cluster,
@@ -234,7 +251,15 @@ pub async fn observe(
     service: &ServiceName,
     migrations: &Migrations,
 ) -> Result<Schema, Failure> {
-    Work { cx, cluster, pod, service, migrations }.look().await
+    let (question, hash) = Work { cx, pod, service, migrations }.question()?;
+    match cx.ask(cluster, &question).await {
+        Ok(mut answer) => {
+            answer["files"] = json!(hash);
+            serde_json::from_value(answer).map_err(|e| Failure::step("the agent's answer on the schema").because(e))
+        }
+        Err(failure) if failure.kind == FailureKind::Interrupted => Err(failure),
+        Err(failure) => Ok(Schema { unknown: Some(failure.message), files: hash, ..Schema::default() }),
+    }
 }
 
 /// Asks as a role that can write nothing, and lets PostgreSQL parse every pending statement.
@@ -252,7 +277,7 @@ pub async fn dry_run(
         .next("add `--reader ROLE=SECRET` to bootstrap-database and `reader_secret` to `migrations`, as plans/deploy.yaml has them"));
     };
     let (bundle, hash) = files(cx, migrations)?;
-    let mut answer = Work { cx, cluster, pod, service, migrations }.run("dry-run", secret, READING, &[], &bundle).await?;
+    let mut answer = Work { cx, pod, service, migrations }.run(cluster, "dry-run", secret, READING, &[], &bundle).await?;
     answer["files"] = json!(hash);
     serde_json::from_value(answer).map_err(|e| Failure::step("the agent's answer on the dry run").because(e))
 }
@@ -269,8 +294,8 @@ pub async fn undo(
     let (bundle, _hash) = files(cx, migrations)?;
     let more = ["--version".to_owned(), version.to_string()];
     let deadline = Duration::from_secs(migrations.deadline_seconds);
-    let work = Work { cx, cluster, pod, service, migrations };
-    let answer = work.run("undo", &migrations.credentials_secret, deadline, &more, &bundle).await?;
+    let work = Work { cx, pod, service, migrations };
+    let answer = work.run(cluster, "undo", &migrations.credentials_secret, deadline, &more, &bundle).await?;
     Ok(answer["ran"].as_str().map(String::from))
 }
 
@@ -290,8 +315,8 @@ pub async fn run(
         );
     }
     let deadline = Duration::from_secs(migrations.deadline_seconds);
-    let work = Work { cx, cluster, pod, service, migrations };
-    let answer = work.run("migrate", &migrations.credentials_secret, deadline, &[], &bundle).await?;
+    let work = Work { cx, pod, service, migrations };
+    let answer = work.run(cluster, "migrate", &migrations.credentials_secret, deadline, &[], &bundle).await?;
     answer["repaired"].as_array().into_iter().flatten().filter_map(Value::as_str).for_each(|repaired| cx.progress(repaired));
     cx.progress(format!("the schema of {service} is at version {}", answer["version"].as_str().unwrap_or("(none)")));
     Ok(())

@@ -47,6 +47,7 @@ impl Upload {
             name: "upload".into(),
             args,
             observe_args: Vec::new(),
+            files: BTreeMap::new(),
             config_maps: BTreeMap::from([(AUTHORITIES.to_owned(), self.ca_config_map.clone())]),
             secrets: BTreeMap::new(),
             deadline_seconds: 300,

@@ -2,11 +2,11 @@
 use serde_json::Value;
 
 use crate::{
+    engine::limits::{OUTPUT, UNKNOWN},
     steps::{Action, Change},
     tools::terraform::plan_json::{self, PlanJson, ResourceChange},
 };
 
-const UNKNOWN: &str = "(known after apply)";
 const SENSITIVE: &str = "(sensitive)";
 /// More than this of one value is no longer read by anybody.
 const WIDEST: usize = 200;
@@ -19,7 +19,7 @@ pub(super) fn of(plan: &PlanJson) -> Vec<Change> {
         let moved = plan.output_changes.iter().filter(|(_, change)| change.actions != ["no-op"]);
         changes.extend(moved.map(|(name, change)| Change {
             action: if change.actions == ["delete"] { Action::Delete } else { Action::Update },
-            resource: "output".into(),
+            resource: OUTPUT.into(),
             name: format!("output.{name}"),
             details: details(change),
         }));

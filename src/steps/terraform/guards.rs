@@ -1,5 +1,6 @@
 //! What no plan may do, judged from terraform's JSON and never from its text.
 use crate::{
+    engine::limits::OUTPUT,
     failure::{Failure, FailureKind},
     plan::environment::Guards,
     steps::{Action, Change},
@@ -8,7 +9,7 @@ use crate::{
 /// Refuses deletions of protected types and too many deletions of any.
 pub(super) fn check(guards: &Guards, changes: &[Change]) -> Result<(), Failure> {
     let gone: Vec<&Change> =
-        changes.iter().filter(|change| matches!(change.action, Action::Delete | Action::Replace) && change.resource != "output").collect();
+        changes.iter().filter(|change| matches!(change.action, Action::Delete | Action::Replace) && change.resource != OUTPUT).collect();
     let protected: Vec<&Change> = gone.iter().copied().filter(|change| guards.protected.contains(&change.resource)).collect();
     if let Some(first) = protected.first() {
         let more = if protected.len() > 1 { format!(" and {} more", protected.len() - 1) } else { String::new() };

@@ -3,8 +3,7 @@ use std::{
     collections::BTreeMap,
     ffi::OsStr,
     fs,
-    io::Write,
-    os::unix::fs::{DirBuilderExt, OpenOptionsExt},
+    os::unix::fs::DirBuilderExt,
     path::{Path, PathBuf},
 };
 
@@ -19,6 +18,7 @@ use crate::{
     plan::environment::{Environment, StateLock},
     steps::{StepContext, state_backend::Names},
     tools::terraform::Terraform,
+    whole_file,
 };
 
 /// Where the state is while a stack is planned.
@@ -250,11 +250,7 @@ pub(super) fn make_dir(path: &Path) -> Result<(), Failure> {
 
 /// Writes a file that nobody else can read, all of it or nothing.
 pub(super) fn write_own(path: &Path, content: &[u8]) -> Result<(), Failure> {
-    let part = path.with_extension(format!("part-{}", std::process::id()));
-    let written =
-        fs::OpenOptions::new().write(true).create(true).truncate(true).mode(0o600).open(&part).and_then(|mut file| file.write_all(content));
-    let written = written.and_then(|()| fs::rename(&part, path));
-    written.map_err(|e| Failure::step(format!("could not write {}", path.display())).because(e))
+    whole_file::write(path, content).map_err(|e| Failure::step(format!("could not write {}", path.display())).because(e))
 }
 
 fn remove(path: &Path) -> std::io::Result<()> {

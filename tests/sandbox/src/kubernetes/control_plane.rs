@@ -41,6 +41,8 @@ fn api_server(kubernetes: &Inner, wanted: &ControlPlaneSpec) -> Result<ProcessSp
     let node = layout.node_address().to_string();
     let tokens = layout.file("kubernetes/token-webhook.kubeconfig");
     write_private(&tokens, &serde_json::to_vec_pretty(&token_webhook(kubernetes))?)?;
+    let audit = layout.file("kubernetes/audit-policy.json");
+    write_private(&audit, &serde_json::to_vec_pretty(&audit_policy())?)?;
     let ready = Ready::Https { url: format!("{}/readyz", layout.api_server_url()), ca: pki.file("ca.crt") };
     let files = [
         ("--tls-cert-file", "apiserver.crt"),
@@ -59,12 +61,31 @@ fn api_server(kubernetes: &Inner, wanted: &ControlPlaneSpec) -> Result<ProcessSp
         .args(["--endpoint-reconciler-type", "lease", "--kubelet-preferred-address-types", "InternalIP", "--profiling=false"])
         .args(["--authentication-token-webhook-config-file".into(), tokens.into_os_string()])
         // A changed access entry counts after seconds, where the default would keep the old answer for two minutes.
-        .args(["--authentication-token-webhook-version", "v1", "--authentication-token-webhook-cache-ttl", "5s"]);
+        .args(["--authentication-token-webhook-version", "v1", "--authentication-token-webhook-cache-ttl", "5s"])
+        .args(["--audit-policy-file".into(), audit.into_os_string()])
+        .args(["--audit-log-path".into(), layout.file("log/kube-audit.ndjson").into_os_string()])
+        .args(["--audit-log-maxsize", "50", "--audit-log-maxbackup", "1"]);
     for (flag, file) in files {
         spec = spec.args([flag.into(), pki.file(file).into_os_string()]);
     }
     spec.deadline = PART;
     Ok(spec)
+}
+
+/// What the API server's record holds: every request that may change something, without its body, but for what Kubernetes' own parts write all
+/// the time.
+fn audit_policy() -> serde_json::Value {
+    json!({
+        "apiVersion": "audit.k8s.io/v1",
+        "kind": "Policy",
+        "omitStages": ["RequestReceived"],
+        "rules": [
+            { "level": "None", "verbs": ["get", "list", "watch"] },
+            { "level": "None", "userGroups": ["system:nodes"] },
+            { "level": "None", "resources": [{ "group": "coordination.k8s.io" }, { "group": "", "resources": ["events"] }, { "group": "events.k8s.io" }] },
+            { "level": "Metadata" },
+        ],
+    })
 }
 
 /// Where the API server asks whom a bearer token belongs to.
