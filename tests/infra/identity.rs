@@ -27,7 +27,8 @@ fn policy(without: &str) -> String {
     let path = concat!(env!("CARGO_MANIFEST_DIR"), "/terraform/policies/deployer.json");
     let text = std::fs::read_to_string(path).unwrap();
     let text = text.replace("${account_id}", "111122223333").replace("${region}", "us-east-1").replace("${dr_region}", "eu-west-1");
-    let mut policy: serde_json::Value = serde_json::from_str(&text.replace("${prefix}", "deployctl-sandbox")).unwrap();
+    let text = text.replace("${environment}", "sandbox").replace("${prefix}", "deployctl-sandbox");
+    let mut policy: serde_json::Value = serde_json::from_str(&text).unwrap();
     for statement in policy["Statement"].as_array_mut().unwrap() {
         statement["Action"].as_array_mut().unwrap().retain(|action| action != without);
     }
@@ -43,8 +44,7 @@ async fn as_person(test: &str, without: &str) {
         {"Effect": "Allow", "Principal": {"AWS": "arn:aws:iam::111122223333:root"}, "Action": "sts:AssumeRole"}]});
     let admin = json!({"Version": "2012-10-17", "Statement": [{"Effect": "Allow", "Action": "*", "Resource": "*"}]});
     iam.create_role().role_name("deployctl-deployer").assume_role_policy_document(anybody.to_string()).send().await.unwrap();
-    let inline = iam.put_role_policy().role_name("deployctl-deployer").policy_name("deployer").policy_document(policy(without));
-    inline.send().await.unwrap();
+    attach(&iam, &policy(without)).await;
     iam.create_user().user_name("person").send().await.unwrap();
     iam.put_user_policy().user_name("person").policy_name("admin").policy_document(admin.to_string()).send().await.unwrap();
     let key = iam.create_access_key().user_name("person").send().await.unwrap().access_key.unwrap();
@@ -56,6 +56,17 @@ async fn as_person(test: &str, without: &str) {
         .status()
         .unwrap();
     assert!(status.success(), "{test} failed as the person");
+}
+
+/// As terraform/bootstrap does: eight statements in each managed policy.
+pub async fn attach(iam: &aws_sdk_iam::Client, policy: &str) {
+    let policy: serde_json::Value = serde_json::from_str(policy).unwrap();
+    for (number, part) in policy["Statement"].as_array().unwrap().chunks(8).enumerate() {
+        let document = json!({ "Version": "2012-10-17", "Statement": part }).to_string();
+        let made = iam.create_policy().policy_name(format!("deployer-{number}")).policy_document(document).send().await.unwrap();
+        let arn = made.policy().unwrap().arn().unwrap();
+        iam.attach_role_policy().role_name("deployctl-deployer").policy_arn(arn).send().await.unwrap();
+    }
 }
 
 async fn deployer(account: &str) -> Result<Aws, deployctl::failure::Failure> {

@@ -11,7 +11,10 @@ pub use bound::{bound_of, template_bound};
 pub use jobs::{AgentCommand, Findings, Shown};
 pub use values::{authorities_are_there, template_values, text_list};
 
-use super::{Action, Change, StepContext};
+use super::{
+    Action, Change, StepContext,
+    live::{self, Retired},
+};
 use crate::{
     cluster::{ApplySet, Cluster, Verdict},
     engine::event::Outcome,
@@ -40,6 +43,9 @@ pub struct Release {
     pub changes: Vec<Change>,
     /// Folders that were rendered and validated but are not applied here, each with the reason.
     pub skipped: BTreeMap<String, String>,
+    /// Tags of images that nothing needs once everything has rolled out.
+    #[serde(default)]
+    pub retired: Vec<Retired>,
 }
 
 /// Renders the folders. One whose last name is a key of `skip` is rendered and validated, but its objects are left out.
@@ -82,8 +88,8 @@ impl Release {
         skipped: BTreeMap<String, String>,
     ) -> Result<Self, Failure> {
         set.mark(&mut objects);
-        let compared = async { Ok((cluster.diff(&objects).await?, cluster.prunable(set, &objects).await?)) };
-        let (diffs, pruned) = cx.wait_until(&format!("{} objects to be compared", objects.len()), LOOKED_AT, compared).await?;
+        let compared = async { tokio::try_join!(cluster.diff(&objects), cluster.prunable(set, &objects), live::retirable(cx, cluster, &objects)) };
+        let (diffs, pruned, retired) = cx.wait_until(&format!("{} objects to be compared", objects.len()), LOOKED_AT, compared).await?;
         let changed = diffs.iter().filter(|d| d.verdict != Verdict::Unchanged).map(|d| d.key.clone()).collect();
         let mut changes: Vec<Change> = diffs.iter().filter_map(crate::cluster::Diff::change).collect();
         changes.extend(pruned.iter().map(|key| Change {
@@ -92,7 +98,8 @@ impl Release {
             name: key.to_string(),
             details: vec!["no longer rendered".into()],
         }));
-        Ok(Self { set: (set.name.clone(), set.namespace.clone()), objects, changed, pruned, changes, skipped })
+        changes.extend(retired.iter().map(Retired::change));
+        Ok(Self { set: (set.name.clone(), set.namespace.clone()), objects, changed, pruned, changes, skipped, retired })
     }
 
     /// Reads it back from a plan's payload.
@@ -120,6 +127,7 @@ impl Release {
             cluster.prune(&set, &self.objects, &self.pruned).await?;
             self.pruned.iter().for_each(|key| cx.progress(format!("{} {key}: deleted", key.kind)));
         }
+        live::retire(cx, &self.retired).await?;
         Ok(match (self.changes.is_empty(), self.objects.is_empty(), self.skipped.first_key_value()) {
             (_, true, Some((name, reason))) => Outcome::Skipped { reason: format!("{name}: {reason}") },
             (true, ..) => Outcome::Unchanged,

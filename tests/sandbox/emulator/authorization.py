@@ -1,10 +1,11 @@
-"""Makes ministack's IAM exact for the services whose requests it authorizes too coarsely: EKS, RDS and web identities.
+"""Makes ministack's IAM exact for the services whose requests it authorizes too coarsely: EKS, RDS, EC2 and web identities.
 
 What each action is checked on follows AWS' service authorization reference. Where AWS puts a random id into an ARN that only the
 backend knows, a fixed one stands for it: a policy can only match it by a wildcard, as in reality.
 """
 import contextvars
 import json
+import re
 from urllib.parse import parse_qs
 
 from ministack.core import iam_actions, iam_evaluator
@@ -111,6 +112,58 @@ def rds_resources(body, query_params, region, account):
         kind = _RDS_LISTS.get(action)
         arns = [f"arn:aws:rds:{region}:{account}:{kind}:*"] if kind else ["*"]
     return arns
+
+
+# EC2: what the beginning of an id says of the thing, and what actions make.
+_EC2_KINDS = {
+    "ami": "image", "eipalloc": "elastic-ip", "eni": "network-interface", "fl": "vpc-flow-log", "i": "instance",
+    "igw": "internet-gateway", "lt": "launch-template", "nat": "natgateway", "rtb": "route-table", "rtbassoc": "route-table",
+    "sg": "security-group", "sgr": "security-group-rule", "snap": "snapshot", "subnet": "subnet", "vol": "volume", "vpc": "vpc",
+    "vpce": "vpc-endpoint"}
+_EC2_MADE = {
+    "AllocateAddress": "elastic-ip", "CreateFlowLogs": "vpc-flow-log", "CreateInternetGateway": "internet-gateway",
+    "CreateLaunchTemplate": "launch-template", "CreateLaunchTemplateVersion": "launch-template",
+    "CreateNatGateway": "natgateway", "CreateRouteTable": "route-table", "CreateSecurityGroup": "security-group",
+    "CreateSubnet": "subnet", "CreateVpc": "vpc", "CreateVpcEndpoint": "vpc-endpoint", "DeleteLaunchTemplate": "launch-template",
+    "ModifyLaunchTemplate": "launch-template", "RunInstances": "instance"}
+_EC2_ID = re.compile(rf"({'|'.join(_EC2_KINDS)})-[0-9a-f]+")
+
+
+def ec2_resources(parameters, region, account):
+    """Every ARN an EC2 request is checked on: what it makes and what it names. Describing actions know no resource, but for one."""
+    action = parameters.get("Action", "")
+    if action.startswith("Describe") and action != "DescribeVpcAttribute":
+        return ["*"]
+    start = f"arn:aws:ec2:{region}:{account}"
+    arns = [f"{start}:{_EC2_MADE[action]}/*"] if action in _EC2_MADE else []
+    for value in parameters.values():
+        if found := _EC2_ID.fullmatch(value):
+            arns.append(f"{start}:{_EC2_KINDS[found[1]]}/{value}")
+    return list(dict.fromkeys(arns)) or ["*"]
+
+
+def _with_ec2_tags(original):
+    def resource_tags(arn):
+        # ministack keeps EC2's tags by id and looks none of them up for aws:ResourceTag.
+        if not arn.startswith("arn:aws:ec2:"):
+            return original(arn)
+        from ministack.services import ec2
+        return {tag["Key"]: tag["Value"] for tag in ec2._tags.get(arn.rpartition("/")[2], [])}
+
+    return resource_tags
+
+
+def _checked_ec2(original):
+    async def handle(method, path, headers, body, query_params):
+        parameters = _form(body, query_params)
+        region, key = get_region(), extract_access_key_id(headers, query_params)
+        action = "ec2:" + parameters.get("Action", "")
+        for arn in ec2_resources(parameters, region, get_account_id())[1:]:
+            if denied := iam_evaluator.enforce(key, action, "ec2", region, resource_arn=arn):
+                return _denial("ec2", action, arn, denied, headers)
+        return await original(method, path, headers, body, query_params)
+
+    return handle
 
 
 def _passed_roles(service, method, path, body):
@@ -230,7 +283,7 @@ def _checked_sts(original):
 def install():
     """Puts the exact resources and actions in the places where ministack looks them up."""
     import ministack.app as emulator
-    from ministack.services import sts
+    from ministack.services import sts, tagging
 
     action_of, resource_of, denied_response = (
         iam_actions.extract_iam_action, iam_actions.extract_resource_arn, iam_actions.access_denied_response)
@@ -249,6 +302,8 @@ def install():
             arn = eks_resource(path, body, region, account)
         elif service == "rds":
             arn = rds_resources(body, query_params, region, account)[0]
+        elif service == "ec2":
+            arn = ec2_resources(_form(body, query_params), region, account)[0]
         elif service == "kms" and (alias := iam_actions._safe_json_field(body, "AliasName")):
             arn = f"arn:aws:kms:{region}:{account}:{alias}"
         elif service == "ecr" and (names := _ecr_names(body)):
@@ -282,5 +337,7 @@ def install():
     iam_actions.extract_resource_arn = extract_resource_arn
     iam_actions.access_denied_response = access_denied_response
     sts._web_identity_principal = _single_audience(sts._web_identity_principal)
+    tagging.resource_tags = _with_ec2_tags(tagging.resource_tags)
     _add_managed_policies()
+    emulator.SERVICE_HANDLERS["ec2"] = _checked_ec2(emulator.SERVICE_HANDLERS["ec2"])
     emulator.SERVICE_HANDLERS["sts"] = _checked_sts(emulator.SERVICE_HANDLERS["sts"])
