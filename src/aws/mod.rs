@@ -26,6 +26,8 @@ mod element;
 pub mod iam;
 mod kms;
 mod object_version;
+mod offers;
+pub mod quotas;
 pub mod rds;
 pub mod s3;
 mod secret_value;

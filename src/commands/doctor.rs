@@ -3,7 +3,7 @@ use std::{ffi::OsStr, path::Path, time::Duration};
 
 use serde::{Deserialize, Serialize};
 
-use super::{permissions, session};
+use super::{capacity, permissions, session};
 use crate::{
     aws::Aws,
     cli::Globals,
@@ -50,6 +50,7 @@ impl Check {
         self.fix = Some(fix.into());
         self
     }
+    /// Failed, with the failure's own next command as the fix.
     pub(super) fn failed(name: &str, failure: &Failure) -> Self {
         let check = Self::new(name, Status::Failed, failure.chain().join(": "));
         match failure.next.first() {
@@ -92,17 +93,19 @@ pub async fn run(environment: &Environment, project: &Path) -> Vec<Check> {
     checks.extend(found);
     let Some(aws) = aws else {
         let unknown = |name: &str| Check::new(name, Status::Unknown, "needs credentials").fix("put the credentials right first");
-        checks.extend(["region", "DR region", "state bucket", "permissions"].map(unknown));
+        checks.extend(["region", "DR region", "state bucket", "quotas", "permissions"].map(unknown));
         return checks;
     };
     let elsewhere = aws.in_region(&environment.aws.dr_region);
-    let (region, dr_region, bucket, permissions) = tokio::join!(
+    let (region, dr_region, bucket, capacity, permissions) = tokio::join!(
         region("region", &aws),
         region("DR region", &elsewhere),
         state_bucket(&aws, environment),
+        capacity::checks(&aws, environment),
         permissions::checks(&aws, environment, project)
     );
     checks.extend([region, dr_region, bucket]);
+    checks.extend(capacity);
     checks.extend(permissions);
     checks
 }

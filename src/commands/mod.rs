@@ -12,11 +12,13 @@ use crate::{
 };
 
 mod apply;
+mod capacity;
 mod db;
 mod destroy;
 pub mod doctor;
 mod history;
 mod image;
+mod init;
 mod lock;
 mod permissions;
 mod plan;
@@ -95,6 +97,7 @@ fn dispatch(command: Command, globals: &Globals, ui: &Ui) -> Result<u8, Failure>
         Command::Man => return man(ui),
         Command::Completions(args) => return completions(args.shell, ui),
         Command::Schema(args) => return schema::run(args.of, ui),
+        Command::Init(args) => return init::run(args, globals, ui),
         Command::Sandbox(args) => return Err(crate::tools::sandbox::become_sandbox(&args.args)),
         Command::Status(args) => return status::run(&args, globals, ui),
         Command::History(args) => return history::run(&args, globals, ui),

@@ -16,6 +16,7 @@ pub mod definition;
 pub mod digest;
 pub mod environment;
 pub mod environment_rules;
+pub mod estimate;
 pub mod file;
 pub mod fresh;
 pub mod locate;

@@ -4,6 +4,7 @@ mod apply;
 mod basics;
 mod db;
 mod history;
+mod init;
 mod plan;
 mod project;
 mod sandbox;

@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 const KEPT_BUILDS: u32 = 100;
 
 /// The policy of every repository. An image can be expired only by the first rule whose tags it matches, and live ones never reach the
-/// first rule's count (ECR holds no more than 100,000 images in a repository; 9,999 live ones would be 9,999 environments).
+/// first rule's count: a repository is one environment's, which has two live images of each service.
 pub fn policy() -> Value {
     let rule = |priority: u32, description: &str, selection: Value| json!({ "rulePriority": priority, "description": description, "selection": selection, "action": { "type": "expire" } });
     json!({ "rules": [
@@ -31,10 +31,10 @@ mod tests {
         day: u64,
     }
 
-    /// The indices that ECR would expire on a day. "How lifecycle policies work" (docs.aws.amazon.com/AmazonECR/latest/userguide/
-    /// LifecyclePolicies.html, read on 2026-11-29 as this project's design quotes it): rules are evaluated at once and then applied by priority;
-    /// an image that matches a rule's tags cannot be expired by one of lower priority, yet such a rule still counts it; of several prefixes in
-    /// one rule an image must have all; `imageCountMoreThan` expires the oldest beyond the count; `sinceImagePushed` those older than the days.
+    /// The indices that ECR would expire on a day, by what its user guide says under "How lifecycle policies work" and "Lifecycle policy
+    /// properties": rules are all evaluated and then applied by priority; an image that matches a rule's tags cannot be expired by one of lower
+    /// priority, which still counts it; of several prefixes in one rule an image must have all; `imageCountMoreThan` expires the oldest
+    /// beyond the count; `sinceImagePushed` those older than the days.
     fn expired(policy: &Value, images: &[Pushed], today: u64) -> BTreeSet<usize> {
         let mut rules: Vec<&Value> = policy["rules"].as_array().unwrap().iter().collect();
         rules.sort_by_key(|rule| rule["rulePriority"].as_u64().unwrap());
