@@ -3,6 +3,7 @@
 mod apply;
 mod basics;
 mod db;
+mod environments;
 mod history;
 mod init;
 mod plan;
