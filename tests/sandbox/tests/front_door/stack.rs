@@ -72,6 +72,8 @@ pub struct Stack {
     pub emulator: SocketAddr,
     pub person: Key,
     pub switches: Arc<Switches>,
+    /// The checkout.
+    pub project: PathBuf,
     backends: SocketAddr,
     python: PathBuf,
     process: Child,
@@ -115,7 +117,7 @@ impl Stack {
         tokio::spawn(door::serve(front, stop.clone()));
         wait_for(door).await;
         let person = Key { id: key.access_key_id, secret: key.secret_access_key, token: None };
-        Some(Self { folder, door, emulator, person, switches, backends, python, process, stop })
+        Some(Self { folder, door, emulator, person, switches, project: layout.project, backends, python, process, stop })
     }
 
     /// kill -9 and a new start on the same state.
