@@ -3,6 +3,7 @@
 mod bad_input;
 mod canary;
 mod commands;
+mod images;
 mod killed;
 mod machines;
 mod permissions;
@@ -47,6 +48,7 @@ fn the_whole_plan_for_real() {
     assert!(again.seconds < 30.0, "an unchanged apply took {} s", again.seconds);
     target.deployctl(&["plan", "--detailed-exitcode"]).expect(0);
     commands::work(&target);
+    images::retire(&target);
     machines::take_turns(&target);
     sandbox::is_closed(&target);
     sandbox::is_repaired(&target);

@@ -138,7 +138,8 @@ fn allowed(target: &Target) -> BTreeMap<String, BTreeSet<String>> {
                 continue;
             }
             let policy = client.get_role_policy().role_name(role).policy_name("permissions").send().await.unwrap();
-            let text = percent_encoding::percent_decode_str(policy.policy_document()).decode_utf8().unwrap().into_owned();
+            // IAM sends policies URL-encoded.
+            let text = url::form_urlencoded::parse(policy.policy_document().as_bytes()).next().unwrap().0.into_owned();
             allowed.insert(role.to_owned(), actions(&serde_json::from_str(&text).unwrap()));
         }
     });
