@@ -35,10 +35,14 @@ pub fn modules(stack: &str, modules: &Path) -> Vec<Module> {
 }
 
 fn check(stack: &str, modules: &[Module]) -> Outcome {
-    let workspace = Workspace::of(&folder(stack), modules)?;
+    examine(stack, &Workspace::of(&folder(stack), modules)?)
+}
+
+/// What a working copy of a stack must be: valid, through its own tests, and as promised once the modules have made their part of it.
+pub fn examine(stack: &str, workspace: &Workspace) -> Outcome {
     let said = workspace.terraform(&["validate", "-no-color"])?;
     ensure(said.succeeded, || format!("terraform validate: {}", said.text))?;
-    let plans = plan::of_tests(&workspace)?;
+    let plans = plan::of_tests(workspace)?;
     let planned = |run: &str| plans.get(run).ok_or_else(|| format!("{stack} has no run {run}"));
     match stack {
         "network" => promises::network(planned("three_zones")?),
