@@ -2,8 +2,8 @@
 use std::collections::BTreeMap;
 
 use aws_sdk_ecr::types::{
-    DescribeImagesFilter, EncryptionConfiguration, EncryptionType, ImageDetail, ImageFailureCode, ImageIdentifier, ImageScanningConfiguration,
-    ImageTagMutability, Tag, TagStatus,
+    DescribeImagesFilter, EncryptionConfiguration, EncryptionType, ImageDetail, ImageFailureCode, ImageIdentifier,
+    ImageScanningConfiguration, ImageTagMutability, Tag, TagStatus,
 };
 use secrecy::SecretString;
 

@@ -59,13 +59,8 @@ fn of_type<T>(parsed: Result<T, crate::ids::InvalidId>) -> Result<(), String> {
 }
 
 fn questions(args: &InitArgs, globals: &Globals) -> Vec<Question> {
-    let question = |flag, prompt, given: Option<&str>, check| Question {
-        flag,
-        prompt,
-        default: None,
-        given: given.map(str::to_owned),
-        check,
-    };
+    let question =
+        |flag, prompt, given: Option<&str>, check| Question { flag, prompt, default: None, given: given.map(str::to_owned), check };
     let name = globals.environment.as_ref().map(EnvironmentName::as_str);
     vec![
         question("-e NAME", "Name of the environment, as in staging", name, name_is_short),
@@ -98,7 +93,8 @@ fn name_is_short(text: &str) -> Result<(), String> {
 }
 
 fn servers(text: &str) -> Result<(), String> {
-    let good = text.split(',').all(|server| server.rsplit_once(':').is_some_and(|(host, port)| !host.is_empty() && port.parse::<u16>().is_ok()));
+    let good =
+        text.split(',').all(|server| server.rsplit_once(':').is_some_and(|(host, port)| !host.is_empty() && port.parse::<u16>().is_ok()));
     if good { Ok(()) } else { Err("it must be host:port, several separated by commas".to_owned()) }
 }
 
@@ -135,7 +131,8 @@ fn text(wanted: &Wanted<'_>, services: &[String]) -> String {
     let or = |small: &'static str, big: &'static str| if *large { big } else { small };
     let cidrs = args.public_access_cidrs.join(", ");
     let (zones, gateways, flow_days) = (or("2", "3"), or("single", "per-zone"), or("14", "90"));
-    let (kinds, nodes) = (or("m7i.large, m6i.large", "m7i.xlarge, m6i.xlarge"), or("min: 2, desired: 2, max: 4", "min: 3, desired: 3, max: 12"));
+    let (kinds, nodes) =
+        (or("m7i.large, m6i.large", "m7i.xlarge, m6i.xlarge"), or("min: 2, desired: 2, max: 4", "min: 3, desired: 3, max: 12"));
     let (disk, class) = (or("50", "100"), or("db.t4g.medium", "db.m7g.large"));
     let (storage, backup_days) = (or("initial: 20, max: 100", "initial: 100, max: 1000"), or("7", "35"));
     let (hours, partitions, metrics_days) = (or("72", "3"), or("3", "12"), or("7", "30"));
@@ -210,7 +207,8 @@ tags: {{ team: deployctl, environment: {name} }}
 fn write(path: &Path, shown: &Path, text: &str) -> Result<(), Failure> {
     let failed = |error: std::io::Error| {
         if error.kind() == std::io::ErrorKind::AlreadyExists {
-            Failure::usage(format!("{} is there already; init overwrites nothing", shown.display())).next("change it by hand, or choose another name")
+            Failure::usage(format!("{} is there already; init overwrites nothing", shown.display()))
+                .next("change it by hand, or choose another name")
         } else {
             Failure::usage(format!("{} cannot be written", shown.display())).because(error)
         }

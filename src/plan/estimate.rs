@@ -146,9 +146,8 @@ pub fn of(environment: &Environment, prices: &Prices) -> Estimate {
         .map(|(item, quantity)| {
             let price = prices.find(&item, &region).cloned();
             #[allow(clippy::cast_precision_loss, reason = "counts of machines and gibibytes")]
-            let usd_a_month = price.as_ref().map(|price| {
-                quantity as f64 * price.usd * if price.per == Per::Hour { HOURS_A_MONTH } else { 1.0 }
-            });
+            let usd_a_month =
+                price.as_ref().map(|price| quantity as f64 * price.usd * if price.per == Per::Hour { HOURS_A_MONTH } else { 1.0 });
             Line { item, quantity, usd_a_month, price }
         })
         .collect();

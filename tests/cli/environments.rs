@@ -46,9 +46,18 @@ fn production_is_never_the_weaker_one() {
     let (staging, production) = (committed("staging"), committed("production"));
     let number = |of: &Value, at: &str| of.pointer(at).and_then(Value::as_u64).unwrap();
     let at_least = [
-        "/network/availability_zones", "/network/flow_log_days", "/cluster/nodes/min", "/cluster/nodes/max", "/cluster/disk_gib",
-        "/database/backup_days", "/database/storage_gib/initial", "/kafka/replication_factor", "/kafka/retention_hours",
-        "/services/uploader/replicas/min", "/services/parser/replicas/min", "/observability/retention_days",
+        "/network/availability_zones",
+        "/network/flow_log_days",
+        "/cluster/nodes/min",
+        "/cluster/nodes/max",
+        "/cluster/disk_gib",
+        "/database/backup_days",
+        "/database/storage_gib/initial",
+        "/kafka/replication_factor",
+        "/kafka/retention_hours",
+        "/services/uploader/replicas/min",
+        "/services/parser/replicas/min",
+        "/observability/retention_days",
     ];
     for at in at_least {
         assert!(number(&production, at) >= number(&staging, at), "{at}");

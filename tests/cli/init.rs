@@ -2,8 +2,18 @@
 use super::project::Project;
 
 const ANSWERS: [&str; 12] = [
-    "--account-id", "444455556666", "--region", "eu-central-1", "--dr-region", "eu-west-1", "--kafka", "pkc-1.confluent.cloud:9092",
-    "--engineers", "arn:aws:iam::444455556666:role/engineers", "--github", "example/files",
+    "--account-id",
+    "444455556666",
+    "--region",
+    "eu-central-1",
+    "--dr-region",
+    "eu-west-1",
+    "--kafka",
+    "pkc-1.confluent.cloud:9092",
+    "--engineers",
+    "arn:aws:iam::444455556666:role/engineers",
+    "--github",
+    "example/files",
 ];
 
 fn init(project: &Project, name: &str, more: &[&str]) -> String {
@@ -42,11 +52,7 @@ fn without_a_terminal_every_missing_flag_is_named() {
 #[test]
 fn what_cannot_be_is_refused_before_anything_is_written() {
     let project = Project::new();
-    let wrong = [
-        ("a-name-that-is-too-long", &[][..]),
-        ("qa", &["--cidr", "10.50.0.0"]),
-        ("qa", &["--public-access-cidr", "0.0.0.0/0"]),
-    ];
+    let wrong = [("a-name-that-is-too-long", &[][..]), ("qa", &["--cidr", "10.50.0.0"]), ("qa", &["--public-access-cidr", "0.0.0.0/0"])];
     for (name, more) in wrong {
         let said = init(&project, name, more);
         assert!(said.contains("--- exit 10"), "{said}");

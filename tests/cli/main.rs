@@ -8,6 +8,7 @@ mod history;
 mod init;
 mod plan;
 mod project;
+mod readme;
 mod sandbox;
 mod schema;
 mod secret;

@@ -79,7 +79,8 @@ fn replica_set(target: &Target, digest: &str) {
         } } },
     });
     let mut kubectl = target.command(Path::new("kubectl"));
-    let mut kubectl = kubectl.args(["apply", "-f", "-"]).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let mut kubectl =
+        kubectl.args(["apply", "-f", "-"]).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
     kubectl.stdin.take().unwrap().write_all(object.to_string().as_bytes()).unwrap();
     let output = kubectl.wait_with_output().unwrap();
     assert!(output.status.success(), "{}", text(&output));

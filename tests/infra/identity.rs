@@ -174,7 +174,13 @@ fn every_action_of_the_backend_is_named_when_it_is_missing() {
             return run_as_person(NAME, &policy_with(&granted)).await;
         }
         let all: serde_json::Value = serde_json::from_str(&policy("nothing")).unwrap();
-        let all: Vec<String> = all["Statement"].as_array().unwrap().iter().flat_map(|s| s["Action"].as_array().unwrap().clone()).map(|a| a.as_str().unwrap().to_owned()).collect();
+        let all: Vec<String> = all["Statement"]
+            .as_array()
+            .unwrap()
+            .iter()
+            .flat_map(|s| s["Action"].as_array().unwrap().clone())
+            .map(|a| a.as_str().unwrap().to_owned())
+            .collect();
         let config = aws_config::load_defaults(aws_config::BehaviorVersion::latest()).await;
         let iam = aws_sdk_iam::Client::new(&config.into_builder().region(aws_config::Region::new("us-east-1")).build());
         let input: Input = serde_json::from_value(json!({})).unwrap();
@@ -193,7 +199,8 @@ fn every_action_of_the_backend_is_named_when_it_is_missing() {
         }
         eprintln!("named, each when it was missing: {granted:?}");
         assert!(granted.len() >= 15, "the backend needs more: {granted:?}");
-        let needed = ["dynamodb:CreateTable", "s3:CreateBucket", "s3:PutBucketVersioning", "s3:PutBucketPublicAccessBlock", "dynamodb:PutItem"];
+        let needed =
+            ["dynamodb:CreateTable", "s3:CreateBucket", "s3:PutBucketVersioning", "s3:PutBucketPublicAccessBlock", "dynamodb:PutItem"];
         assert!(needed.iter().all(|action| granted.contains(*action)), "{granted:?}");
         let aws = deployer("111122223333").await.unwrap();
         let cx = StepContext { aws: aws.into(), ..fixture::context("backend", &fixture::test_dir()).await };

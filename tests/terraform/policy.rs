@@ -69,7 +69,9 @@ fn fit_into_managed_policies() -> Outcome {
         ensure(parts.len() <= 10, || format!("{name} has {} parts", parts.len()))?;
         for part in parts {
             let length = json!({ "Version": "2012-10-17", "Statement": part }).to_string().len();
-            ensure(length <= MANAGED.0, || format!("a part of {name} has {length} characters, IAM takes {}: order its statements anew", MANAGED.0))?;
+            ensure(length <= MANAGED.0, || {
+                format!("a part of {name} has {length} characters, IAM takes {}: order its statements anew", MANAGED.0)
+            })?;
         }
     }
     let stack = fs::read_to_string(stacks::folder("bootstrap").join("main.tf"))?;
@@ -118,7 +120,8 @@ fn parliament_finds_nothing() -> Outcome {
         policies.push((name.to_owned(), filled(name)?));
     }
     // What it would say of a bad one, so that silence means something.
-    let bad = json!({ "Version": "2012-10-17", "Statement": [{ "Effect": "Allow", "Action": ["s3:GetObjekt"], "Resource": ["*"] }] }).to_string();
+    let bad =
+        json!({ "Version": "2012-10-17", "Statement": [{ "Effect": "Allow", "Action": ["s3:GetObjekt"], "Resource": ["*"] }] }).to_string();
     let audit = |policies: &[(String, String)]| -> Outcome<String> {
         let mut command = Command::new(&python);
         command.arg(project().join("tests/sandbox/policies/audit.py")).env("PYTHONDONTWRITEBYTECODE", "1");
@@ -146,9 +149,17 @@ fn keeps_to_its_environment() -> Outcome {
                 let named = resource.contains("${prefix}") || resource.contains("${environment}");
                 let limited = statement["Condition"].is_object();
                 // What carries no name of ours: RDS' own names, what only reads, the cluster's issuer, service-linked roles.
-                let other = ["rds!db-", ":auto-backup:", ":og:default", "oidc-provider/oidc.eks", "role/aws-service-role", "role/deployctl-deployer", ":alarm:"]
-                    .iter()
-                    .any(|word| resource.contains(word));
+                let other = [
+                    "rds!db-",
+                    ":auto-backup:",
+                    ":og:default",
+                    "oidc-provider/oidc.eks",
+                    "role/aws-service-role",
+                    "role/deployctl-deployer",
+                    ":alarm:",
+                ]
+                .iter()
+                .any(|word| resource.contains(word));
                 let reads = list(&statement, "Action").iter().all(|action| {
                     let verb = action.split(':').nth(1).unwrap_or_default();
                     ["Describe", "List", "Get", "Download"].iter().any(|read| verb.starts_with(read))

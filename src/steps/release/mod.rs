@@ -88,7 +88,8 @@ impl Release {
         skipped: BTreeMap<String, String>,
     ) -> Result<Self, Failure> {
         set.mark(&mut objects);
-        let compared = async { tokio::try_join!(cluster.diff(&objects), cluster.prunable(set, &objects), live::retirable(cx, cluster, &objects)) };
+        let compared =
+            async { tokio::try_join!(cluster.diff(&objects), cluster.prunable(set, &objects), live::retirable(cx, cluster, &objects)) };
         let (diffs, pruned, retired) = cx.wait_until(&format!("{} objects to be compared", objects.len()), LOOKED_AT, compared).await?;
         let changed = diffs.iter().filter(|d| d.verdict != Verdict::Unchanged).map(|d| d.key.clone()).collect();
         let mut changes: Vec<Change> = diffs.iter().filter_map(crate::cluster::Diff::change).collect();

@@ -131,7 +131,8 @@ async fn documents(client: &Client, arns: &[&str]) -> Result<Vec<String>> {
     for arn in arns {
         let policy = client.get_policy().policy_arn(*arn).send().await.with_context(|| format!("the policy {arn}"))?;
         let version = policy.policy().and_then(|policy| policy.default_version_id()).context("IAM answered without a version")?;
-        let read = client.get_policy_version().policy_arn(*arn).version_id(version).send().await.with_context(|| format!("reading {arn}"))?;
+        let read =
+            client.get_policy_version().policy_arn(*arn).version_id(version).send().await.with_context(|| format!("reading {arn}"))?;
         let encoded = read.policy_version().and_then(|version| version.document()).unwrap_or_default();
         // IAM sends policies URL-encoded.
         documents.push(url::form_urlencoded::parse(encoded.as_bytes()).next().map(|(text, _)| text.into_owned()).unwrap_or_default());

@@ -37,14 +37,8 @@ fn calls<'a>(environment: &str) -> Vec<(&'static str, Call<'a>)> {
         ("s3:GetObject", Call::rest("s3", "GET", bucket, "")),
         ("eks:DescribeCluster", Call::rest("eks", "GET", cluster, "")),
         ("iam:GetRole", Call::query("iam", &format!("Action=GetRole&Version=2010-05-08&RoleName={name}-apps-parser"))),
-        (
-            "sqs:GetQueueUrl",
-            Call::target("sqs", "AmazonSQS.GetQueueUrl", &json!({ "QueueName": format!("{name}-parser") }).to_string()),
-        ),
-        (
-            "rds:ModifyDBInstance",
-            Call::query("rds", &format!("Action=ModifyDBInstance&Version=2014-10-31&DBInstanceIdentifier={name}")),
-        ),
+        ("sqs:GetQueueUrl", Call::target("sqs", "AmazonSQS.GetQueueUrl", &json!({ "QueueName": format!("{name}-parser") }).to_string())),
+        ("rds:ModifyDBInstance", Call::query("rds", &format!("Action=ModifyDBInstance&Version=2014-10-31&DBInstanceIdentifier={name}"))),
     ]
 }
 
@@ -69,8 +63,7 @@ async fn what_carries_another_environments_tag_is_not_touched() {
     let deployer = deployer(stack.door, &stack.person).await;
     for (environment, is_other) in [("sandbox", false), ("other", true)] {
         let tags = format!("TagSpecification.1.Tag.1.Key=deployctl:environment&TagSpecification.1.Tag.1.Value={environment}");
-        let form =
-            format!("Action=CreateVpc&Version=2016-11-15&CidrBlock=10.9.0.0/16&TagSpecification.1.ResourceType=vpc&{tags}");
+        let form = format!("Action=CreateVpc&Version=2016-11-15&CidrBlock=10.9.0.0/16&TagSpecification.1.ResourceType=vpc&{tags}");
         let vpc = element(&send(&stack, &stack.person, Call::query("ec2", &form)).await.text, "vpcId");
         let subnet = format!("Action=CreateSubnet&Version=2016-11-15&VpcId={vpc}&CidrBlock=10.9.0.0/24");
         let inside = send(&stack, &deployer, Call::query("ec2", &subnet)).await;
@@ -137,10 +130,7 @@ async fn who_is_on_call_looks_everywhere_and_restores_in_the_other_region_only()
         ("ec2:DescribeVpcs", Call::query("ec2", "Action=DescribeVpcs&Version=2016-11-15")),
         ("sqs:GetQueueUrl", Call::target("sqs", "AmazonSQS.GetQueueUrl", &queue)),
         ("secretsmanager:DescribeSecret", Call::target("secretsmanager", "secretsmanager.DescribeSecret", &secret)),
-        (
-            "secretsmanager:PutSecretValue",
-            Call::target("secretsmanager", "secretsmanager.PutSecretValue", &address).in_region("eu-west-1"),
-        ),
+        ("secretsmanager:PutSecretValue", Call::target("secretsmanager", "secretsmanager.PutSecretValue", &address).in_region("eu-west-1")),
         ("s3:GetObject", Call::rest("s3", "GET", &here, "")),
         ("s3:PutObject", Call::rest("s3", "PUT", &there, "x").in_region("eu-west-1")),
     ];
@@ -181,7 +171,10 @@ async fn who_bootstraps_makes_these_roles_and_no_others() {
     };
     let attach = |role: &str, arn: &str| format!("Action=AttachRolePolicy&RoleName={role}&PolicyArn={arn}");
     let provider = |host: &str| {
-        format!("Action=CreateOpenIDConnectProvider&Url=https://{host}&ClientIDList.member.1=sts.amazonaws.com&ThumbprintList.member.1={}", "a".repeat(40))
+        format!(
+            "Action=CreateOpenIDConnectProvider&Url=https://{host}&ClientIDList.member.1=sts.amazonaws.com&ThumbprintList.member.1={}",
+            "a".repeat(40)
+        )
     };
     let ours = "arn:aws:iam::111122223333:policy/deployctl/deployctl-deployer-x-1";
     for (action, form) in [
