@@ -15,6 +15,7 @@ pub mod check_with;
 pub mod definition;
 pub mod digest;
 pub mod environment;
+pub mod environment_forms;
 pub mod environment_rules;
 pub mod estimate;
 pub mod file;
