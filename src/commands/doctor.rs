@@ -87,7 +87,7 @@ fn line(check: &Check) -> String {
 pub async fn run(environment: &Environment, project: &Path) -> Vec<Check> {
     let (terraform, identity) = tokio::join!(terraform_version(), identity(environment));
     let mut checks = vec![terraform];
-    checks.extend(optional_tools());
+    checks.extend(optional_tools().await);
     checks.push(endpoint().await);
     let (found, aws) = identity;
     checks.extend(found);
@@ -120,20 +120,24 @@ async fn terraform_version() -> Check {
 }
 
 /// Only other builders than `native`, and charts, need these.
-fn optional_tools() -> Vec<Check> {
+async fn optional_tools() -> Vec<Check> {
     let needed_for = [
         ("cargo", "building images natively"),
         ("buildah", "builder: buildah"),
         ("docker", "builder: docker"),
         ("helm", "steps of kind chart"),
     ];
-    needed_for
-        .map(|(tool, what)| match process::find(OsStr::new(tool)) {
-            Some(path) => Check::new(tool, Status::Ok, path.display().to_string()),
+    let look = needed_for.map(|(tool, what)| async move {
+        match process::find(OsStr::new(tool)) {
+            Some(path) => {
+                let version = process::version_of(tool).await.unwrap_or_else(|| "it does not say its version".to_owned());
+                Check::new(tool, Status::Ok, format!("{version} ({})", path.display()))
+            }
             None => Check::new(tool, Status::Warning, format!("not installed; needed for {what}"))
                 .fix(format!("install {tool}, or do without {what}")),
-        })
-        .into()
+        }
+    });
+    futures::future::join_all(look).await
 }
 
 /// Whether anything listens where AWS_ENDPOINT_URL points; AWS itself is reached by the calls that follow.
