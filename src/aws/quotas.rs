@@ -43,7 +43,10 @@ impl Aws {
                 value.map(Some).ok_or_else(|| Failure::step(format!("{action}: the answer has no value")))
             }
             Answer::Refused { code, .. } if code == "NoSuchResourceException" => Ok(None),
-            Answer::Refused { status, code, message } => Err(self.refused(&action, status, &code, &message)),
+            Answer::Refused { status: 403, code, message } => Err(self.refused(&action, 403, &code, &message)),
+            Answer::Refused { status, code, message } => {
+                Err(Failure::step(format!("{action} in {}: HTTP {status}: {code}: {message}", self.region())))
+            }
         }
     }
 

@@ -224,7 +224,6 @@ mod tests {
 
     use serde_json::Value;
 
-    use super::*;
     use crate::plan::read::environment_from;
 
     const STAGING: &str = include_str!("../../plans/environments/staging.yaml");
@@ -265,7 +264,7 @@ mod tests {
         ("database.multi_az", "multi_az: false", "multi_az: maybe"),
         ("database.backup_days", "backup_days: 7", "backup_days: 36"),
         ("database.replicate_backups", "replicate_backups: true", "replicate_backups: always"),
-        ("database.deletion_protection", "deletion_protection: true", "deletion_protection: \"on\""),
+        ("database.deletion_protection", "deletion_protection: true", "deletion_protection: surely"),
         ("storage.current_to_glacier_days", "current_to_glacier_days: 90", "current_to_glacier_days: 0"),
         ("storage.noncurrent_to_glacier_days", "noncurrent_to_glacier_days: 30", "noncurrent_to_glacier_days: 90"),
         ("storage.replicate", "replicate: false", "replicate: 2"),

@@ -151,7 +151,8 @@ pub fn of(environment: &Environment, prices: &Prices) -> Estimate {
             Line { item, quantity, usd_a_month, price }
         })
         .collect();
-    let known_usd_a_month = lines.iter().filter_map(|line| line.usd_a_month).sum();
+    // Not sum(): that of nothing is -0.
+    let known_usd_a_month = lines.iter().filter_map(|line| line.usd_a_month).fold(0.0, |sum, usd| sum + usd);
     let unknown = lines.iter().filter(|line| line.price.is_none()).count();
     Estimate { region, lines, known_usd_a_month, unknown, not_counted: NOT_COUNTED }
 }

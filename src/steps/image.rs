@@ -9,7 +9,7 @@ use std::{
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use serde_json::{Value, json};
+use serde_json::Value;
 
 use super::{
     Action, Applied, Change, Kind, Outputs, StepContext, StepPlan,
@@ -301,6 +301,8 @@ async fn build_and_push(cx: &StepContext, input: &Input, planned: &Observed, reg
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used, reason = "tests")]
+    use serde_json::json;
+
     use super::*;
 
     fn observed(digest: Option<&str>, live: Live) -> Observed {

@@ -55,6 +55,8 @@ async fn run_as_person(test: &str, document: &str) {
     let status = Command::new(std::env::current_exe().unwrap())
         .args(["--exact", test, "--nocapture", "--include-ignored"])
         .env(AS_PERSON, "person")
+        // EKS and RDS are not there: doctor need not ask them six times.
+        .env("AWS_MAX_ATTEMPTS", "1")
         .env("AWS_ACCESS_KEY_ID", key.access_key_id)
         .env("AWS_SECRET_ACCESS_KEY", key.secret_access_key)
         .status()

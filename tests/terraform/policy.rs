@@ -215,7 +215,7 @@ fn grows_nothing() -> Outcome {
             })?;
         }
         if actions.contains(&"iam:AttachRolePolicy") {
-            let known = &statement["Condition"]["ArnLikeIfExists"]["iam:PolicyARN"];
+            let known = &statement["Condition"]["ArnLike"]["iam:PolicyARN"];
             let all = known
                 .as_array()
                 .into_iter()

@@ -82,10 +82,8 @@ mod tests {
             let tag = |index: usize| format!("live-{}-{index}", ENVIRONMENTS[environment]);
             images[next].tags.insert(tag(next));
             let before = current[environment].map(|(now, _)| now).filter(|now| *now != next);
-            for index in 0..images.len() {
-                if index != next && Some(index) != before {
-                    images[index].tags.remove(&tag(index));
-                }
+            for (index, image) in images.iter_mut().enumerate().filter(|(index, _)| *index != next && Some(*index) != before) {
+                image.tags.remove(&tag(index));
             }
             current[environment] = Some((next, before));
             let selected = expired(policy, &images, day);

@@ -14,6 +14,8 @@ from ministack.core.router import extract_access_key_id
 
 # What the current request was checked for; the front door writes it into its record.
 checked = contextvars.ContextVar("checked", default=("", ""))
+# The policy that an IAM request attaches or detaches; conditions on iam:PolicyARN look at it.
+_policy = contextvars.ContextVar("policy", default=None)
 ANY_ID = "00000000-0000-0000-0000-000000000000"
 
 # EKS: the first path segments below a cluster, and the kind of ARN that names one of them.
@@ -280,10 +282,37 @@ def _checked_sts(original):
     return handle
 
 
+def _simulated(original):
+    def simulate(parameters):
+        # ministack evaluates without the values that the caller gives for condition keys, and without the region.
+        from ministack.services import iam
+
+        def value(name):
+            found = parameters.get(name, "")
+            return found[0] if isinstance(found, list) else found
+
+        context, number = {}, 1
+        while key := value(f"ContextEntries.member.{number}.ContextKeyName"):
+            context[key.lower()] = value(f"ContextEntries.member.{number}.ContextKeyValues.member.1")
+            number += 1
+        evaluation = iam_evaluator.EvalContext
+
+        def with_context(**fields):
+            return evaluation(**fields, service_context=context)
+
+        iam_evaluator.EvalContext = with_context
+        try:
+            return original(parameters)
+        finally:
+            iam_evaluator.EvalContext = evaluation
+
+    return simulate
+
+
 def install():
     """Puts the exact resources and actions in the places where ministack looks them up."""
     import ministack.app as emulator
-    from ministack.services import sts, tagging
+    from ministack.services import iam, sts, tagging
 
     action_of, resource_of, denied_response = (
         iam_actions.extract_iam_action, iam_actions.extract_resource_arn, iam_actions.access_denied_response)
@@ -310,7 +339,9 @@ def install():
             # AWS checks each of them; deployctl asks for one at a time.
             arn = f"arn:aws:ecr:{region}:{account}:repository/{names[0]}"
         elif service == "iam":
-            arn = iam_resource(_form(body, query_params), account) or resource_of(
+            form = _form(body, query_params)
+            _policy.set(form.get("PolicyArn") if form.get("Action", "").startswith(("Attach", "Detach")) else None)
+            arn = iam_resource(form, account) or resource_of(
                 service, method, path, headers, body, query_params, region, account)
         else:
             arn = resource_of(service, method, path, headers, body, query_params, region, account)
@@ -326,18 +357,21 @@ def install():
 
     enforce = iam_evaluator.enforce
 
-    def refuse_anonymous(access_key_id, iam_action, service, *more, **named):
+    def exact(access_key_id, iam_action, service, *more, **named):
         # ministack takes an unsigned S3 request for the account's root; no bucket of ours is public.
         if service == "s3" and not access_key_id:
             return iam_evaluator.AuthError("AccessDenied", "Access Denied")
+        if service == "iam" and (policy := _policy.get()):
+            named["service_context"] = {**(named.get("service_context") or {}), "iam:PolicyARN": policy}
         return enforce(access_key_id, iam_action, service, *more, **named)
 
-    iam_evaluator.enforce = refuse_anonymous
+    iam_evaluator.enforce = exact
     iam_actions.extract_iam_action = extract_iam_action
     iam_actions.extract_resource_arn = extract_resource_arn
     iam_actions.access_denied_response = access_denied_response
     sts._web_identity_principal = _single_audience(sts._web_identity_principal)
     tagging.resource_tags = _with_ec2_tags(tagging.resource_tags)
+    iam._IAM_HANDLERS["SimulatePrincipalPolicy"] = _simulated(iam._IAM_HANDLERS["SimulatePrincipalPolicy"])
     _add_managed_policies()
     emulator.SERVICE_HANDLERS["ec2"] = _checked_ec2(emulator.SERVICE_HANDLERS["ec2"])
     emulator.SERVICE_HANDLERS["sts"] = _checked_sts(emulator.SERVICE_HANDLERS["sts"])

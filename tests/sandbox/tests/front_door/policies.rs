@@ -20,6 +20,15 @@ fn is_refused(answer: &Answer, action: &str) -> bool {
     refused || answer.status == 403
 }
 
+/// S3 says of a bucket that is not there that it is not there, whoever asks.
+async fn bucket(stack: &Stack, name: &str, region: &str) {
+    let path = format!("/{name}");
+    let body = format!("<CreateBucketConfiguration><LocationConstraint>{region}</LocationConstraint></CreateBucketConfiguration>");
+    let body = if region == "us-east-1" { "" } else { &body };
+    let made = send(stack, &stack.person, Call::rest("s3", "PUT", &path, body).in_region(region)).await;
+    assert_eq!(made.status, 200, "{}", made.text);
+}
+
 /// Calls on things of an environment, each with the action that it is checked for.
 fn calls<'a>(environment: &str) -> Vec<(&'static str, Call<'a>)> {
     let name = format!("deployctl-{environment}");
@@ -46,6 +55,9 @@ fn calls<'a>(environment: &str) -> Vec<(&'static str, Call<'a>)> {
 async fn the_deployer_reaches_its_own_environment_and_no_other() {
     let Some(stack) = Stack::start().await else { return };
     let deployer = deployer(stack.door, &stack.person).await;
+    for environment in ["sandbox", "other"] {
+        bucket(&stack, &format!("deployctl-{environment}-state-{ACCOUNT}-us-east-1"), "us-east-1").await;
+    }
     for (action, call) in calls("sandbox") {
         let answer = send(&stack, &deployer, call).await;
         assert!(!is_refused(&answer, action), "{action}: {} {}", answer.status, answer.text);
@@ -122,6 +134,9 @@ async fn who_is_on_call_looks_everywhere_and_restores_in_the_other_region_only()
     let address = json!({ "SecretId": "deployctl/sandbox/database-AbCdEf", "SecretString": "{}" }).to_string();
     let state = format!("/deployctl-sandbox-state-{ACCOUNT}");
     let (here, there) = (format!("{state}-us-east-1/lease"), format!("{state}-eu-west-1/lease"));
+    for region in ["us-east-1", "eu-west-1"] {
+        bucket(&stack, &format!("deployctl-sandbox-state-{ACCOUNT}-{region}"), region).await;
+    }
     let allowed = [
         ("rds:DescribeDBInstances", Call::query("rds", "Action=DescribeDBInstances&Version=2014-10-31")),
         ("rds:RestoreDBInstanceFromDBSnapshot", Call::query("rds", restore).in_region("eu-west-1")),
@@ -192,7 +207,7 @@ async fn who_bootstraps_makes_these_roles_and_no_others() {
         ("iam:AttachRolePolicy", attach("deployctl-deployer-x", "arn:aws:iam::aws:policy/AdministratorAccess")),
         ("iam:AttachRolePolicy", attach("newcomer", ours)),
         ("iam:CreateOpenIDConnectProvider", provider("token.example.com")),
-        ("iam:PutRolePolicy", format!("Action=PutRolePolicy&RoleName=newcomer&PolicyName=x&PolicyDocument=%7B%7D")),
+        ("iam:PutRolePolicy", "Action=PutRolePolicy&RoleName=newcomer&PolicyName=x&PolicyDocument=%7B%7D".to_owned()),
     ] {
         let answer = iam(&form).await;
         assert!(is_refused(&answer, action), "{action}: {} {}", answer.status, answer.text);
