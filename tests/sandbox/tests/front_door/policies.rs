@@ -176,7 +176,7 @@ async fn who_bootstraps_makes_these_roles_and_no_others() {
     let Some(stack) = Stack::start().await else { return };
     let key = role_with(&stack, "newcomer", "bootstrap").await;
     let trust = json!({"Version": "2012-10-17", "Statement": [
-        {"Effect": "Allow", "Principal": {"AWS": format!("arn:aws:iam::{ACCOUNT}:user/person")}, "Action": "sts:AssumeRole"}]});
+        {"Effect": "Allow", "Principal": {"AWS": format!("arn:aws:iam::{ACCOUNT}:role/newcomer")}, "Action": "sts:AssumeRole"}]});
     let trust: String = url::form_urlencoded::byte_serialize(trust.to_string().as_bytes()).collect();
     let iam = async |form: &str| send(&stack, &key, Call::query("iam", &format!("{form}&Version=2010-05-08"))).await;
     let role = |name: &str| format!("Action=CreateRole&RoleName={name}&AssumeRolePolicyDocument={trust}");
