@@ -93,6 +93,8 @@ pub struct Globals {
 /// Commands.
 #[derive(Debug, Subcommand)]
 pub enum Command {
+    /// Write the file of a new environment: asks, or takes flags; overwrites nothing
+    Init(InitArgs),
     /// Show everything that apply would do, and change nothing
     Plan(PlanArgs),
     /// Do what the plan shows; after a crash or a failure the same command goes on
@@ -157,6 +159,47 @@ impl From<SelectionArgs> for Selection {
     fn from(args: SelectionArgs) -> Self {
         Self { only: args.only, from: args.from, skip: args.skip, reason: args.reason }
     }
+}
+
+/// Arguments of `init`. The environment's name is -e's.
+#[derive(Debug, Args)]
+pub struct InitArgs {
+    /// AWS account
+    #[arg(long, value_name = "ID")]
+    pub account_id: Option<String>,
+    /// Where it lives
+    #[arg(long, value_name = "REGION")]
+    pub region: Option<String>,
+    /// Where it is restored when that region is lost
+    #[arg(long, value_name = "REGION")]
+    pub dr_region: Option<String>,
+    /// Addresses of the VPC, /16 to /20 [default: 10.50.0.0/16]
+    #[arg(long, value_name = "CIDR")]
+    pub cidr: Option<String>,
+    /// Kafka's bootstrap servers
+    #[arg(long, value_name = "HOST:PORT")]
+    pub kafka: Option<String>,
+    /// Role of the people who may look into the cluster
+    #[arg(long, value_name = "ROLE_ARN")]
+    pub engineers: Option<String>,
+    /// Network that may reach the cluster's endpoint; without one it is private. May be given more than once
+    #[arg(long = "public-access-cidr", value_name = "CIDR")]
+    pub public_access_cidrs: Vec<String>,
+    /// As staging, or as production [default: small]
+    #[arg(long, value_enum)]
+    pub size: Option<Size>,
+    /// GitHub repository whose jobs will deploy, as OWNER/NAME; for the command to type next
+    #[arg(long, value_name = "OWNER/NAME")]
+    pub github: Option<String>,
+}
+
+/// How large a new environment is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Size {
+    /// Two zones, one NAT gateway, no standby database.
+    Small,
+    /// Three zones, a NAT gateway in each, a standby database, copies of every object.
+    Large,
 }
 
 /// Arguments of `plan`.

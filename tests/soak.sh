@@ -31,3 +31,8 @@ printf 'the page for a failed migration, each command on it: %d s\n' $((SECONDS 
 started=$SECONDS
 cargo test --workspace --locked --test e2e -- --ignored --nocapture every_step_at_every_moment
 printf 'every step at every moment, and random kills: %d s\n' $((SECONDS - started))
+cargo test --workspace --locked --test e2e -- --ignored --nocapture every_action_that_is_missing_is_named
+printf 'every action of the deployer taken away: %d s\n' $((SECONDS - started))
+started=$SECONDS
+cargo test --workspace --locked --test terraform -- --ignored --nocapture every_weakening_is_noticed
+printf 'every promise of the stacks broken: %d s\n' $((SECONDS - started))

@@ -1,7 +1,10 @@
 //! ECR: repositories, the token to push with, and images read back by digest.
 use std::collections::BTreeMap;
 
-use aws_sdk_ecr::types::{EncryptionConfiguration, EncryptionType, ImageIdentifier, ImageScanningConfiguration, ImageTagMutability, Tag};
+use aws_sdk_ecr::types::{
+    DescribeImagesFilter, EncryptionConfiguration, EncryptionType, ImageDetail, ImageFailureCode, ImageIdentifier,
+    ImageScanningConfiguration, ImageTagMutability, Tag, TagStatus,
+};
 use secrecy::SecretString;
 
 use super::{Aws, error};
@@ -44,6 +47,17 @@ pub struct EcrImage {
     pub tags: Vec<String>,
     /// Bytes, compressed.
     pub size: u64,
+    /// When it came, in milliseconds since 1970.
+    pub pushed_at: i64,
+}
+
+fn image_of(found: ImageDetail) -> Option<EcrImage> {
+    Some(EcrImage {
+        digest: found.image_digest.and_then(|digest| ImageDigest::parse(digest).ok())?,
+        tags: found.image_tags.unwrap_or_default(),
+        size: found.image_size_in_bytes.and_then(|n| u64::try_from(n).ok()).unwrap_or(0),
+        pushed_at: found.image_pushed_at.and_then(|time| time.to_millis().ok()).unwrap_or_default(),
+    })
 }
 
 impl Aws {
@@ -163,12 +177,32 @@ impl Aws {
             Err(e) if matches!(error::code(&e), Some("ImageNotFoundException" | "RepositoryNotFoundException")) => return Ok(None),
             Err(e) => return Err(self.failed("ecr:DescribeImages", repository.as_str(), e)),
         };
-        let Some(found) = answer.image_details.unwrap_or_default().into_iter().next() else { return Ok(None) };
-        let digest = found.image_digest.and_then(|d| ImageDigest::parse(d).ok());
-        Ok(digest.map(|digest| EcrImage {
-            digest,
-            tags: found.image_tags.unwrap_or_default(),
-            size: found.image_size_in_bytes.and_then(|n| u64::try_from(n).ok()).unwrap_or(0),
-        }))
+        Ok(answer.image_details.unwrap_or_default().into_iter().next().and_then(image_of))
+    }
+
+    /// Every image of a repository that has a tag; none if there is no such repository.
+    pub async fn tagged_images(&self, repository: &RepositoryName) -> Result<Vec<EcrImage>, Failure> {
+        let filter = DescribeImagesFilter::builder().tag_status(TagStatus::Tagged).build();
+        let request = self.ecr().describe_images().repository_name(repository.as_str()).filter(filter);
+        let found: Result<Vec<_>, _> = request.into_paginator().items().send().collect().await;
+        match found {
+            Ok(found) => Ok(found.into_iter().filter_map(image_of).collect()),
+            Err(e) if error::code(&e) == Some("RepositoryNotFoundException") => Ok(Vec::new()),
+            Err(e) => Err(self.failed("ecr:DescribeImages", repository.as_str(), e)),
+        }
+    }
+
+    /// Takes one tag away. The image goes with its last tag: that is the caller's to know.
+    pub async fn remove_tag(&self, repository: &RepositoryName, tag: &str) -> Result<(), Failure> {
+        let on = format!("{repository}:{tag}");
+        let id = ImageIdentifier::builder().image_tag(tag).build();
+        let answer = self.ecr().batch_delete_image().repository_name(repository.as_str()).image_ids(id).send().await;
+        let answer = answer.map_err(|e| self.failed("ecr:BatchDeleteImage", &on, e))?;
+        match answer.failures().iter().find(|failure| failure.failure_code() != Some(&ImageFailureCode::ImageNotFound)) {
+            None => Ok(()),
+            Some(failure) => {
+                Err(Failure::step(format!("ecr:BatchDeleteImage on {on}: {}", failure.failure_reason().unwrap_or("no reason was given"))))
+            }
+        }
     }
 }

@@ -174,7 +174,8 @@ impl Cluster {
             (Access::Eks { .. }, Ok(address)) if matches!(address.octets(), [198, 18 | 19, ..]) => "deployctl-sandbox up".to_owned(),
             (Access::Eks { .. }, _) => {
                 format!(
-                    "check cluster.public_access_cidrs in the environment file against your own address, then: curl -k {}version",
+                    "check cluster.public_access_cidrs in the environment file against your own address (a private endpoint answers inside \
+                     its VPC or through a tunnel: deployctl doctor), then: curl -k {}version",
                     self.endpoint
                 )
             }

@@ -3,7 +3,7 @@ use std::{ffi::OsStr, path::Path, time::Duration};
 
 use serde::{Deserialize, Serialize};
 
-use super::{permissions, session};
+use super::{capacity, permissions, session};
 use crate::{
     aws::Aws,
     cli::Globals,
@@ -50,6 +50,7 @@ impl Check {
         self.fix = Some(fix.into());
         self
     }
+    /// Failed, with the failure's own next command as the fix.
     pub(super) fn failed(name: &str, failure: &Failure) -> Self {
         let check = Self::new(name, Status::Failed, failure.chain().join(": "));
         match failure.next.first() {
@@ -86,23 +87,25 @@ fn line(check: &Check) -> String {
 pub async fn run(environment: &Environment, project: &Path) -> Vec<Check> {
     let (terraform, identity) = tokio::join!(terraform_version(), identity(environment));
     let mut checks = vec![terraform];
-    checks.extend(optional_tools());
+    checks.extend(optional_tools().await);
     checks.push(endpoint().await);
     let (found, aws) = identity;
     checks.extend(found);
     let Some(aws) = aws else {
         let unknown = |name: &str| Check::new(name, Status::Unknown, "needs credentials").fix("put the credentials right first");
-        checks.extend(["region", "DR region", "state bucket", "permissions"].map(unknown));
+        checks.extend(["region", "DR region", "state bucket", "quotas", "permissions"].map(unknown));
         return checks;
     };
     let elsewhere = aws.in_region(&environment.aws.dr_region);
-    let (region, dr_region, bucket, permissions) = tokio::join!(
+    let (region, dr_region, bucket, capacity, permissions) = tokio::join!(
         region("region", &aws),
         region("DR region", &elsewhere),
         state_bucket(&aws, environment),
+        capacity::checks(&aws, environment),
         permissions::checks(&aws, environment, project)
     );
     checks.extend([region, dr_region, bucket]);
+    checks.extend(capacity);
     checks.extend(permissions);
     checks
 }
@@ -117,20 +120,24 @@ async fn terraform_version() -> Check {
 }
 
 /// Only other builders than `native`, and charts, need these.
-fn optional_tools() -> Vec<Check> {
+async fn optional_tools() -> Vec<Check> {
     let needed_for = [
         ("cargo", "building images natively"),
         ("buildah", "builder: buildah"),
         ("docker", "builder: docker"),
         ("helm", "steps of kind chart"),
     ];
-    needed_for
-        .map(|(tool, what)| match process::find(OsStr::new(tool)) {
-            Some(path) => Check::new(tool, Status::Ok, path.display().to_string()),
+    let look = needed_for.map(|(tool, what)| async move {
+        match process::find(OsStr::new(tool)) {
+            Some(path) => {
+                let version = process::version_of(tool).await.unwrap_or_else(|| "it does not say its version".to_owned());
+                Check::new(tool, Status::Ok, format!("{version} ({})", path.display()))
+            }
             None => Check::new(tool, Status::Warning, format!("not installed; needed for {what}"))
                 .fix(format!("install {tool}, or do without {what}")),
-        })
-        .into()
+        }
+    });
+    futures::future::join_all(look).await
 }
 
 /// Whether anything listens where AWS_ENDPOINT_URL points; AWS itself is reached by the calls that follow.

@@ -13,12 +13,14 @@ use crate::{
 };
 
 mod apply;
+mod capacity;
 mod db;
 mod destroy;
 pub mod doctor;
 mod elsewhere;
 mod history;
 mod image;
+mod init;
 mod lock;
 mod permissions;
 mod plan;
@@ -97,6 +99,7 @@ fn dispatch(command: Command, globals: &Globals, ui: &Ui) -> Result<u8, Failure>
         Command::Man => return man(ui),
         Command::Completions(args) => return completions(args.shell, ui),
         Command::Schema(args) => return schema::run(args.of, ui),
+        Command::Init(args) => return init::run(args, globals, ui),
         Command::Sandbox(args) => return Err(crate::tools::sandbox::become_sandbox(&args.args)),
         Command::Status(args) if args.offline => return status::show(&args, globals, ui),
         Command::History(args) if args.offline => return history::show(&args, globals, ui),

@@ -7,7 +7,9 @@ use crate::{
     engine::consider,
     failure::{Failure, exit},
     plan::{
-        Plan, read, render,
+        Plan,
+        estimate::{self, Estimate, Prices},
+        read, render,
         resolve::{self, Found},
         saved,
         selection::Selection,
@@ -20,12 +22,35 @@ use crate::{
 pub async fn run(args: PlanArgs, globals: &Globals, ui: &Ui) -> Result<u8, Failure> {
     let selection = Selection::from(args.selection);
     let plan = if args.offline { offline(globals, &selection)? } else { observed(globals, &selection, ui).await? };
-    show(&plan, ui)?;
+    if plan.has_changes() {
+        let estimate = monthly(globals)?;
+        match ui.output {
+            Output::Human => ui.data(&format!("{}\n{}", render::human(&plan, ui.colour), estimate::human(&estimate)))?,
+            Output::Json => ui.json(&WithEstimate { plan: &plan, estimate: &estimate })?,
+        }
+    } else {
+        show(&plan, ui)?;
+    }
     if let Some(path) = &args.out {
         let digest = saved::write(path, &plan)?;
         ui.note(&format!("saved as {} ({digest}); apply exactly this: deployctl apply {}", path.display(), path.display()));
     }
     Ok(if args.detailed_exitcode && plan.has_changes() { exit::CHANGES } else { exit::DONE })
+}
+
+/// A plan as a document, with what the environment costs a month.
+#[derive(serde::Serialize)]
+struct WithEstimate<'a> {
+    #[serde(flatten)]
+    plan: &'a Plan,
+    estimate: &'a Estimate,
+}
+
+/// What the environment costs a month.
+fn monthly(globals: &Globals) -> Result<Estimate, Failure> {
+    let project = session::project(globals)?;
+    let environment = read::environment(&project, &session::environment(globals, &project)?)?;
+    Ok(estimate::of(&environment, &Prices::read(&project)?))
 }
 
 /// Shows a plan as data.

@@ -3,6 +3,7 @@ use std::path::Path;
 
 use super::{
     environment::{Environment, KafkaSecurity, SecretStore, Strategy},
+    environment_forms,
     locate::{Key, Located},
     problem::Problem,
 };
@@ -40,8 +41,8 @@ pub fn check(environment: &Environment, located: &Located, path: &Path) -> Vec<P
         }
     }
     match cidr_prefix(&environment.network.cidr) {
-        Some(16..=24) => {}
-        Some(_) => refuse(&["network".into(), "cidr".into()], "a VPC's CIDR block has a prefix from /16 to /24 here".to_owned(), ""),
+        Some(16..=20) => {}
+        Some(_) => refuse(&["network".into(), "cidr".into()], "a VPC's CIDR block has a prefix from /16 to /20 here".to_owned(), ""),
         None => {
             refuse(&["network".into(), "cidr".into()], format!("`{}` is no CIDR block", environment.network.cidr), "as in 10.40.0.0/16")
         }
@@ -103,6 +104,9 @@ pub fn check(environment: &Environment, located: &Located, path: &Path) -> Vec<P
     if kafka.security == KafkaSecurity::SaslPlaintext && !kafka.bootstrap_servers.split(',').all(|server| server.contains(".internal:")) {
         let hint = "use sasl-ssl; plain text is for brokers under .internal, as in the sandbox";
         refuse(&["kafka".into(), "security".into()], "the API key would travel in plain text".to_owned(), hint);
+    }
+    for (keys, message, hint) in environment_forms::check(environment) {
+        refuse(&keys, message, hint);
     }
     problems
 }

@@ -1,4 +1,6 @@
 //! Kind `image`: builds the services and the agent and pushes them by digest; what was built from the same sources before is found by its tag.
+mod lifecycle;
+
 use std::{
     collections::BTreeMap,
     path::{Path, PathBuf},
@@ -7,9 +9,12 @@ use std::{
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use serde_json::{Value, json};
+use serde_json::Value;
 
-use super::{Action, Applied, Change, Kind, Outputs, StepContext, StepPlan};
+use super::{
+    Action, Applied, Change, Kind, Outputs, StepContext, StepPlan,
+    live::{self, Retired, live_tag},
+};
 use crate::{
     aws::Aws,
     cache,
@@ -22,8 +27,6 @@ use crate::{
 
 /// The cargo package and image of the agent: deployctl itself.
 const AGENT: &str = "deployctl";
-/// Images that keep their build tag; older ones go.
-const KEPT_BUILDS: u32 = 100;
 
 /// Kind `image`.
 pub struct ImageKind;
@@ -85,10 +88,9 @@ pub struct Observed {
     pub images: BTreeMap<String, Found>,
     /// The registry's name in manifests.
     pub host: String,
-}
-
-fn live_tag(environment: &EnvironmentName, digest: &ImageDigest) -> String {
-    format!("live-{environment}-{}", &digest.as_str()["sha256:".len()..][..12])
+    /// Live tags of the agent's older images. Those of services go once their rollout has succeeded; the agent's Jobs are over with their step.
+    #[serde(default)]
+    pub retired: Vec<Retired>,
 }
 
 fn reference(host: &str, repository: &RepositoryName, digest: &ImageDigest) -> Value {
@@ -159,7 +161,11 @@ impl Kind for ImageKind {
             let (name, found) = found?;
             images.insert(name, found);
         }
-        Ok(Observed { images, host: cx.aws.registry_host() })
+        let retired = match images.get(AGENT).filter(|_| input.agent) {
+            Some(found) => older_agents(cx, found).await?,
+            None => Vec::new(),
+        };
+        Ok(Observed { images, host: cx.aws.registry_host(), retired })
     }
 
     fn plan(_input: &Input, observed: &Observed) -> Result<StepPlan, Failure> {
@@ -172,6 +178,7 @@ impl Kind for ImageKind {
             };
             changes.push(Change { action, resource: "image".into(), name: format!("{}:{}", found.repository, found.build_tag), details });
         }
+        changes.extend(observed.retired.iter().map(Retired::change));
         let payload =
             serde_json::to_value(observed).map_err(|e| Failure::new(FailureKind::Internal, "the plan of kind image").because(e))?;
         Ok(StepPlan { changes, payload })
@@ -193,7 +200,7 @@ impl Kind for ImageKind {
         let mut left = Vec::new();
         for found in planned.images.values() {
             cx.aws.ensure_repository(&found.repository, &cx.environment.tags).await?;
-            cx.aws.ensure_lifecycle_policy(&found.repository, &lifecycle()).await?;
+            cx.aws.ensure_lifecycle_policy(&found.repository, &lifecycle::policy()).await?;
             left.push(format!("ECR repository {}", found.repository));
         }
         let result = build_and_push(cx, input, &planned, &registry).await;
@@ -226,6 +233,13 @@ impl Kind for ImageKind {
             })
             .collect())
     }
+}
+
+/// Live tags of the agent's images but for the one that is wanted and the newest other, with which somebody may be planning just now.
+async fn older_agents(cx: &StepContext, found: &Found) -> Result<Vec<Retired>, Failure> {
+    let live = live::live_images(&cx.aws, &cx.environment.name, &found.repository).await?;
+    let other = live.into_iter().filter(|(_, image)| Some(&image.digest) != found.digest.as_ref());
+    Ok(other.skip(1).map(|(tag, _)| Retired { repository: found.repository.clone(), tag }).collect())
 }
 
 async fn build_and_push(cx: &StepContext, input: &Input, planned: &Observed, registry: &Registry) -> Result<(Outcome, Outputs), Failure> {
@@ -277,22 +291,18 @@ async fn build_and_push(cx: &StepContext, input: &Input, planned: &Observed, reg
         }
         outputs.insert(name, reference(&planned.host, &found.repository, &digest));
     }
+    live::retire(cx, &planned.retired).await?;
+    if !planned.retired.is_empty() {
+        outcome = Outcome::Changed;
+    }
     Ok((outcome, outputs))
-}
-
-/// Live images are matched first and never reach their count, so no later rule can take them.
-fn lifecycle() -> Value {
-    let rule = |priority: u32, description: &str, selection: Value| json!({ "rulePriority": priority, "description": description, "selection": selection, "action": { "type": "expire" } });
-    json!({ "rules": [
-        rule(1, "keeps what is live somewhere", json!({ "tagStatus": "tagged", "tagPrefixList": ["live-"], "countType": "imageCountMoreThan", "countNumber": 9999 })),
-        rule(2, "keeps the newest builds", json!({ "tagStatus": "tagged", "tagPrefixList": ["src-"], "countType": "imageCountMoreThan", "countNumber": KEPT_BUILDS })),
-        rule(3, "removes what lost its tags", json!({ "tagStatus": "untagged", "countType": "sinceImagePushed", "countUnit": "days", "countNumber": 14 })),
-    ] })
 }
 
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used, reason = "tests")]
+    use serde_json::json;
+
     use super::*;
 
     fn observed(digest: Option<&str>, live: Live) -> Observed {
@@ -303,7 +313,7 @@ mod tests {
             digest: digest.map(|d| ImageDigest::parse(format!("sha256:{}", d.repeat(64))).unwrap()),
             live,
         };
-        Observed { images: BTreeMap::from([("parser".to_owned(), found)]), host: "h".into() }
+        Observed { images: BTreeMap::from([("parser".to_owned(), found)]), host: "h".into(), retired: Vec::new() }
     }
 
     fn input() -> Input {
@@ -335,9 +345,4 @@ mod tests {
         assert_eq!(moved, [format!("images parser.digest: \"{}\" -> \"{}\"", digest("a"), digest("b"))]);
     }
 
-    #[test]
-    fn a_live_tag_names_environment_and_digest() {
-        let digest = ImageDigest::parse(format!("sha256:{}", "0123456789ab".repeat(6).get(..64).unwrap())).unwrap();
-        assert_eq!(live_tag(&EnvironmentName::parse("staging").unwrap(), &digest), "live-staging-0123456789ab");
-    }
 }

@@ -1,6 +1,7 @@
 //! The kinds of steps. One file a kind, always in the order Input, Observed, plan, apply, verify, undo.
 pub mod chart;
 pub mod image;
+pub mod live;
 pub mod manifests;
 pub mod question;
 pub mod registry;

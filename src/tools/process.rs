@@ -343,6 +343,15 @@ pub fn find(name: &OsStr) -> Option<PathBuf> {
     std::env::split_paths(&std::env::var_os("PATH")?).map(|dir| dir.join(name)).find(executable)
 }
 
+/// What a program says of its version, in one line: `NAME --version`, or `NAME version` where that is how it is asked.
+pub async fn version_of(name: &str) -> Option<String> {
+    let ask = if name == "helm" { "version" } else { "--version" };
+    let program = Program::new(name, "a program that is there", Duration::from_secs(10)).arg(ask);
+    let (ended, out) = program.output().await.ok()?;
+    let line = String::from_utf8_lossy(&out).lines().next().map(str::trim).filter(|line| !line.is_empty()).map(str::to_owned);
+    line.filter(|_| ended.succeeded())
+}
+
 fn open_log(path: &Path) -> Result<File, Failure> {
     let opened = OpenOptions::new().create(true).append(true).mode(0o600).open(path);
     opened.map_err(|e| Failure::step(format!("could not write the log {}", path.display())).because(e))

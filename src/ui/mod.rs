@@ -11,6 +11,7 @@ use crate::{
     redact,
 };
 
+pub mod ask;
 pub mod confirm;
 pub mod failure_text;
 mod json_stream;

@@ -3,10 +3,13 @@
 mod apply;
 mod basics;
 mod db;
+mod environments;
 mod history;
+mod init;
 mod plan;
 mod policies;
 mod project;
+mod readme;
 mod sandbox;
 mod schema;
 mod secret;

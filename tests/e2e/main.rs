@@ -2,14 +2,17 @@
 #![allow(clippy::unwrap_used, clippy::print_stderr, reason = "a test may panic and says what it saw")]
 mod asked;
 mod bad_input;
+mod bootstrap;
 mod canary;
 mod commands;
 mod copy;
 mod database;
+mod images;
 mod killed;
 mod known;
 mod machines;
 mod matrix;
+mod permissions;
 mod places;
 mod planned;
 mod processes;
@@ -19,7 +22,6 @@ mod target;
 
 use std::path::Path;
 
-use serde_json::Value;
 use target::{Target, project, text};
 
 /// Verbs of calls that change nothing.
@@ -30,7 +32,7 @@ fn the_whole_plan_for_real() {
     let target = Target::up();
     let secrets = canary::Canaries::set(&target);
     planning_changes_nothing(&target);
-    a_missing_permission_is_named(&target);
+    permissions::a_missing_one_is_named(&target);
     killed::is_taken_over(&target);
     machines::is_lost(&target);
     let watch = processes::Watch::start();
@@ -55,6 +57,8 @@ fn the_whole_plan_for_real() {
     known::everywhere(&target);
     commands::work(&target, &secrets.every_command(&target), &secrets.plan());
     database::is_looked_at(&target);
+    images::retire(&target);
+    bootstrap::makes_the_roles(&target);
     machines::take_turns(&target);
     sandbox::is_closed(&target);
     sandbox::is_repaired(&target);
@@ -64,6 +68,7 @@ fn the_whole_plan_for_real() {
     eprintln!("{}", after.err);
     secrets.are_found_nowhere(&target, &watched);
     matrix::sample(&target);
+    permissions::are_exact(&target);
 }
 
 #[test]
@@ -75,6 +80,15 @@ fn every_step_at_every_moment() {
         target.deployctl(&["apply", "--yes"]).expect(0);
     }
     matrix::everything(&target);
+}
+
+/// Some hundred applies: `make soak` has the time.
+#[test]
+#[ignore = "takes half an hour"]
+fn every_action_that_is_missing_is_named() {
+    let target = Target::up();
+    let _secrets = canary::Canaries::set(&target);
+    permissions::are_all_named(&target);
 }
 
 #[test]
@@ -132,35 +146,6 @@ fn planning_changes_nothing(target: &Target) {
         let looks = action.starts_with("HEAD ") || action.starts_with("GET ") || READS.iter().any(|read| verb.starts_with(read));
         assert!(looks, "plan called {action}");
     }
-}
-
-/// The step that needs an action fails and says which one it is; the policy is put back afterwards.
-fn a_missing_permission_is_named(target: &Target) {
-    let filled = committed_policy("deployer.json");
-    for (action, step) in [("dynamodb:CreateTable", "backend"), ("ec2:CreateVpc", "network")] {
-        put_policy(target, &filled.replace(&format!("\"{action}\""), "\"sts:GetCallerIdentity\""));
-        let refused = target.deployctl(&["apply", "--yes"]).expect(15);
-        assert!(refused.err.contains(action) && refused.err.contains(step), "{}", refused.err);
-    }
-    put_policy(target, &filled);
-}
-
-/// A committed policy, for this environment.
-fn committed_policy(file: &str) -> String {
-    let policy = std::fs::read_to_string(project().join("terraform/policies").join(file)).unwrap();
-    [("account_id", "111122223333"), ("region", "us-east-1"), ("dr_region", "eu-west-1"), ("prefix", "deployctl-sandbox")]
-        .iter()
-        .fold(policy, |policy, (name, value)| policy.replace(&format!("${{{name}}}"), value))
-}
-
-fn put_policy(target: &Target, policy: &str) {
-    let compact = serde_json::from_str::<Value>(policy).unwrap().to_string();
-    commands::block_on(async {
-        let client = aws_sdk_iam::Client::new(&target.sdk("us-east-1"));
-        let names = client.list_role_policies().role_name("deployctl-deployer").send().await.unwrap();
-        let name = names.policy_names().first().unwrap();
-        client.put_role_policy().role_name("deployctl-deployer").policy_name(name).policy_document(compact).send().await.unwrap();
-    });
 }
 
 /// What a person would look at afterwards.

@@ -2,13 +2,12 @@
 //! when the world has moved.
 use std::{path::Path, time::Duration};
 
-use aws_sdk_eks::config::{BehaviorVersion, Region};
 use serde_json::Value;
 
 use super::{
     READS,
     commands::block_on,
-    committed_policy, put_policy,
+    permissions,
     target::{Target, text},
 };
 
@@ -19,7 +18,7 @@ pub fn by_who_may_only_read(target: &Target) {
     let folder = tempfile::tempdir().unwrap();
     let saved = folder.path().join("plan.json");
     let saved = saved.to_str().unwrap();
-    put_policy(target, &committed_policy("planner.json"));
+    permissions::grant(target, "planner.json", |_| true);
     let (asked, changed) = (target.requests().len(), audited(target).len());
     let plan = target.deployctl(&["plan", "--detailed-exitcode", "--out", saved]).expect(0);
     assert!(!plan.out.contains("unknown"), "{}", plan.out);
@@ -31,7 +30,7 @@ pub fn by_who_may_only_read(target: &Target) {
     }
     in_the_cluster_only_one_job(target, &audited(target)[changed..]);
     where_it_may_not_look_it_says_so(target);
-    put_policy(target, &committed_policy("deployer.json"));
+    permissions::grant(target, permissions::OWN, |_| true);
     what_has_moved_is_named(target, saved);
 }
 
@@ -70,13 +69,7 @@ fn where_it_may_not_look_it_says_so(target: &Target) {
 }
 
 fn access(target: &Target, given: &str, taken: &str) {
-    let config = aws_sdk_eks::Config::builder()
-        .behavior_version(BehaviorVersion::latest())
-        .region(Region::new("us-east-1"))
-        .endpoint_url(target.variable("AWS_ENDPOINT_URL"))
-        .credentials_provider(target.person())
-        .build();
-    let client = aws_sdk_eks::Client::from_conf(config);
+    let client = aws_sdk_eks::Client::new(&target.sdk("us-east-1"));
     let arn = |policy: &str| format!("arn:aws:eks::aws:cluster-access-policy/{policy}");
     let scope = aws_sdk_eks::types::AccessScope::builder().r#type(aws_sdk_eks::types::AccessScopeType::Cluster).build();
     block_on(async {

@@ -18,6 +18,11 @@ pub fn ministack() -> Option<PathBuf> {
     present("ministack", recorded("python"))
 }
 
+/// The Python that has parliament.
+pub fn parliament() -> Option<PathBuf> {
+    present("parliament", recorded("parliament"))
+}
+
 /// The program that is kube-apiserver and etcd, by the name that it is called under.
 pub fn kube_node() -> Option<PathBuf> {
     present("kube-node", recorded("kube_node").map(|folder| folder.join("kube-node")))

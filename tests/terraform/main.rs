@@ -8,6 +8,7 @@ mod plan;
 mod policy;
 mod promises;
 mod stacks;
+mod weakened;
 mod workspace;
 
 /// A test's outcome: an error's text is what a person reads.

@@ -1,15 +1,14 @@
-//! The deployer policy: within AWS' limits for every environment, exact where AWS lets it be, and said what for.
-use std::{collections::BTreeSet, fs};
+//! The committed policies: within AWS' limits for every environment, exact where AWS lets them be, said what for, and clean under parliament.
+use std::{collections::BTreeSet, fs, process::Command};
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
-use crate::{Outcome, ensure, workspace::project};
+use crate::{Outcome, ensure, installed, stacks, workspace::project};
 
-/// Names that only read, of which no resource is narrower than what AWS allows anyway; spelt out they would not fit into an inline policy.
-const WILDCARDS: [&str; 2] = ["ec2:Describe*", "s3:GetBucket*"];
-/// Services whose actions may stand on `*`: AWS knows no resource for them, or the statement is limited by region.
-const WITHOUT_RESOURCE: [&str; 10] = [
-    "ec2:Describe*",
+/// What only reads and has many names for one thing; spelt out it would say no more.
+const WILDCARDS: [&str; 1] = ["s3:GetBucket*"];
+/// Actions that may stand on `*`: AWS knows no resource for them.
+const WITHOUT_RESOURCE: [&str; 13] = [
     "ecr:GetAuthorizationToken",
     "eks:CreateCluster",
     "eks:DescribeAddonVersions",
@@ -17,12 +16,37 @@ const WITHOUT_RESOURCE: [&str; 10] = [
     "kms:ListAliases",
     "kms:ListKeys",
     "logs:DescribeLogGroups",
+    "rds:DescribeAccountAttributes",
+    "rds:DescribeOrderableDBInstanceOptions",
+    "servicequotas:GetAWSDefaultServiceQuota",
+    "servicequotas:GetServiceQuota",
     "ssm:DescribeParameters",
     "sts:GetCallerIdentity",
 ];
+/// Characters that IAM takes in a managed policy, and statements that terraform/bootstrap puts into one.
+const MANAGED: (usize, usize) = (6_144, 8);
+
+/// Values as long as they can be.
+const LONGEST: [(&str, &str); 5] = [
+    ("account_id", "111122223333"),
+    ("region", "ap-southeast-1"),
+    ("dr_region", "ap-southeast-2"),
+    ("prefix", "deployctl-abcdefghijklmn"),
+    ("environment", "abcdefghijklmn"),
+];
+
+fn text_of(name: &str) -> Outcome<String> {
+    Ok(fs::read_to_string(project().join(format!("terraform/policies/{name}.json")))?)
+}
 
 fn text() -> Outcome<String> {
-    Ok(fs::read_to_string(project().join("terraform/policies/deployer.json"))?)
+    text_of("deployer")
+}
+
+fn filled(name: &str) -> Outcome<String> {
+    let filled = LONGEST.iter().fold(text_of(name)?, |text, (name, value)| text.replace(&format!("${{{name}}}"), value));
+    ensure(!filled.contains("${"), || format!("{name}: only {LONGEST:?} are filled in"))?;
+    Ok(filled)
 }
 
 fn statements(text: &str) -> Outcome<Vec<Value>> {
@@ -31,22 +55,122 @@ fn statements(text: &str) -> Outcome<Vec<Value>> {
     Ok(document["Statement"].as_array().cloned().unwrap_or_default())
 }
 
+/// Everything that a statement has under a key.
 fn list<'a>(statement: &'a Value, key: &str) -> Vec<&'a str> {
     statement[key].as_array().into_iter().flatten().filter_map(Value::as_str).collect()
 }
 
 #[test]
-fn fits_inline() -> Outcome {
-    let longest = [
-        ("account_id", "111122223333"),
-        ("region", "ap-southeast-1"),
-        ("dr_region", "ap-southeast-1"),
-        ("prefix", "deployctl-abcdefghijklmn"),
-    ];
-    let filled = longest.iter().fold(text()?, |text, (name, value)| text.replace(&format!("${{{name}}}"), value));
-    ensure(!filled.contains("${"), || "only account_id, region, dr_region and prefix are filled in".into())?;
-    let characters = filled.chars().filter(|character| !character.is_whitespace()).count();
-    ensure(characters <= 10_240, || format!("an inline policy may have 10,240 characters, this has {characters}"))
+fn fit_into_managed_policies() -> Outcome {
+    for name in ["bootstrap", "deployer", "on-call"] {
+        let all = statements(&filled(name)?)?;
+        let parts: Vec<&[Value]> = if name == "deployer" { all.chunks(MANAGED.1).collect() } else { vec![&all] };
+        // A role has ten managed policies at most.
+        ensure(parts.len() <= 10, || format!("{name} has {} parts", parts.len()))?;
+        for part in parts {
+            let length = json!({ "Version": "2012-10-17", "Statement": part }).to_string().len();
+            ensure(length <= MANAGED.0, || {
+                format!("a part of {name} has {length} characters, IAM takes {}: order its statements anew", MANAGED.0)
+            })?;
+        }
+    }
+    let stack = fs::read_to_string(stacks::folder("bootstrap").join("main.tf"))?;
+    ensure(stack.contains(&format!("part * {}", MANAGED.1)), || "terraform/bootstrap makes parts of the size that is measured here".into())
+}
+
+/// Each service account's policy as the plan file has it, on made-up ARNs of the right kinds.
+fn service_policies() -> Outcome<Vec<(String, String)>> {
+    let plan: Value = serde_saphyr::from_str(&fs::read_to_string(project().join("plans/deploy.yaml"))?)?;
+    let mut policies = Vec::new();
+    for (name, account) in ["services", "accounts"].iter().flat_map(|kind| plan[kind].as_object().into_iter().flatten()) {
+        let statements: Vec<Value> = account["permissions"]
+            .as_array()
+            .into_iter()
+            .flatten()
+            .map(|statement| {
+                let resources: Vec<String> = list(statement, "resources").into_iter().map(made_up).collect();
+                json!({ "Effect": "Allow", "Action": statement["actions"], "Resource": resources })
+            })
+            .collect();
+        policies.push((name.clone(), json!({ "Version": "2012-10-17", "Statement": statements }).to_string()));
+    }
+    Ok(policies)
+}
+
+fn made_up(resource: &str) -> String {
+    let Some((reference, rest)) = resource.strip_prefix("${").and_then(|text| text.split_once('}')) else { return resource.to_owned() };
+    let last = reference.rsplit('.').next().unwrap_or_default();
+    let arn = if reference.ends_with("bucket_arn") {
+        "arn:aws:s3:::deployctl-staging-uploads-111122223333".to_owned()
+    } else if reference.contains("queue_arns") {
+        format!("arn:aws:sqs:us-east-1:111122223333:deployctl-staging-{last}")
+    } else {
+        format!("arn:aws:secretsmanager:us-east-1:111122223333:secret:deployctl/staging/{last}-AbCdEf")
+    };
+    arn + rest
+}
+
+#[test]
+fn parliament_finds_nothing() -> Outcome {
+    let Some(python) = installed::parliament() else { return Ok(()) };
+    let folder = tempfile::tempdir()?;
+    let mut policies = service_policies()?;
+    ensure(policies.len() >= 3, || "uploader, parser and agent have policies".into())?;
+    for name in ["bootstrap", "deployer", "on-call"] {
+        policies.push((name.to_owned(), filled(name)?));
+    }
+    // What it would say of a bad one, so that silence means something.
+    let bad =
+        json!({ "Version": "2012-10-17", "Statement": [{ "Effect": "Allow", "Action": ["s3:GetObjekt"], "Resource": ["*"] }] }).to_string();
+    let audit = |policies: &[(String, String)]| -> Outcome<String> {
+        let mut command = Command::new(&python);
+        command.arg(project().join("tests/sandbox/policies/audit.py")).env("PYTHONDONTWRITEBYTECODE", "1");
+        for (name, text) in policies {
+            let path = folder.path().join(format!("{name}.json"));
+            fs::write(&path, text)?;
+            command.arg(path);
+        }
+        let output = command.output()?;
+        ensure(output.status.success(), || String::from_utf8_lossy(&output.stderr).into_owned())?;
+        Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+    };
+    let found = audit(&policies)?;
+    ensure(found.is_empty(), || found.clone())?;
+    ensure(audit(&[("bad".to_owned(), bad)])?.contains("UNKNOWN_ACTION"), || "parliament reads what it is given".into())
+}
+
+/// A secret, a queue, a bucket, a role of another environment is nobody's business here.
+#[test]
+fn keeps_to_its_environment() -> Outcome {
+    for name in ["deployer", "on-call"] {
+        for statement in statements(&text_of(name)?)? {
+            for resource in list(&statement, "Resource") {
+                let service = resource.split(':').nth(2).unwrap_or("*");
+                let named = resource.contains("${prefix}") || resource.contains("${environment}");
+                let limited = statement["Condition"].is_object();
+                // What carries no name of ours: RDS' own names, what only reads, the cluster's issuer, service-linked roles.
+                let other = [
+                    "rds!db-",
+                    ":auto-backup:",
+                    ":og:default",
+                    "oidc-provider/oidc.eks",
+                    "role/aws-service-role",
+                    "role/deployctl-deployer",
+                    ":alarm:",
+                ]
+                .iter()
+                .any(|word| resource.contains(word));
+                let reads = list(&statement, "Action").iter().all(|action| {
+                    let verb = action.split(':').nth(1).unwrap_or_default();
+                    ["Describe", "List", "Get", "Download"].iter().any(|read| verb.starts_with(read))
+                });
+                ensure(resource == "*" || named || limited || other || reads, || {
+                    format!("{name}: {} reaches {service} of every environment: {resource}", statement["Sid"])
+                })?;
+            }
+        }
+    }
+    Ok(())
 }
 
 #[test]
@@ -68,9 +192,9 @@ fn exact() -> Outcome {
         }
         let resources = list(&statement, "Resource");
         ensure(!resources.is_empty(), || format!("{sid} names no resource"))?;
-        let limited = statement["Condition"]["StringEquals"]["aws:RequestedRegion"] == "${region}";
-        if resources.contains(&"*") && !limited {
-            let wide: Vec<_> = actions.iter().filter(|action| !WITHOUT_RESOURCE.contains(action)).collect();
+        if resources.contains(&"*") {
+            let known = |action: &&&str| WITHOUT_RESOURCE.contains(*action) || action.starts_with("ec2:Describe");
+            let wide: Vec<_> = actions.iter().filter(|action| !known(action)).collect();
             ensure(wide.is_empty(), || format!("{sid}: {wide:?} can be limited to resources"))?;
         }
         ensure(sids.insert(sid.clone()), || format!("{sid} is there twice"))?;
@@ -91,7 +215,7 @@ fn grows_nothing() -> Outcome {
             })?;
         }
         if actions.contains(&"iam:AttachRolePolicy") {
-            let known = &statement["Condition"]["ArnLikeIfExists"]["iam:PolicyARN"];
+            let known = &statement["Condition"]["ArnLike"]["iam:PolicyARN"];
             let all = known
                 .as_array()
                 .into_iter()

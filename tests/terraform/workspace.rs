@@ -41,14 +41,19 @@ pub struct Said {
 
 /// A working copy, removed when it is dropped.
 pub struct Workspace {
-    folder: TempDir,
+    stack: PathBuf,
+    /// Holds it.
+    _folder: TempDir,
 }
 
 impl Workspace {
     /// Copies `stack` and initializes it with `modules`.
     pub fn of(stack: &Path, modules: &[Module]) -> Outcome<Self> {
-        let workspace = Self { folder: TempDir::new()? };
+        let folder = TempDir::new()?;
+        let workspace = Self { stack: folder.path().join("stack"), _folder: folder };
         copy(stack, workspace.path())?;
+        // Where the stack bootstrap looks for them.
+        copy(&project().join("terraform/policies"), &workspace.path().with_file_name("policies"))?;
         workspace.install(modules)?;
         fs::write(workspace.path().join("cli.tfrc"), cli_configuration(mirror()?))?;
         let said = workspace.terraform(&["init", "-backend=false", "-input=false", "-no-color"])?;
@@ -57,7 +62,7 @@ impl Workspace {
 
     /// Where it is.
     pub fn path(&self) -> &Path {
-        self.folder.path()
+        &self.stack
     }
 
     /// Runs terraform in it, without anything that the caller's environment tells terraform.

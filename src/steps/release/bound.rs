@@ -26,9 +26,9 @@ pub(super) fn template_texts(with: &Value, project: &Path) -> Vec<(PathBuf, Stri
     entries.filter_map(|entry| Some((entry.path(), std::fs::read_to_string(entry.path()).ok()?))).collect()
 }
 
-/// Creates and updates of these kinds.
+/// Creates and updates of these kinds, and live tags that go once they have rolled out.
 pub fn bound_of(kinds: impl IntoIterator<Item = String>) -> Vec<String> {
-    kinds.into_iter().flat_map(|kind| [format!("update {kind}"), kind]).collect()
+    kinds.into_iter().flat_map(|kind| [format!("update {kind}"), kind]).chain(["update image".to_owned()]).collect()
 }
 
 #[cfg(test)]

@@ -11,7 +11,10 @@ pub use bound::{bound_of, template_bound};
 pub use jobs::{AgentCommand, Findings, Shown};
 pub use values::{authorities_are_there, template_values, text_list};
 
-use super::{Action, Change, Facts, StepContext};
+use super::{
+    Action, Change, Facts, StepContext,
+    live::{self, Retired},
+};
 use crate::{
     cluster::{ApplySet, Cluster, Verdict},
     engine::event::Outcome,
@@ -42,6 +45,9 @@ pub struct Release {
     pub changes: Vec<Change>,
     /// Folders that were rendered and validated but are not applied here, each with the reason.
     pub skipped: BTreeMap<String, String>,
+    /// Tags of images that nothing needs once everything has rolled out.
+    #[serde(default)]
+    pub retired: Vec<Retired>,
     /// How each object was found in the cluster; what apply does follows from the rest.
     #[serde(skip)]
     pub found: Facts,
@@ -115,8 +121,9 @@ impl Release {
         skipped: BTreeMap<String, String>,
     ) -> Result<Self, Failure> {
         set.mark(&mut objects);
-        let compared = async { Ok((cluster.diff(&objects).await?, prunable(cluster, set, &objects).await?)) };
-        let (diffs, (pruned, hidden)) = cx.wait_until(&format!("{} objects to be compared", objects.len()), LOOKED_AT, compared).await?;
+        let compared =
+            async { tokio::try_join!(cluster.diff(&objects), prunable(cluster, set, &objects), live::retirable(cx, cluster, &objects)) };
+        let (diffs, (pruned, hidden), retired) = cx.wait_until(&format!("{} objects to be compared", objects.len()), LOOKED_AT, compared).await?;
         if let Some(Verdict::Unknown(reason)) = diffs.iter().map(|d| &d.verdict).find(|verdict| matches!(verdict, Verdict::Unknown(_)))
             && cx.run.is_some()
         {
@@ -134,7 +141,8 @@ impl Release {
         let mut changes: Vec<Change> = diffs.iter().filter_map(crate::cluster::Diff::change).collect();
         changes.extend(hidden);
         changes.extend(pruned.iter().map(|key| deletion(key, "no longer rendered")));
-        Ok(Self { set: (set.name.clone(), set.namespace.clone()), objects, changed, pruned, changes, skipped, found })
+        changes.extend(retired.iter().map(Retired::change));
+        Ok(Self { set: (set.name.clone(), set.namespace.clone()), objects, changed, pruned, changes, skipped, retired, found })
     }
 
     /// How each object was found, what is in the cluster and no longer rendered, and a digest of each that was rendered.
@@ -171,6 +179,7 @@ impl Release {
             cluster.prune(&set, &self.objects, &self.pruned).await?;
             self.pruned.iter().for_each(|key| cx.progress(format!("{} {key}: deleted", key.kind)));
         }
+        live::retire(cx, &self.retired).await?;
         Ok(match (self.changes.is_empty(), self.objects.is_empty(), self.skipped.first_key_value()) {
             (_, true, Some((name, reason))) => Outcome::Skipped { reason: format!("{name}: {reason}") },
             (true, ..) => Outcome::Unchanged,

@@ -1,10 +1,11 @@
-"""Makes ministack's IAM exact for the services whose requests it authorizes too coarsely: EKS, RDS and web identities.
+"""Makes ministack's IAM exact for the services whose requests it authorizes too coarsely: EKS, RDS, EC2 and web identities.
 
 What each action is checked on follows AWS' service authorization reference. Where AWS puts a random id into an ARN that only the
 backend knows, a fixed one stands for it: a policy can only match it by a wildcard, as in reality.
 """
 import contextvars
 import json
+import re
 from urllib.parse import parse_qs
 
 from ministack.core import iam_actions, iam_evaluator
@@ -13,6 +14,8 @@ from ministack.core.router import extract_access_key_id
 
 # What the current request was checked for; the front door writes it into its record.
 checked = contextvars.ContextVar("checked", default=("", ""))
+# The policy that an IAM request attaches or detaches; conditions on iam:PolicyARN look at it.
+_policy = contextvars.ContextVar("policy", default=None)
 ANY_ID = "00000000-0000-0000-0000-000000000000"
 
 # EKS: the first path segments below a cluster, and the kind of ARN that names one of them.
@@ -111,6 +114,58 @@ def rds_resources(body, query_params, region, account):
         kind = _RDS_LISTS.get(action)
         arns = [f"arn:aws:rds:{region}:{account}:{kind}:*"] if kind else ["*"]
     return arns
+
+
+# EC2: what the beginning of an id says of the thing, and what actions make.
+_EC2_KINDS = {
+    "ami": "image", "eipalloc": "elastic-ip", "eni": "network-interface", "fl": "vpc-flow-log", "i": "instance",
+    "igw": "internet-gateway", "lt": "launch-template", "nat": "natgateway", "rtb": "route-table", "rtbassoc": "route-table",
+    "sg": "security-group", "sgr": "security-group-rule", "snap": "snapshot", "subnet": "subnet", "vol": "volume", "vpc": "vpc",
+    "vpce": "vpc-endpoint"}
+_EC2_MADE = {
+    "AllocateAddress": "elastic-ip", "CreateFlowLogs": "vpc-flow-log", "CreateInternetGateway": "internet-gateway",
+    "CreateLaunchTemplate": "launch-template", "CreateLaunchTemplateVersion": "launch-template",
+    "CreateNatGateway": "natgateway", "CreateRouteTable": "route-table", "CreateSecurityGroup": "security-group",
+    "CreateSubnet": "subnet", "CreateVpc": "vpc", "CreateVpcEndpoint": "vpc-endpoint", "DeleteLaunchTemplate": "launch-template",
+    "ModifyLaunchTemplate": "launch-template", "RunInstances": "instance"}
+_EC2_ID = re.compile(rf"({'|'.join(_EC2_KINDS)})-[0-9a-f]+")
+
+
+def ec2_resources(parameters, region, account):
+    """Every ARN an EC2 request is checked on: what it makes and what it names. Describing actions know no resource, but for one."""
+    action = parameters.get("Action", "")
+    if action.startswith("Describe") and action != "DescribeVpcAttribute":
+        return ["*"]
+    start = f"arn:aws:ec2:{region}:{account}"
+    arns = [f"{start}:{_EC2_MADE[action]}/*"] if action in _EC2_MADE else []
+    for value in parameters.values():
+        if found := _EC2_ID.fullmatch(value):
+            arns.append(f"{start}:{_EC2_KINDS[found[1]]}/{value}")
+    return list(dict.fromkeys(arns)) or ["*"]
+
+
+def _with_ec2_tags(original):
+    def resource_tags(arn):
+        # ministack keeps EC2's tags by id and looks none of them up for aws:ResourceTag.
+        if not arn.startswith("arn:aws:ec2:"):
+            return original(arn)
+        from ministack.services import ec2
+        return {tag["Key"]: tag["Value"] for tag in ec2._tags.get(arn.rpartition("/")[2], [])}
+
+    return resource_tags
+
+
+def _checked_ec2(original):
+    async def handle(method, path, headers, body, query_params):
+        parameters = _form(body, query_params)
+        region, key = get_region(), extract_access_key_id(headers, query_params)
+        action = "ec2:" + parameters.get("Action", "")
+        for arn in ec2_resources(parameters, region, get_account_id())[1:]:
+            if denied := iam_evaluator.enforce(key, action, "ec2", region, resource_arn=arn):
+                return _denial("ec2", action, arn, denied, headers)
+        return await original(method, path, headers, body, query_params)
+
+    return handle
 
 
 def _passed_roles(service, method, path, body):
@@ -227,10 +282,37 @@ def _checked_sts(original):
     return handle
 
 
+def _simulated(original):
+    def simulate(parameters):
+        # ministack evaluates without the values that the caller gives for condition keys, and without the region.
+        from ministack.services import iam
+
+        def value(name):
+            found = parameters.get(name, "")
+            return found[0] if isinstance(found, list) else found
+
+        context, number = {}, 1
+        while key := value(f"ContextEntries.member.{number}.ContextKeyName"):
+            context[key.lower()] = value(f"ContextEntries.member.{number}.ContextKeyValues.member.1")
+            number += 1
+        evaluation = iam_evaluator.EvalContext
+
+        def with_context(**fields):
+            return evaluation(**fields, service_context=context)
+
+        iam_evaluator.EvalContext = with_context
+        try:
+            return original(parameters)
+        finally:
+            iam_evaluator.EvalContext = evaluation
+
+    return simulate
+
+
 def install():
     """Puts the exact resources and actions in the places where ministack looks them up."""
     import ministack.app as emulator
-    from ministack.services import sts
+    from ministack.services import iam, sts, tagging
 
     action_of, resource_of, denied_response = (
         iam_actions.extract_iam_action, iam_actions.extract_resource_arn, iam_actions.access_denied_response)
@@ -249,13 +331,17 @@ def install():
             arn = eks_resource(path, body, region, account)
         elif service == "rds":
             arn = rds_resources(body, query_params, region, account)[0]
+        elif service == "ec2":
+            arn = ec2_resources(_form(body, query_params), region, account)[0]
         elif service == "kms" and (alias := iam_actions._safe_json_field(body, "AliasName")):
             arn = f"arn:aws:kms:{region}:{account}:{alias}"
         elif service == "ecr" and (names := _ecr_names(body)):
             # AWS checks each of them; deployctl asks for one at a time.
             arn = f"arn:aws:ecr:{region}:{account}:repository/{names[0]}"
         elif service == "iam":
-            arn = iam_resource(_form(body, query_params), account) or resource_of(
+            form = _form(body, query_params)
+            _policy.set(form.get("PolicyArn") if form.get("Action", "").startswith(("Attach", "Detach")) else None)
+            arn = iam_resource(form, account) or resource_of(
                 service, method, path, headers, body, query_params, region, account)
         else:
             arn = resource_of(service, method, path, headers, body, query_params, region, account)
@@ -271,16 +357,21 @@ def install():
 
     enforce = iam_evaluator.enforce
 
-    def refuse_anonymous(access_key_id, iam_action, service, *more, **named):
+    def exact(access_key_id, iam_action, service, *more, **named):
         # ministack takes an unsigned S3 request for the account's root; no bucket of ours is public.
         if service == "s3" and not access_key_id:
             return iam_evaluator.AuthError("AccessDenied", "Access Denied")
+        if service == "iam" and (policy := _policy.get()):
+            named["service_context"] = {**(named.get("service_context") or {}), "iam:PolicyARN": policy}
         return enforce(access_key_id, iam_action, service, *more, **named)
 
-    iam_evaluator.enforce = refuse_anonymous
+    iam_evaluator.enforce = exact
     iam_actions.extract_iam_action = extract_iam_action
     iam_actions.extract_resource_arn = extract_resource_arn
     iam_actions.access_denied_response = access_denied_response
     sts._web_identity_principal = _single_audience(sts._web_identity_principal)
+    tagging.resource_tags = _with_ec2_tags(tagging.resource_tags)
+    iam._IAM_HANDLERS["SimulatePrincipalPolicy"] = _simulated(iam._IAM_HANDLERS["SimulatePrincipalPolicy"])
     _add_managed_policies()
+    emulator.SERVICE_HANDLERS["ec2"] = _checked_ec2(emulator.SERVICE_HANDLERS["ec2"])
     emulator.SERVICE_HANDLERS["sts"] = _checked_sts(emulator.SERVICE_HANDLERS["sts"])

@@ -35,6 +35,7 @@ import durability  # noqa: E402
 import ec2_answers  # noqa: E402
 import registry  # noqa: E402
 import ministack.app as emulator  # noqa: E402
+from ministack.core.iam_evaluator import _request_caller_arn  # noqa: E402
 
 
 async def principal(receive, send):
@@ -77,12 +78,14 @@ async def app(scope, receive, send):
         return
     backends.remember(scope)
     authorization.checked.set(("", ""))
+    _request_caller_arn.set("")
 
     async def naming(message):
         if message["type"] == "http.response.start":
             action, resource = authorization.checked.get()
             # Callers choose parts of a resource's name: nothing of theirs may end a header.
-            named = [(b"x-sandbox-action", _printable(action)), (b"x-sandbox-resource", _printable(resource))]
+            named = [(b"x-sandbox-action", _printable(action)), (b"x-sandbox-resource", _printable(resource)),
+                     (b"x-sandbox-principal", _printable(_request_caller_arn.get()))]
             message = {**message, "headers": [*message.get("headers", []), *named]}
         await send(message)
 

@@ -136,6 +136,7 @@ def _checked_registry(original):
             status, answer, text = ecr._registry_error(401, "UNAUTHORIZED", "Not Authorized")
             answer["Www-Authenticate"] = f'Basic realm="https://{get_account_id()}.dkr.ecr.{get_region()}.amazonaws.com/",service="ecr.amazonaws.com"'
             return status, answer, text
+        iam_evaluator._request_caller_arn.set(arn)
         # Below, everything belongs to the account whose token this is, whatever the host says.
         set_request_account_id(arn.split(":")[4])
         if parsed is None:

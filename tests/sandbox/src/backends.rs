@@ -60,7 +60,7 @@ pub async fn start(parts: &Parts) -> Result<()> {
     serve_backends(parts, &eks, &databases).await?;
     serve_webhooks(parts, &eks)?;
     let key_of = Arc::clone(&eks);
-    let door = Door::of(&parts.layout, Arc::new(move || key_of.issuer_key()));
+    let door = Door::of(&parts.layout, Arc::new(move || key_of.issuer_key().into_iter().collect()));
     spawn(parts, "the front door", door::serve(door, parts.stop.clone()));
     let (stop, archives) = (parts.stop.clone(), databases.clone());
     // Before the servers go, so that no round of archiving takes their end for a failure.

@@ -11,7 +11,6 @@ use crate::layout::{ACCOUNT, DR_REGION, Layout, REGION};
 pub const DEPLOYER_ROLE: &str = "deployctl-deployer";
 /// The person who types commands.
 pub const PERSON: &str = "person";
-const POLICY: &str = "deployer";
 
 /// The person's access key, as `state/person.json` keeps it for `sandbox env`.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -34,7 +33,9 @@ impl DeployerPolicy {
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
             Err(error) => return Err(error).with_context(|| format!("the deployer policy {}", file.display())),
         };
-        let values = [("account_id", ACCOUNT), ("region", REGION), ("dr_region", DR_REGION), ("prefix", prefix)];
+        let environment = prefix.trim_start_matches("deployctl-");
+        let values =
+            [("account_id", ACCOUNT), ("region", REGION), ("dr_region", DR_REGION), ("prefix", prefix), ("environment", environment)];
         let filled = values.iter().fold(text, |text, (name, value)| text.replace(&format!("${{{name}}}"), value));
         serde_json::from_str::<serde_json::Value>(&filled).with_context(|| format!("{} is not JSON once filled in", file.display()))?;
         Ok(Some(Self(filled)))
@@ -86,31 +87,57 @@ pub async fn set_up(layout: &Layout, emulator: &str, prefix: &str) -> Result<Per
     Ok(key)
 }
 
-/// Gives the deployer role exactly this policy; without one it may do nothing.
+/// Statements in one managed policy, as terraform/bootstrap has it.
+const STATEMENTS: usize = 8;
+
+/// Gives the deployer role exactly this policy, in as many managed policies as terraform/bootstrap would make; without one it may do nothing.
 pub async fn set_deployer_policy(emulator: &str, policy: Option<DeployerPolicy>) -> Result<()> {
     let client = root_client(emulator);
-    // The emulator, like AWS, refuses policies that are too long when they are inline: 10,240 characters without white space.
-    match policy {
-        Some(DeployerPolicy(text)) => {
-            let compact = serde_json::from_str::<serde_json::Value>(&text).context("the deployer policy")?.to_string();
-            if compact.len() > 10_240 {
-                bail!("the deployer policy has {} characters; AWS takes 10240 in a role's inline policies", compact.len());
-            }
-            client
-                .put_role_policy()
-                .role_name(DEPLOYER_ROLE)
-                .policy_name(POLICY)
-                .policy_document(compact)
-                .send()
-                .await
-                .context("the deployer policy")?;
-        }
-        None => {
-            let removed = client.delete_role_policy().role_name(DEPLOYER_ROLE).policy_name(POLICY).send().await;
-            accept(removed, &["NoSuchEntity"]).context("the deployer policy")?;
+    let mut parts = Vec::new();
+    if let Some(DeployerPolicy(text)) = &policy {
+        let document: serde_json::Value = serde_json::from_str(text).context("the deployer policy")?;
+        let statements = document["Statement"].as_array().context("the deployer policy has no statements")?;
+        for part in statements.chunks(STATEMENTS) {
+            parts.push(serde_json::json!({ "Version": document["Version"], "Statement": part }).to_string());
         }
     }
+    let attached = client.list_attached_role_policies().role_name(DEPLOYER_ROLE).send().await.context("the deployer's policies")?;
+    let attached: Vec<&str> = attached.attached_policies().iter().filter_map(|policy| policy.policy_arn()).collect();
+    // Whoever repairs a sandbox takes nothing away from a deployctl that is at work in it.
+    if documents(&client, &attached).await? == parts {
+        return Ok(());
+    }
+    for arn in attached {
+        client.detach_role_policy().role_name(DEPLOYER_ROLE).policy_arn(arn).send().await.with_context(|| format!("detaching {arn}"))?;
+        client.delete_policy().policy_arn(arn).send().await.with_context(|| format!("deleting {arn}"))?;
+    }
+    for (number, part) in (1..).zip(parts) {
+        // The emulator does not measure policies.
+        if part.len() > 6_144 {
+            bail!("part {number} of the deployer policy has {} characters; AWS takes 6144 in a managed policy", part.len());
+        }
+        let name = format!("{DEPLOYER_ROLE}-{number}");
+        let made = client.create_policy().policy_name(&name).path("/deployctl/").policy_document(part).send().await;
+        let made = made.with_context(|| format!("the policy {name}"))?;
+        let arn = made.policy().and_then(|policy| policy.arn()).context("IAM answered without a policy")?;
+        client.attach_role_policy().role_name(DEPLOYER_ROLE).policy_arn(arn).send().await.with_context(|| format!("attaching {name}"))?;
+    }
     Ok(())
+}
+
+/// What these policies say.
+async fn documents(client: &Client, arns: &[&str]) -> Result<Vec<String>> {
+    let mut documents = Vec::new();
+    for arn in arns {
+        let policy = client.get_policy().policy_arn(*arn).send().await.with_context(|| format!("the policy {arn}"))?;
+        let version = policy.policy().and_then(|policy| policy.default_version_id()).context("IAM answered without a version")?;
+        let read =
+            client.get_policy_version().policy_arn(*arn).version_id(version).send().await.with_context(|| format!("reading {arn}"))?;
+        let encoded = read.policy_version().and_then(|version| version.document()).unwrap_or_default();
+        // IAM sends policies URL-encoded.
+        documents.push(url::form_urlencoded::parse(encoded.as_bytes()).next().map(|(text, _)| text.into_owned()).unwrap_or_default());
+    }
+    Ok(documents)
 }
 
 async fn person(client: &Client, file: &Path) -> Result<PersonKey> {

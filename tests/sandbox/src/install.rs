@@ -5,6 +5,7 @@ mod kafka;
 mod kube_node;
 mod ministack;
 mod otel_collector;
+mod parliament;
 mod pause;
 mod prometheus;
 mod provider;
@@ -40,6 +41,9 @@ pub struct Installed {
     pub provider: Option<PathBuf>,
     /// The pause image, as a tarball that containerd imports.
     pub pause: PathBuf,
+    /// Python of the virtual environment that has parliament, for tests; a sandbox of before has none.
+    #[serde(default)]
+    pub parliament: Option<PathBuf>,
 }
 
 /// Installs what is missing. Everything after the Debian packages goes side by side.
@@ -47,17 +51,18 @@ pub async fn install(project: &Path, folder: &Path) -> Result<Installed> {
     debian::install().await?;
     let cache = Cache::open(folder)?;
     // The last two are for images that deployctl makes; no part of the sandbox starts them.
-    let (kube_node, python, kafka, terraform, provider, pause, (), ()) = tokio::try_join!(
+    let (kube_node, python, kafka, terraform, provider, pause, parliament, (), ()) = tokio::try_join!(
         kube_node::install(&cache),
         ministack::install(&cache),
         kafka::install(&cache),
         terraform::install(&cache),
         provider::install(&cache, project),
         pause::install(&cache),
+        parliament::install(&cache),
         otel_collector::install(&cache),
         prometheus::install(&cache),
     )?;
-    let installed = Installed { kube_node, python, kafka, terraform, provider, pause };
+    let installed = Installed { kube_node, python, kafka, terraform, provider, pause, parliament: Some(parliament) };
     installed.write_into(folder)?;
     Ok(installed)
 }

@@ -16,7 +16,7 @@ use tokio_util::sync::CancellationToken;
 
 pub use record::Record;
 pub use region_switch::RegionSwitch;
-pub use web_identity::IssuerKey;
+pub use web_identity::IssuerKeys;
 
 use crate::layout::Layout;
 
@@ -36,12 +36,12 @@ pub struct Door {
     /// The checkout whose `tests/sandbox/modules` it serves to terraform.
     pub project: PathBuf,
     /// The key that the cluster's service account tokens are signed with, when there is a cluster.
-    pub issuer_key: IssuerKey,
+    pub issuer_keys: IssuerKeys,
 }
 
 impl Door {
     /// The front door of a sandbox.
-    pub fn of(layout: &Layout, issuer_key: IssuerKey) -> Self {
+    pub fn of(layout: &Layout, issuer_keys: IssuerKeys) -> Self {
         let node = layout.node_address();
         Self {
             listen: vec![SocketAddr::from((node, 4566))],
@@ -50,7 +50,7 @@ impl Door {
             state: layout.state.clone(),
             record: layout.record(),
             project: layout.project.clone(),
-            issuer_key,
+            issuer_keys,
         }
     }
 }

@@ -40,6 +40,7 @@ pub async fn handle(State(proxy): State<Arc<Proxy>>, ConnectInfo(peer): ConnectI
     let identity = Identity::of(request.method(), request.uri(), request.headers(), text);
     let mut response = proxy.answer(&identity, peer, request, form.as_deref()).await;
     let (action, resource) = (take(&mut response, "x-sandbox-action"), take(&mut response, "x-sandbox-resource"));
+    let principal = take(&mut response, "x-sandbox-principal");
     proxy.record.append(&Line {
         time,
         region: identity.region.as_deref(),
@@ -47,6 +48,7 @@ pub async fn handle(State(proxy): State<Arc<Proxy>>, ConnectInfo(peer): ConnectI
         action: action.as_deref().unwrap_or(&identity.action),
         resource: resource.as_deref().unwrap_or_default(),
         access_key: identity.access_key.as_deref(),
+        principal: principal.as_deref(),
         status: response.status().as_u16(),
         millis: u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX),
     });
@@ -103,7 +105,7 @@ impl Proxy {
             let hidden = request.headers().contains_key(header::CONTENT_ENCODING);
             let token = web_identity::token(request.uri(), request.headers(), form.unwrap_or_default());
             let verdict = match token {
-                Some(token) if !hidden => web_identity::verify(&token, (self.door.issuer_key)()),
+                Some(token) if !hidden => web_identity::verify(&token, &(self.door.issuer_keys)()),
                 _ => Err("The request carries no readable token".to_owned()),
             };
             if let Err(message) = verdict {

@@ -24,6 +24,8 @@ pub struct Line<'a> {
     pub resource: &'a str,
     /// Who asked; an id, never a secret.
     pub access_key: Option<&'a str>,
+    /// The ARN that it belongs to, as far as the emulator came to ask.
+    pub principal: Option<&'a str>,
     /// The answer.
     pub status: u16,
     /// How long it took to the answer's first byte.

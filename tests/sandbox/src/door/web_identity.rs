@@ -2,13 +2,16 @@
 use std::sync::Arc;
 
 use http::{HeaderMap, Uri};
-use jsonwebtoken::{Algorithm, DecodingKey, Validation};
+use jsonwebtoken::{Algorithm, DecodingKey, Validation, errors::ErrorKind};
 use serde::Deserialize;
 
 use super::identify::parameter;
 
-/// The issuer and the public key (PEM) of the cluster's service account tokens, asked for at each request.
-pub type IssuerKey = Arc<dyn Fn() -> Option<(String, String)> + Send + Sync>;
+/// The issuers whose tokens can be verified, each with its public key (PEM), asked for at each request: the cluster's, and in tests GitHub's.
+pub type IssuerKeys = Arc<dyn Fn() -> Vec<(String, String)> + Send + Sync>;
+
+/// What STS says of what is no token of a known issuer.
+const NO_TOKEN: &str = "The ID Token provided is not a valid JWT. (You may see this error if you sent an Access Token)";
 
 #[derive(Deserialize)]
 struct Claims {
@@ -32,28 +35,33 @@ pub fn token(uri: &Uri, headers: &HeaderMap, body: &[u8]) -> Option<String> {
 }
 
 /// Signature, expiry and issuer; audience and subject are the trust policy's to judge. The error is STS' own wording.
-pub fn verify(token: &str, issuer: Option<(String, String)>) -> Result<(), String> {
-    let Some((issuer, key)) = issuer else {
+pub fn verify(token: &str, issuers: &[(String, String)]) -> Result<(), String> {
+    if issuers.is_empty() {
         return Err("No OpenIDConnect provider found in your account".to_owned());
-    };
-    let key = DecodingKey::from_rsa_pem(key.as_bytes()).map_err(|error| format!("Couldn't retrieve verification key: {error}"))?;
-    let mut rules = Validation::new(Algorithm::RS256);
-    rules.validate_aud = false;
-    rules.validate_nbf = true;
-    rules.leeway = 5;
-    rules.set_issuer(&[&issuer]);
-    rules.set_required_spec_claims(&["exp", "iss", "sub"]);
-    match jsonwebtoken::decode::<Claims>(token, &key, &rules) {
-        Ok(found) if found.claims.iss == issuer => Ok(()),
-        Ok(_) => Err("Issuer does not match".to_owned()),
-        Err(error) => Err(match error.kind() {
-            jsonwebtoken::errors::ErrorKind::ExpiredSignature => "Token expired".to_owned(),
-            jsonwebtoken::errors::ErrorKind::InvalidIssuer => {
-                "No OpenIDConnect provider found in your account for the token's issuer".to_owned()
-            }
-            _ => "The ID Token provided is not a valid JWT. (You may see this error if you sent an Access Token)".to_owned(),
-        }),
     }
+    for (issuer, key) in issuers {
+        let key = DecodingKey::from_rsa_pem(key.as_bytes()).map_err(|error| format!("Couldn't retrieve verification key: {error}"))?;
+        let mut rules = Validation::new(Algorithm::RS256);
+        rules.validate_aud = false;
+        rules.validate_nbf = true;
+        rules.leeway = 5;
+        rules.set_issuer(&[issuer]);
+        rules.set_required_spec_claims(&["exp", "iss", "sub"]);
+        match jsonwebtoken::decode::<Claims>(token, &key, &rules) {
+            Ok(found) if found.claims.iss == *issuer => return Ok(()),
+            Ok(_) => return Err("Issuer does not match".to_owned()),
+            // The next one's key may be the right one.
+            Err(error) if *error.kind() == ErrorKind::InvalidSignature => {}
+            Err(error) => {
+                return Err(match error.kind() {
+                    ErrorKind::ExpiredSignature => "Token expired".to_owned(),
+                    ErrorKind::InvalidIssuer => "No OpenIDConnect provider found in your account for the token's issuer".to_owned(),
+                    _ => NO_TOKEN.to_owned(),
+                });
+            }
+        }
+    }
+    Err(NO_TOKEN.to_owned())
 }
 
 /// STS' answer for a token it does not accept.

@@ -28,6 +28,7 @@ impl Answer {
 }
 
 pub struct Call<'a> {
+    pub region: &'a str,
     pub service: &'a str,
     pub method: &'a str,
     pub path: &'a str,
@@ -35,12 +36,15 @@ pub struct Call<'a> {
     pub body: String,
 }
 
+const HOME: &str = "us-east-1";
+
 impl<'a> Call<'a> {
     pub fn rest(service: &'a str, method: &'a str, path: &'a str, body: &str) -> Self {
-        Self { service, method, path, headers: vec![("content-type", "application/json")], body: body.to_owned() }
+        Self { region: HOME, service, method, path, headers: vec![("content-type", "application/json")], body: body.to_owned() }
     }
     pub fn query(service: &'a str, form: &str) -> Self {
         Self {
+            region: HOME,
             service,
             method: "POST",
             path: "/",
@@ -50,7 +54,10 @@ impl<'a> Call<'a> {
     }
     pub fn target(service: &'a str, target: &'a str, body: &str) -> Self {
         let headers = vec![("content-type", "application/x-amz-json-1.1"), ("x-amz-target", target)];
-        Self { service, method: "POST", path: "/", headers, body: body.to_owned() }
+        Self { region: HOME, service, method: "POST", path: "/", headers, body: body.to_owned() }
+    }
+    pub fn in_region(self, region: &'a str) -> Self {
+        Self { region, ..self }
     }
 
     pub async fn send(&self, door: SocketAddr, key: &Key) -> Answer {
@@ -58,7 +65,7 @@ impl<'a> Call<'a> {
         let identity = Credentials::new(&key.id, &key.secret, key.token.clone(), None, "test").into();
         let params = v4::SigningParams::builder()
             .identity(&identity)
-            .region("us-east-1")
+            .region(self.region)
             .name(self.service)
             .time(SystemTime::now())
             .settings(SigningSettings::default())
@@ -98,7 +105,12 @@ pub fn element(xml: &str, name: &str) -> String {
 
 /// A session of the deployer role.
 pub async fn deployer(door: SocketAddr, person: &Key) -> Key {
-    let form = "Action=AssumeRole&Version=2011-06-15&RoleArn=arn:aws:iam::111122223333:role/deployctl-deployer&RoleSessionName=test";
-    let text = Call::query("sts", form).send(door, person).await.text;
+    session(door, person, "deployctl-deployer").await
+}
+
+/// A session of a role.
+pub async fn session(door: SocketAddr, person: &Key, role: &str) -> Key {
+    let form = format!("Action=AssumeRole&Version=2011-06-15&RoleArn=arn:aws:iam::111122223333:role/{role}&RoleSessionName=test");
+    let text = Call::query("sts", &form).send(door, person).await.text;
     Key { id: element(&text, "AccessKeyId"), secret: element(&text, "SecretAccessKey"), token: Some(element(&text, "SessionToken")) }
 }

@@ -6,6 +6,7 @@ mod eks;
 mod iam;
 #[path = "../../../installed/mod.rs"]
 mod installed;
+mod policies;
 mod regions;
 mod registry;
 mod stack;

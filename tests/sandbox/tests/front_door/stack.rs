@@ -25,6 +25,8 @@ use crate::{aws::Key, installed};
 pub struct Switches {
     pub on: Mutex<Vec<&'static str>>,
     pub key: Mutex<Option<String>>,
+    /// Issuers besides the cluster's, each with its public key.
+    pub issuers: Mutex<Vec<(String, String)>>,
 }
 
 fn part_name(part: Part) -> &'static str {
@@ -70,6 +72,8 @@ pub struct Stack {
     pub emulator: SocketAddr,
     pub person: Key,
     pub switches: Arc<Switches>,
+    /// The checkout.
+    pub project: PathBuf,
     backends: SocketAddr,
     python: PathBuf,
     process: Child,
@@ -100,7 +104,7 @@ impl Stack {
         let stop = CancellationToken::new();
         let listener = tokio::net::TcpListener::bind(backends).await.unwrap();
         tokio::spawn(axum::serve(listener, eks::router(Arc::clone(&eks))).into_future());
-        let issuer = Arc::clone(&eks);
+        let (issuer, others) = (Arc::clone(&eks), Arc::clone(&switches));
         let front = Door {
             listen: vec![door],
             emulator: emulator.to_string(),
@@ -108,12 +112,12 @@ impl Stack {
             state: folder.path().to_owned(),
             record: layout.record(),
             project: layout.project.clone(),
-            issuer_key: Arc::new(move || issuer.issuer_key()),
+            issuer_keys: Arc::new(move || issuer.issuer_key().into_iter().chain(others.issuers.lock().unwrap().clone()).collect()),
         };
         tokio::spawn(door::serve(front, stop.clone()));
         wait_for(door).await;
         let person = Key { id: key.access_key_id, secret: key.secret_access_key, token: None };
-        Some(Self { folder, door, emulator, person, switches, backends, python, process, stop })
+        Some(Self { folder, door, emulator, person, switches, project: layout.project, backends, python, process, stop })
     }
 
     /// kill -9 and a new start on the same state.

@@ -1,0 +1,73 @@
+//! The committed environments: each can be planned anywhere, and staging and production differ as they should.
+use std::path::Path;
+
+use serde_json::Value;
+
+use super::project::Project;
+
+fn committed(name: &str) -> Value {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("plans/environments/{name}.yaml"));
+    serde_saphyr::from_str(&std::fs::read_to_string(path).unwrap()).unwrap()
+}
+
+#[test]
+fn each_can_be_planned_anywhere() {
+    for name in ["sandbox", "staging", "production"] {
+        // Without credentials, and with an AWS that nobody answers for.
+        let planned = Project::new().run(&["plan", "--offline", "-e", name, "--project", env!("CARGO_MANIFEST_DIR")]);
+        assert!(planned.contains("Plan: 13 steps deferred.") && planned.contains("--- exit 0"), "{planned}");
+        assert!(planned.contains("A month in us-east-1"), "{planned}");
+    }
+}
+
+/// Every value by its path.
+fn flat(prefix: &str, value: &Value, into: &mut Vec<(String, String)>) {
+    match value {
+        Value::Object(fields) => fields.iter().for_each(|(key, value)| flat(&format!("{prefix}.{key}"), value, into)),
+        other => into.push((prefix.trim_start_matches('.').to_owned(), other.to_string())),
+    }
+}
+
+#[test]
+fn staging_and_production_differ_as_they_should() {
+    let [mut staging, mut production] = [Vec::new(), Vec::new()];
+    flat("", &committed("staging"), &mut staging);
+    flat("", &committed("production"), &mut production);
+    let keys = |of: &[(String, String)]| of.iter().map(|(key, _)| key.clone()).collect::<Vec<_>>();
+    assert_eq!(keys(&staging), keys(&production), "what one of them says, the other says too");
+    let differ = staging.iter().zip(&production).filter(|(a, b)| a != b);
+    let list: String = differ.map(|((key, a), (_, b))| format!("{key}: {a} -> {b}\n")).collect();
+    // A change of this list is a decision: the snapshot is where it is read.
+    insta::assert_snapshot!(list);
+}
+
+#[test]
+fn production_is_never_the_weaker_one() {
+    let (staging, production) = (committed("staging"), committed("production"));
+    let number = |of: &Value, at: &str| of.pointer(at).and_then(Value::as_u64).unwrap();
+    let at_least = [
+        "/network/availability_zones",
+        "/network/flow_log_days",
+        "/cluster/nodes/min",
+        "/cluster/nodes/max",
+        "/cluster/disk_gib",
+        "/database/backup_days",
+        "/database/storage_gib/initial",
+        "/kafka/replication_factor",
+        "/kafka/retention_hours",
+        "/services/uploader/replicas/min",
+        "/services/parser/replicas/min",
+        "/observability/retention_days",
+    ];
+    for at in at_least {
+        assert!(number(&production, at) >= number(&staging, at), "{at}");
+    }
+    for at in ["/database/multi_az", "/database/replicate_backups", "/database/deletion_protection", "/storage/replicate"] {
+        assert_eq!(production.pointer(at), Some(&Value::Bool(true)), "{at}");
+    }
+    assert_eq!(production["network"]["nat_gateways"], "per-zone");
+    assert_ne!(production["aws"]["account_id"], staging["aws"]["account_id"], "an account of its own is the only wall that holds");
+    assert_ne!(production["network"]["cidr"], staging["network"]["cidr"], "two networks that overlap can never be joined");
+    assert_ne!(production["aws"]["region"], production["aws"]["dr_region"]);
+    assert!(number(&production, "/services/uploader/replicas/min") >= 3, "one in each zone");
+}
