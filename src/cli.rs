@@ -5,7 +5,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::{
     agent::AgentCommand,
-    ids::{EnvironmentName, RunId, SecretName, ServiceName, StepId},
+    ids::{EnvironmentName, Region, RunId, SecretName, ServiceName, SnapshotId, StepId},
     plan::selection::Selection,
     ui::Output,
 };
@@ -40,6 +40,14 @@ fn service(text: &str) -> Result<ServiceName, String> {
 
 fn secret(text: &str) -> Result<SecretName, String> {
     SecretName::parse(text).map_err(|error| error.to_string())
+}
+
+fn region(text: &str) -> Result<Region, String> {
+    Region::parse(text).map_err(|error| error.to_string())
+}
+
+fn snapshot(text: &str) -> Result<SnapshotId, String> {
+    SnapshotId::parse(text).map_err(|error| error.to_string())
 }
 
 fn duration(text: &str) -> Result<jiff::SignedDuration, String> {
@@ -101,6 +109,9 @@ pub enum Command {
     /// Snapshot or migrate the database, or show where its schema stands
     #[command(subcommand)]
     Db(DbCommand),
+    /// Bring the database back in the DR region, or show what that would give
+    #[command(subcommand)]
+    Dr(DrCommand),
     /// Set secrets; values never appear in arguments, logs or state
     #[command(subcommand)]
     Secret(SecretCommand),
@@ -282,6 +293,43 @@ pub enum DbCommand {
     Migrate,
     /// Show applied and pending migrations
     Status,
+}
+
+/// Commands of `dr`. All of them work in the DR region alone.
+#[derive(Debug, Subcommand)]
+pub enum DrCommand {
+    /// Show how old the newest recovery point is, what is missing, and what a restore would do
+    Status,
+    /// Make what a restored database goes into: network, security group, parameter group
+    Prepare,
+    /// Restore the database; after a crash or a lost terminal the same command goes on
+    Restore(DrRestoreArgs),
+}
+
+/// Arguments of `dr restore`.
+#[derive(Debug, Args)]
+pub struct DrRestoreArgs {
+    /// Region to restore in: the environment's aws.dr_region, typed out
+    #[arg(long, value_name = "REGION", value_parser = region)]
+    pub to: Region,
+    /// From this snapshot
+    #[arg(long, value_name = "ID", value_parser = snapshot, conflicts_with_all = ["latest", "at"])]
+    pub snapshot: Option<SnapshotId>,
+    /// From the newest recovery point, which is the default
+    #[arg(long, conflicts_with = "at")]
+    pub latest: bool,
+    /// As it was at this moment, from the replicated backup, as in 2026-11-29T03:00:00Z
+    #[arg(long, value_name = "TIME")]
+    pub at: Option<jiff::Timestamp>,
+    /// Fail (exit 16) if it takes longer, as in 45m; the database is restored all the same
+    #[arg(long, value_name = "TIME", value_parser = duration)]
+    pub max_rto: Option<jiff::SignedDuration>,
+    /// Fail (exit 16) if more may be lost, as in 5m; the database is restored all the same
+    #[arg(long, value_name = "TIME", value_parser = duration)]
+    pub max_rpo: Option<jiff::SignedDuration>,
+    /// Write report.md and report.html into DIR [default: beside the run's journal]
+    #[arg(long, value_name = "DIR")]
+    pub report: Option<PathBuf>,
 }
 
 /// Commands of `secret`.

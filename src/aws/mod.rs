@@ -27,6 +27,7 @@ pub mod iam;
 mod kms;
 mod object_version;
 pub mod rds;
+pub mod recovery;
 pub mod s3;
 mod secret_value;
 pub mod secrets;

@@ -15,6 +15,7 @@ mod apply;
 mod db;
 mod destroy;
 pub mod doctor;
+mod dr;
 mod history;
 mod image;
 mod lock;
@@ -110,6 +111,7 @@ fn dispatch(command: Command, globals: &Globals, ui: &Ui) -> Result<u8, Failure>
             Command::Apply(args) => apply::run(args, globals, ui).await,
             Command::Render(args) => render::run(args, globals, ui).await,
             Command::Db(command) => db::run(command, globals, ui).await,
+            Command::Dr(command) => dr::run(command, globals, ui).await,
             Command::Image(command) => image::run(command, globals, ui).await,
             Command::Secret(SecretCommand::Set(args)) => secret::run(args, globals, ui).await,
             Command::Lock(command) => lock::run(command, globals, ui).await,

@@ -16,4 +16,5 @@ pub mod mirror;
 pub mod records;
 pub mod run_step;
 pub mod status;
+pub mod timeline;
 pub mod workplace;

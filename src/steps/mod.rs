@@ -1,9 +1,11 @@
 //! The kinds of steps. One file a kind, always in the order Input, Observed, plan, apply, verify, undo.
 pub mod chart;
+pub mod endpoint_secret;
 pub mod image;
 pub mod manifests;
 pub mod registry;
 pub mod release;
+pub mod restore;
 pub mod service;
 pub mod smoke;
 pub mod state_backend;

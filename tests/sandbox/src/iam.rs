@@ -28,7 +28,11 @@ pub struct DeployerPolicy(String);
 impl DeployerPolicy {
     /// Fills in `terraform/policies/deployer.json`; `None` while the project has none, and then the role may do nothing.
     pub fn of(project: &Path, prefix: &str) -> Result<Option<Self>> {
-        let file = project.join("terraform/policies/deployer.json");
+        Self::from(project, "deployer.json", prefix)
+    }
+
+    fn from(project: &Path, name: &str, prefix: &str) -> Result<Option<Self>> {
+        let file = project.join("terraform/policies").join(name);
         let text = match std::fs::read_to_string(&file) {
             Ok(text) => text,
             Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
@@ -79,6 +83,7 @@ pub async fn set_up(layout: &Layout, emulator: &str, prefix: &str) -> Result<Per
     let key = person(&client, &layout.file("person.json")).await?;
     deployer_role(&client).await?;
     set_deployer_policy(emulator, DeployerPolicy::of(&layout.project, prefix)?).await?;
+    recovery_policy(&client, DeployerPolicy::from(&layout.project, "recovery.json", prefix)?).await?;
     for service in ["eks.amazonaws.com", "eks-nodegroup.amazonaws.com", "rds.amazonaws.com", "elasticloadbalancing.amazonaws.com"] {
         let made = client.create_service_linked_role().aws_service_name(service).send().await;
         accept(made, &["InvalidInput", "EntityAlreadyExists"]).with_context(|| format!("the service-linked role for {service}"))?;
@@ -110,6 +115,23 @@ pub async fn set_deployer_policy(emulator: &str, policy: Option<DeployerPolicy>)
             accept(removed, &["NoSuchEntity"]).context("the deployer policy")?;
         }
     }
+    Ok(())
+}
+
+/// What the deployer may do in the DR region, as a managed policy: beside the deployer's own there is no room for it inline.
+async fn recovery_policy(client: &Client, policy: Option<DeployerPolicy>) -> Result<()> {
+    let Some(DeployerPolicy(text)) = policy else { return Ok(()) };
+    let compact = serde_json::from_str::<serde_json::Value>(&text).context("the recovery policy")?.to_string();
+    if compact.len() > 6_144 {
+        bail!("the recovery policy has {} characters; AWS takes 6144 in a managed policy", compact.len());
+    }
+    let (name, arn) = ("deployctl-recovery", format!("arn:aws:iam::{ACCOUNT}:policy/deployctl-recovery"));
+    // Made anew each time: versions of managed policies are counted.
+    let detached = client.detach_role_policy().role_name(DEPLOYER_ROLE).policy_arn(&arn).send().await;
+    accept(detached, &["NoSuchEntity"]).context("the recovery policy")?;
+    accept(client.delete_policy().policy_arn(&arn).send().await, &["NoSuchEntity"]).context("the recovery policy")?;
+    client.create_policy().policy_name(name).policy_document(compact).send().await.context("the recovery policy")?;
+    client.attach_role_policy().role_name(DEPLOYER_ROLE).policy_arn(&arn).send().await.context("the recovery policy")?;
     Ok(())
 }
 
