@@ -304,6 +304,33 @@ pub enum DrCommand {
     Prepare,
     /// Restore the database; after a crash or a lost terminal the same command goes on
     Restore(DrRestoreArgs),
+    /// Restore the newest point under a throw-away name, measure, delete it again, and keep the result
+    Drill(DrDrillArgs),
+}
+
+/// Arguments of `dr drill`.
+#[derive(Debug, Args)]
+pub struct DrDrillArgs {
+    /// Limits and the report.
+    #[command(flatten)]
+    pub limits: DrLimits,
+    /// Write the result as Prometheus' text format into FILE, for an alert on drills that are too old
+    #[arg(long, value_name = "FILE")]
+    pub metrics: Option<PathBuf>,
+}
+
+/// What a restore is held against, and where its report goes.
+#[derive(Debug, Args)]
+pub struct DrLimits {
+    /// Fail (exit 16) if it takes longer, as in 45m; the database is restored all the same
+    #[arg(long, value_name = "TIME", value_parser = duration)]
+    pub max_rto: Option<jiff::SignedDuration>,
+    /// Fail (exit 16) if more may be lost, as in 5m; the database is restored all the same
+    #[arg(long, value_name = "TIME", value_parser = duration)]
+    pub max_rpo: Option<jiff::SignedDuration>,
+    /// Write report.md and report.html into DIR [default: beside the run's journal]
+    #[arg(long, value_name = "DIR")]
+    pub report: Option<PathBuf>,
 }
 
 /// Arguments of `dr restore`.
@@ -321,15 +348,9 @@ pub struct DrRestoreArgs {
     /// As it was at this moment, from the replicated backup, as in 2026-11-29T03:00:00Z
     #[arg(long, value_name = "TIME")]
     pub at: Option<jiff::Timestamp>,
-    /// Fail (exit 16) if it takes longer, as in 45m; the database is restored all the same
-    #[arg(long, value_name = "TIME", value_parser = duration)]
-    pub max_rto: Option<jiff::SignedDuration>,
-    /// Fail (exit 16) if more may be lost, as in 5m; the database is restored all the same
-    #[arg(long, value_name = "TIME", value_parser = duration)]
-    pub max_rpo: Option<jiff::SignedDuration>,
-    /// Write report.md and report.html into DIR [default: beside the run's journal]
-    #[arg(long, value_name = "DIR")]
-    pub report: Option<PathBuf>,
+    /// Limits and the report.
+    #[command(flatten)]
+    pub limits: DrLimits,
 }
 
 /// Commands of `secret`.

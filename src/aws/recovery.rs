@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use super::{Aws, error, rds::rds_tags};
 use crate::{
-    failure::{Failure, LeftBehind},
+    failure::{Failure, FailureKind, LeftBehind},
     ids::{DbInstanceId, InvalidId, Region, SnapshotId},
 };
 
@@ -320,6 +320,51 @@ impl Aws {
             backup_days: found.backup_retention_period.and_then(|d| u32::try_from(d).ok()).unwrap_or(0),
             master_secret_arn: found.master_user_secret.and_then(|secret| secret.secret_arn),
         }))
+    }
+}
+
+/// The tag of instances that a drill has made, and may delete; no other one is ever deleted.
+pub const DRILL: (&str, &str) = ("deployctl:drill", "throw-away");
+
+impl Aws {
+    /// Instances that drills have made under names that begin like this.
+    pub async fn drilled(&self, prefix: &DbInstanceId) -> Result<Vec<DbInstanceId>, Failure> {
+        let found: Result<Vec<_>, _> = self.rds().describe_db_instances().into_paginator().items().send().collect().await;
+        let found = found.map_err(|e| self.failed("rds:DescribeDBInstances", "*", e))?;
+        let start = format!("{prefix}-");
+        let ours = found.into_iter().filter(|instance| {
+            instance.tag_list().iter().any(|tag| (tag.key(), tag.value()) == (Some(DRILL.0), Some(DRILL.1)))
+        });
+        let names = ours.filter_map(|instance| instance.db_instance_identifier).filter(|name| name.starts_with(&start));
+        Ok(names.filter_map(|name| DbInstanceId::parse(name).ok()).collect())
+    }
+
+    /// Lifts the protection of an instance that a drill has made, and deletes it with its backups. One that is busy is refused by RDS:
+    /// false, to be tried again. What does not carry the drill's tag is refused here.
+    pub async fn delete_drilled(&self, id: &DbInstanceId) -> Result<bool, Failure> {
+        let Some(found) = self.restored(id).await? else { return Ok(true) };
+        if found.tags.get(DRILL.0).map(String::as_str) != Some(DRILL.1) {
+            return Err(Failure::new(FailureKind::Policy, format!("instance {id} was not made by a drill; it is not deleted")));
+        }
+        let busy = |code: Option<&str>| code.is_some_and(|code| code.starts_with("InvalidDBInstanceState"));
+        if found.status == "deleting" {
+            return Ok(false);
+        }
+        if found.deletion_protection {
+            let request = self.rds().modify_db_instance().db_instance_identifier(id.as_str()).deletion_protection(false);
+            match request.apply_immediately(true).send().await {
+                Ok(_) => {}
+                Err(e) if busy(error::code(&e)) => return Ok(false),
+                Err(e) => return Err(self.failed("rds:ModifyDBInstance", id.as_str(), e)),
+            }
+        }
+        let request = self.rds().delete_db_instance().db_instance_identifier(id.as_str()).skip_final_snapshot(true);
+        match request.delete_automated_backups(true).send().await {
+            Ok(_) => Ok(false),
+            Err(e) if busy(error::code(&e)) => Ok(false),
+            Err(e) if error::code(&e).is_some_and(|code| code.starts_with("DBInstanceNotFound")) => Ok(true),
+            Err(e) => Err(self.failed("rds:DeleteDBInstance", id.as_str(), e)),
+        }
     }
 }
 

@@ -1,5 +1,6 @@
-//! `dr status`, `dr prepare`, `dr restore`: the database back in the DR region. Nothing here asks anything of the region that may be lost.
+//! `dr status`, `dr prepare`, `dr restore`, `dr drill`: the database back in the DR region. Nothing here asks anything of the region that may be lost.
 mod answer;
+mod drill;
 mod prepare;
 mod restore;
 mod status;
@@ -29,6 +30,8 @@ use crate::{
 const RESTORE: &str = "plans/restore-rds.yaml";
 /// What must be there for it.
 const PREPARE: &str = "plans/prepare-dr.yaml";
+/// What is restored to be thrown away.
+const DRILL: &str = "plans/drill-rds.yaml";
 
 /// Runs one of them.
 pub async fn run(command: DrCommand, globals: &Globals, ui: &Ui) -> Result<u8, Failure> {
@@ -36,6 +39,7 @@ pub async fn run(command: DrCommand, globals: &Globals, ui: &Ui) -> Result<u8, F
         DrCommand::Status => status::run(globals, ui).await,
         DrCommand::Prepare => prepare::run(globals, ui).await,
         DrCommand::Restore(args) => restore::run(args, globals, ui).await,
+        DrCommand::Drill(args) => drill::run(args, globals, ui).await,
     }
 }
 

@@ -49,6 +49,11 @@ pub struct Input {
     pub instance: DbInstanceId,
     /// The region that it lived in. Nothing is asked of it.
     pub home: Region,
+    /// Beginning of the new instance's name; the point's time is its end.
+    pub prefix: DbInstanceId,
+    /// Tags of the new instance, besides the environment's.
+    #[serde(default)]
+    pub tags: BTreeMap<String, String>,
     /// `latest`, `snapshot:ID` or `at:TIME`.
     #[schemars(with = "String")]
     pub point: Wanted,

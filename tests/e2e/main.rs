@@ -3,6 +3,7 @@
 mod bad_input;
 mod canary;
 mod commands;
+mod dr;
 mod killed;
 mod machines;
 mod places;
@@ -53,6 +54,7 @@ fn the_whole_plan_for_real() {
     sandbox::is_repaired(&target);
     the_wrong_account_is_refused(&target);
     bad_input::is_told(&target);
+    dr::brings_the_database_back(&target);
     let after = target.deployctl(&["apply", "--yes"]).expect(0);
     eprintln!("{}", after.err);
     secrets.are_found_nowhere(&target, &watched);
@@ -63,6 +65,14 @@ fn the_whole_plan_for_real() {
 fn only_what_was_killed() {
     let target = Target::up();
     killed::is_taken_over(&target);
+}
+
+#[test]
+#[ignore = "a part of the whole plan, for whoever works on it alone"]
+fn only_the_recovery() {
+    let target = Target::up();
+    target.deployctl(&["apply", "--yes", "--only", "backend,network,cluster,data"]).expect(0);
+    dr::brings_the_database_back(&target);
 }
 
 /// A third of the time of the whole, for whoever works on the canaries.

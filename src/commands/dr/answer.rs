@@ -6,7 +6,7 @@ use serde::Serialize;
 use serde_json::Value;
 
 use crate::{
-    cli::DrRestoreArgs,
+    cli::DrLimits,
     engine::{
         journal::RunRecord,
         timeline::{self, Phase},
@@ -34,6 +34,8 @@ pub struct Answer {
     pub host: String,
     /// Its port.
     pub port: u64,
+    /// The secret, there, that says this address to services; none after a drill, which writes none.
+    pub address_secret: Option<String>,
     /// The secret in which RDS keeps its master user's password.
     pub master_secret_arn: String,
     /// What it was restored from, as `dr restore` takes it: `snapshot:ID` or `at:TIME`.
@@ -82,7 +84,7 @@ pub fn span(seconds: i64) -> String {
 
 impl Answer {
     /// Out of a run that ended well; `made` says whether it was this run that made the database.
-    pub fn of(environment: &Environment, record: &RunRecord, made: bool, journal: &str, args: &DrRestoreArgs) -> Result<Self, Failure> {
+    pub fn of(environment: &Environment, record: &RunRecord, made: bool, journal: &str, limits: &DrLimits) -> Result<Self, Failure> {
         let outputs = record.steps.iter().find(|(id, _)| id.as_str() == "database").and_then(|(_, step)| step.outputs.clone());
         let outputs = outputs.ok_or_else(|| internal("the restore gave no outputs"))?;
         let text = |name: &str| outputs.get(name).and_then(Value::as_str).map(str::to_owned).ok_or_else(|| internal(name));
@@ -102,6 +104,11 @@ impl Answer {
             database: text("identifier")?,
             host: text("host")?,
             port: outputs.get("port").and_then(Value::as_u64).ok_or_else(|| internal("port"))?,
+            address_secret: record
+                .steps
+                .keys()
+                .any(|id| id.as_str() == "endpoint")
+                .then(|| format!("deployctl/{}/database", environment.name)),
             master_secret_arn: text("master_secret_arn")?,
             point: text("point")?,
             holds_until,
@@ -114,7 +121,7 @@ impl Answer {
             ],
             exceeded: Vec::new(),
         };
-        answer.exceeded = answer.beyond(args.max_rto, args.max_rpo);
+        answer.exceeded = answer.beyond(limits.max_rto, limits.max_rpo);
         Ok(answer)
     }
 
@@ -146,9 +153,13 @@ impl Answer {
             || "not measured: it had been restored before".to_owned(),
             |rto| format!("{:.1} s from the first attempt; how long the loss went unnoticed is not in it", rto.seconds),
         );
+        let told = match &self.address_secret {
+            Some(secret) => format!("also in the secret {secret} there"),
+            None => "for the time of the drill".to_owned(),
+        };
         let mut facts = vec![
             ("database", format!("{} in {}", self.database, self.region)),
-            ("address", format!("{}:{}, also in the secret deployctl/{}/database there", self.host, self.port, self.environment)),
+            ("address", format!("{}:{}, {told}", self.host, self.port)),
             ("password", format!("in {}", self.master_secret_arn)),
             ("restored from", self.point.clone()),
             ("holds", format!("everything that was committed until {}", self.holds_until)),
@@ -275,6 +286,7 @@ mod tests {
             database: "deployctl-sandbox-20261129025955".into(),
             host: "db.example".into(),
             port: 5432,
+            address_secret: Some("deployctl/sandbox/database".into()),
             master_secret_arn: "arn:aws:secretsmanager:eu-west-1:111122223333:secret:rds!db-1".into(),
             point: "at:2026-11-29T02:59:55Z".into(),
             holds_until: "2026-11-29T02:59:55Z".parse().unwrap(),

@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 use super::{RESTORE, answer, carry_out, subject};
 use crate::{
     aws::recovery::Wanted,
-    cli::{DrRestoreArgs, Globals},
+    cli::{DrLimits, DrRestoreArgs, Globals},
     clock,
     commands::session::{Purpose, Session},
     engine::{
@@ -69,21 +69,34 @@ async fn in_session(session: &mut Session, args: &DrRestoreArgs, globals: &Globa
         let place = session.records.place();
         ui.note(&format!("warning: {place} is not there, so that only this machine can go on with the restore, and no other one is kept out"));
     }
-    recall(session, &wanted(args))?;
-    let (plan, ended) = carry_out(session, &again(args), globals, ui).await?;
+    let answer = carried_out(session, &wanted(args), &again(args), &args.limits, globals, ui).await?;
+    answer.within_limits().map(|()| exit::DONE)
+}
+
+/// Restores and tells what came of it, on the terminal and in two files.
+pub(super) async fn carried_out(
+    session: &mut Session,
+    wanted: &Wanted,
+    again: &str,
+    limits: &DrLimits,
+    globals: &Globals,
+    ui: &Ui,
+) -> Result<answer::Answer, Failure> {
+    recall(session, wanted)?;
+    let (plan, ended) = carry_out(session, again, globals, ui).await?;
     let text = std::fs::read_to_string(&ended.journal).map_err(|error| {
         Failure::step(format!("the database is restored, but its journal {} cannot be read", ended.journal.display())).because(error)
     })?;
     let (record, _) = journal::read_text(text.as_bytes(), &ended.journal)?;
-    let answer = answer::Answer::of(&session.work.definition.environment, &record, changed(&plan), &text, args)?;
+    let answer = answer::Answer::of(&session.work.definition.environment, &record, changed(&plan), &text, limits)?;
     let beside = ended.journal.parent().unwrap_or(Path::new("."));
-    let files = answer.write(args.report.as_deref().unwrap_or(beside))?;
+    let files = answer.write(limits.report.as_deref().unwrap_or(beside))?;
     match ui.output {
         Output::Human => ui.data(&answer.human())?,
         Output::Json => ui.json(&answer)?,
     }
     ui.note(&format!("report: {}", files.map(|file| file.display().to_string()).join(" and ")));
-    answer.within_limits().map(|()| exit::DONE)
+    Ok(answer)
 }
 
 /// Whether this run makes the database, or finds it made.

@@ -5,7 +5,12 @@ use jiff::Timestamp;
 use serde::Serialize;
 use serde_json::Value;
 
-use super::{RESTORE, answer::span, restore, subject};
+use super::{
+    RESTORE,
+    answer::span,
+    drill::{self, Drilled},
+    restore, subject,
+};
 use crate::{
     aws::recovery::Wanted,
     cli::Globals,
@@ -68,6 +73,8 @@ struct Status {
     restore: Option<Vec<Change>>,
     /// How long that took before, in seconds; none if it is not known.
     usual_seconds: Option<u64>,
+    /// The last drill that was good; none if there was none.
+    drill: Option<Drilled>,
 }
 
 /// Looks and tells. Exit code 12 if the database could not be restored now.
@@ -101,7 +108,10 @@ async fn look(session: &Session) -> Result<Status, Failure> {
     let now = clock::now();
     let database = |(what, next)| Missing { needed_for: "database", what, next };
     let mut missing: Vec<Missing> = observed.missing(&input).into_iter().map(database).collect();
-    if !session.records.exists().await? {
+    let mut drill = None;
+    if session.records.exists().await? {
+        drill = drill::last_good(&*session.records).await?;
+    } else {
         missing.push(database((format!("bucket {}", session.records.place()), "deployctl apply --only backend".to_owned())));
     }
     missing.extend(services?);
@@ -121,7 +131,7 @@ async fn look(session: &Session) -> Result<Status, Failure> {
     let aws = &definition.environment.aws;
     let (region, home) = (aws.region.clone(), aws.dr_region.clone());
     let points = points(&observed, now);
-    Ok(Status { environment: definition.environment.name.clone(), region, home, newest, points, missing, restore, usual_seconds })
+    Ok(Status { environment: definition.environment.name.clone(), region, home, newest, points, missing, restore, usual_seconds, drill })
 }
 
 fn points(observed: &Observed, now: Timestamp) -> Vec<Point> {
@@ -176,7 +186,7 @@ async fn for_services(cx: &StepContext) -> Result<Vec<Missing>, Failure> {
 }
 
 fn human(status: &Status) -> String {
-    let Status { environment, region, home, newest, points, missing, restore, usual_seconds } = status;
+    let Status { environment, region, home, newest, points, missing, restore, usual_seconds, drill } = status;
     let mut text = format!("{environment}: {home} can be restored in {region}; {home} was not asked\n\n");
     text += &match newest {
         Some(point) => format!("newest recovery point: {}\n", point.status),
@@ -204,5 +214,13 @@ fn human(status: &Status) -> String {
     if usual_seconds.is_none() {
         text += "how long that takes is not known: a drill or a restore would tell\n";
     }
+    text += &match drill {
+        None => "no drill has been good yet: deployctl dr drill\n".to_owned(),
+        Some(drill) => {
+            let rto = drill.rto_seconds.map_or_else(|| "?".to_owned(), |rto| format!("{rto:.0} s"));
+            let ago = span(age_seconds(clock::now(), drill.at));
+            format!("last good drill: {ago} ago, RTO {rto}, RPO at most {}\n", span(drill.rpo_seconds_at_most))
+        }
+    };
     text
 }

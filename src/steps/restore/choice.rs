@@ -42,8 +42,8 @@ impl Chosen {
         }
     }
     /// The name of an instance that is made from it: the same for the same point, so that nothing is made twice.
-    pub fn name(&self, instance: &DbInstanceId) -> Result<DbInstanceId, InvalidId> {
-        DbInstanceId::parse(format!("{instance}-{}", self.at.strftime("%Y%m%d%H%M%S")))
+    pub fn name(&self, prefix: &DbInstanceId) -> Result<DbInstanceId, InvalidId> {
+        DbInstanceId::parse(format!("{prefix}-{}", self.at.strftime("%Y%m%d%H%M%S")))
     }
 }
 

@@ -71,12 +71,13 @@ pub async fn look(cx: &StepContext, input: &Input) -> Result<Observed, Failure> 
         Err(_none) => None,
     };
     let mut tags = cx.environment.tags.clone();
+    tags.extend(input.tags.clone());
     tags.insert("deployctl:environment".to_owned(), cx.environment.name.to_string());
     Ok(Observed { region: aws.region().clone(), snapshots, backups, vpc, security_group, family: family?, key: key?, existing, tags })
 }
 
 fn name(chosen: &Chosen, input: &Input) -> Result<DbInstanceId, Failure> {
-    chosen.name(&input.instance).map_err(|e| Failure::usage("a name for the restored database").because(e))
+    chosen.name(&input.prefix).map_err(|e| Failure::usage("a name for the restored database").because(e))
 }
 
 impl Observed {

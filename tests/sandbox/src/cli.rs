@@ -96,6 +96,9 @@ pub enum RegionCommand {
 /// Arguments of `exec`.
 #[derive(Args, Debug)]
 pub struct ExecArgs {
+    /// The database that psql opens [default: the first of a region that is up].
+    #[arg(long)]
+    pub database: Option<String>,
     /// The command and its arguments.
     #[arg(required = true, trailing_var_arg = true, allow_hyphen_values = true)]
     pub command: Vec<OsString>,

@@ -52,7 +52,7 @@ async fn run(cli: Cli) -> Result<()> {
         Command::Down => down::down(name).await,
         Command::Status { output } => status::status(name, *output).await,
         Command::Env => environment::env(name),
-        Command::Exec(args) => environment::exec(name, &args.command).await,
+        Command::Exec(args) => environment::exec(name, args).await,
         Command::Logs(args) => status::logs(name, args).await,
         Command::Region(command) => region::run(name, command).await,
         Command::Install => {

@@ -10,7 +10,7 @@ use rustix::process::{Pid, Signal, kill_process};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
-    claim,
+    cgroup, claim,
     cli::RegionCommand,
     control::{self, Request},
     layout::{DR_REGION, Layout, REGION},
@@ -20,8 +20,8 @@ use crate::{
 
 /// A round of RDS' archives, and the time that a database server takes to stop or to recover.
 const FOLLOWS: Duration = Duration::from_secs(120);
-/// Parts of the cluster without which nobody can reach it or what runs in it.
-const FROZEN: [&str; 2] = ["kube-apiserver", "stand-in-alb"];
+/// Parts of the cluster that are frozen beside its pods: who asks them hears nothing, and they ask nobody.
+const FROZEN: [&str; 4] = ["kube-apiserver", "kubelet", "stand-in-alb", "stand-in-external-secrets"];
 
 /// Whether a region is taken away.
 pub fn is_down(state: &Path, region: &str) -> bool {
@@ -103,7 +103,7 @@ async fn wait(layout: &Layout, region: &str, wanted: Lost) -> Result<()> {
     Ok(())
 }
 
-/// Freezes the cluster for as long as its region is down: who is connected hears nothing more, as in an outage. A part that is started
+/// Freezes the cluster and its pods for as long as its region is down: who is connected hears nothing more, as in an outage. A part that is started
 /// meanwhile is frozen in the next round.
 pub async fn freeze_cluster(layout: Layout, supervisor: Supervisor, stop: CancellationToken) -> Result<()> {
     let mut frozen = false;
@@ -111,16 +111,15 @@ pub async fn freeze_cluster(layout: Layout, supervisor: Supervisor, stop: Cancel
     while stop.run_until_cancelled(rounds.tick()).await.is_some() {
         let down = is_down(&layout.state, REGION);
         if down || frozen {
-            signal(&supervisor, if down { Signal::STOP } else { Signal::CONT });
+            signal(&layout, &supervisor, if down { Signal::STOP } else { Signal::CONT })?;
         }
         frozen = down;
     }
     // A frozen process would not hear that it is to end.
-    signal(&supervisor, Signal::CONT);
-    Ok(())
+    signal(&layout, &supervisor, Signal::CONT)
 }
 
-fn signal(supervisor: &Supervisor, signal: Signal) {
+fn signal(layout: &Layout, supervisor: &Supervisor, signal: Signal) -> Result<()> {
     for process in supervisor.status().into_iter().filter(|process| FROZEN.contains(&process.name.as_str())) {
         let pid = process.pid.and_then(|pid| i32::try_from(pid).ok()).and_then(Pid::from_raw);
         // It may have ended in this moment; the next round finds its successor.
@@ -128,6 +127,7 @@ fn signal(supervisor: &Supervisor, signal: Signal) {
             tracing::debug!(process = process.name, %error, "not signalled");
         }
     }
+    cgroup::signal_pods(layout, signal)
 }
 
 #[cfg(test)]
