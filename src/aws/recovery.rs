@@ -353,7 +353,8 @@ impl Aws {
         if found.deletion_protection {
             let request = self.rds().modify_db_instance().db_instance_identifier(id.as_str()).deletion_protection(false);
             match request.apply_immediately(true).send().await {
-                Ok(_) => {}
+                // The next look shows whether it is lifted.
+                Ok(_) => return Ok(false),
                 Err(e) if busy(error::code(&e)) => return Ok(false),
                 Err(e) => return Err(self.failed("rds:ModifyDBInstance", id.as_str(), e)),
             }

@@ -7,6 +7,7 @@ mod history;
 mod plan;
 mod project;
 mod sandbox;
+mod runbooks;
 mod schema;
 mod secret;
 mod secrets_kept;
