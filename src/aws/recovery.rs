@@ -307,12 +307,19 @@ impl Aws {
         Ok(Some(Restored {
             id: id.clone(),
             status: found.db_instance_status.unwrap_or_default(),
-            tags: found.tag_list.unwrap_or_default().into_iter().filter_map(|tag| Some((tag.key?, tag.value.unwrap_or_default()))).collect(),
+            tags: found
+                .tag_list
+                .unwrap_or_default()
+                .into_iter()
+                .filter_map(|tag| Some((tag.key?, tag.value.unwrap_or_default())))
+                .collect(),
             endpoint,
             database: found.db_name,
             subnet_group: found.db_subnet_group.and_then(|group| group.db_subnet_group_name),
             security_groups: found.vpc_security_groups.unwrap_or_default().into_iter().filter_map(|g| g.vpc_security_group_id).collect(),
-            parameter_groups: groups.filter_map(|g| Some((g.db_parameter_group_name?, g.parameter_apply_status.unwrap_or_default()))).collect(),
+            parameter_groups: groups
+                .filter_map(|g| Some((g.db_parameter_group_name?, g.parameter_apply_status.unwrap_or_default())))
+                .collect(),
             multi_az: found.multi_az == Some(true),
             deletion_protection: found.deletion_protection == Some(true),
             publicly_accessible: found.publicly_accessible == Some(true),
@@ -332,9 +339,9 @@ impl Aws {
         let found: Result<Vec<_>, _> = self.rds().describe_db_instances().into_paginator().items().send().collect().await;
         let found = found.map_err(|e| self.failed("rds:DescribeDBInstances", "*", e))?;
         let start = format!("{prefix}-");
-        let ours = found.into_iter().filter(|instance| {
-            instance.tag_list().iter().any(|tag| (tag.key(), tag.value()) == (Some(DRILL.0), Some(DRILL.1)))
-        });
+        let ours = found
+            .into_iter()
+            .filter(|instance| instance.tag_list().iter().any(|tag| (tag.key(), tag.value()) == (Some(DRILL.0), Some(DRILL.1))));
         let names = ours.filter_map(|instance| instance.db_instance_identifier).filter(|name| name.starts_with(&start));
         Ok(names.filter_map(|name| DbInstanceId::parse(name).ok()).collect())
     }
@@ -377,9 +384,13 @@ fn named(code: Option<&str>) -> String {
 fn advised(code: &str, failure: Failure, region: &Region) -> Failure {
     let next = match code {
         "InstanceQuotaExceeded" | "StorageQuotaExceeded" => {
-            format!("ask for a higher quota (aws service-quotas, service rds, {region}) or delete an instance there, then run the same command")
+            format!(
+                "ask for a higher quota (aws service-quotas, service rds, {region}) or delete an instance there, then run the same command"
+            )
         }
-        "KMSKeyNotAccessibleFault" => format!("let the deployer use the key, or enable it: aws kms describe-key --region {region} --key-id KEY"),
+        "KMSKeyNotAccessibleFault" => {
+            format!("let the deployer use the key, or enable it: aws kms describe-key --region {region} --key-id KEY")
+        }
         "InsufficientDBInstanceCapacity" => "another instance class may be had: database.instance_class in the environment file".to_owned(),
         "InvalidDBSnapshotState" | "DBSnapshotNotFound" | "InvalidRestoreFault" | "DBInstanceAutomatedBackupNotFound" => {
             "deployctl dr status shows what can be restored".to_owned()

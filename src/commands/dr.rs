@@ -11,7 +11,7 @@ use serde_json::Value;
 
 use super::{
     plan::show,
-    session::{self, Session, Subject},
+    session::{self, Place, Session, Subject},
 };
 use crate::{
     cli::{DrCommand, Globals},
@@ -50,7 +50,7 @@ fn subject(globals: &Globals, plan_file: &str, parameters: BTreeMap<&str, Value>
     let registry = Registry::standard();
     let state = StateFolder::of_this_user()?.in_region(&environment.aws.region);
     let definition = read::definition_of(&project, plan_file, parameters, environment, &registry)?;
-    Ok(Subject { project, definition, registry, state })
+    Ok(Subject { place: Place::DrRegion, project, definition, registry, state })
 }
 
 /// Plans, shows, asks and applies, as `apply` does; `again` is the command that goes on after a failure.
@@ -74,7 +74,7 @@ async fn carry_out(session: &Session, again: &str, globals: &Globals, ui: &Ui) -
         }
         let journal = apply::open_journal(state, work, &plan, history, run, holder, &**lease)?;
         let ended = apply::apply(work, &plan, history, journal, lease.clone(), &ui.approver()).await?;
-        Ok((plan, ended))
+        Ok::<_, Failure>((plan, ended))
     }
     .await;
     renderers.finish().await?;

@@ -44,8 +44,29 @@ pub fn environment(globals: &Globals, project: &std::path::Path) -> Result<Envir
     }
 }
 
+/// Where a session works.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Place {
+    /// In the environment's own region.
+    Home,
+    /// In the region that it is restored in, whose runs are those of `dr …` alone: copies of the other region's journals are there too, and
+    /// what was in flight there when it was lost is no reason to wait.
+    DrRegion,
+}
+
+impl Place {
+    fn runs(self, mut history: History) -> History {
+        if self == Self::DrRegion {
+            history.runs.retain(|run| run.attempts.last().is_some_and(|holder| holder.what.starts_with("dr ")));
+        }
+        history
+    }
+}
+
 /// What a session works on.
 pub struct Subject {
+    /// Where.
+    pub place: Place,
     /// The project's folder.
     pub project: PathBuf,
     /// Plan file and environment file.
@@ -61,7 +82,7 @@ impl Subject {
     fn deployment(globals: &Globals, name: &EnvironmentName) -> Result<Self, Failure> {
         let (project, registry) = (project(globals)?, Registry::standard());
         let definition = read::definition(&project, name, &registry)?;
-        Ok(Self { project, definition, registry, state: StateFolder::of_this_user()? })
+        Ok(Self { place: Place::Home, project, definition, registry, state: StateFolder::of_this_user()? })
     }
 }
 
@@ -128,7 +149,7 @@ impl Session {
 
     /// The same for another plan file or another region.
     pub async fn open_on(globals: &Globals, subject: Subject, purpose: Purpose, ui: &Ui) -> Result<Self, Failure> {
-        let Subject { project, definition, registry, state } = subject;
+        let Subject { place, project, definition, registry, state } = subject;
         let definition = Arc::new(definition);
         let name = &definition.environment.name.clone();
         let (cancel, in_flight, events) = (CancellationToken::new(), InFlight::default(), Events::default());
@@ -139,7 +160,7 @@ impl Session {
             process::exit(exit::INTERRUPTED.into());
         })?;
         // The session's name in CloudTrail; another machine's run that is gone on with shows only once the bucket was read.
-        let likely = run_of(purpose, &readable(purpose, History::read(&state, name)?)?, &definition.digest)?;
+        let likely = run_of(purpose, &readable(purpose, place.runs(History::read(&state, name)?))?, &definition.digest)?;
         let aws = &definition.environment.aws;
         let aws = tokio::select! {
             connected = Aws::connect_for_run(&aws.region, aws.deployer_role_arn.as_ref(), &aws.account_id, &likely) => Arc::new(connected?),
@@ -166,7 +187,7 @@ impl Session {
         };
         let opened = async {
             mirror::bring(&*records, &state, name).await?;
-            let history = readable(purpose, History::read(&state, name)?)?;
+            let history = readable(purpose, place.runs(History::read(&state, name)?))?;
             let run = run_of(purpose, &history, &definition.digest)?;
             let scratch = match purpose {
                 Purpose::Apply | Purpose::Resume(_) => state.run(name, &run).join("scratch"),

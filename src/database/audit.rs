@@ -198,7 +198,12 @@ fn compare<T: PartialEq + std::fmt::Display>(
             Some(_) => {}
         }
     }
-    all.extend(found.iter().filter(|(name, _)| !expected.contains_key(*name)).map(|(name, is)| format!("{what} {name} was not there before: {is}")));
+    all.extend(
+        found
+            .iter()
+            .filter(|(name, _)| !expected.contains_key(*name))
+            .map(|(name, is)| format!("{what} {name} was not there before: {is}")),
+    );
 }
 
 /// Looks for what is wrong by itself: indexes that cannot be used or do not fit their tables, sequences behind the rows that they number.
@@ -235,7 +240,9 @@ async fn sequences(transaction: &Transaction<'_>, examined: &mut Examined) -> Re
         let behind = last.is_none_or(|last| if grows { last < furthest } else { last > furthest });
         if behind {
             let last = last.map_or_else(|| "unused".to_owned(), |last| format!("at {last}"));
-            examined.wrong.push(format!("sequence {sequence} is {last}, and {table}.{column} has {furthest} already: the next insert fails"));
+            examined
+                .wrong
+                .push(format!("sequence {sequence} is {last}, and {table}.{column} has {furthest} already: the next insert fails"));
         }
     }
     examined.checked.push(format!("{} sequences that number a column", owned.len()));
@@ -244,7 +251,8 @@ async fn sequences(transaction: &Transaction<'_>, examined: &mut Examined) -> Re
 
 /// Every B-tree against its table, by amcheck: it finds rows that the index does not lead to.
 async fn indexes(transaction: &mut Transaction<'_>, examined: &mut Examined) -> Result<(), tokio_postgres::Error> {
-    let place = "SELECT quote_ident(n.nspname) FROM pg_extension e JOIN pg_namespace n ON n.oid = e.extnamespace WHERE e.extname = 'amcheck'";
+    let place =
+        "SELECT quote_ident(n.nspname) FROM pg_extension e JOIN pg_namespace n ON n.oid = e.extnamespace WHERE e.extname = 'amcheck'";
     let Some(place) = transaction.query_opt(place, &[]).await?.map(|row| row.get::<_, String>(0)) else {
         examined.skipped.push("indexes against their tables: the extension amcheck is not installed in this database".to_owned());
         return Ok(());
@@ -269,7 +277,9 @@ async fn indexes(transaction: &mut Transaction<'_>, examined: &mut Examined) -> 
                     examined.skipped.push(format!("index {name} against its table: {}", said.message()));
                 }
                 Some(said) => {
-                    examined.wrong.push(format!("index {name} does not fit its table: {}; next: REINDEX INDEX CONCURRENTLY {name}", said.message()));
+                    examined
+                        .wrong
+                        .push(format!("index {name} does not fit its table: {}; next: REINDEX INDEX CONCURRENTLY {name}", said.message()));
                 }
                 None => return Err(error),
             },

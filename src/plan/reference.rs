@@ -73,7 +73,8 @@ pub struct SyntaxError {
     pub hint: String,
 }
 
-const FORMS: &str = "write ${env.KEY…}, ${parameters.NAME}, ${services.NAME…}, ${all.NAME}, ${steps.ID.outputs.NAME…}; $${ stands for ${ itself";
+const FORMS: &str =
+    "write ${env.KEY…}, ${parameters.NAME}, ${services.NAME…}, ${all.NAME}, ${steps.ID.outputs.NAME…}; $${ stands for ${ itself";
 
 fn syntax(message: String) -> SyntaxError {
     SyntaxError { message, hint: FORMS.to_owned() }

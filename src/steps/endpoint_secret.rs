@@ -77,7 +77,10 @@ impl Kind for EndpointSecret {
             None => (Action::Create, "none".to_owned()),
         };
         let details = vec![format!("address: {before} -> {}:{}/{}", now.host, now.port, now.dbname)];
-        Ok(StepPlan { changes: vec![Change { action, resource: "secret".into(), name: input.secret.to_string(), details }], payload: Value::Null })
+        Ok(StepPlan {
+            changes: vec![Change { action, resource: "secret".into(), name: input.secret.to_string(), details }],
+            payload: Value::Null,
+        })
     }
 
     fn known_outputs(_input: &Input, _observed: &Option<Endpoint>, _plan: &StepPlan) -> Option<Outputs> {

@@ -21,7 +21,8 @@ fn show_commands_that_exist() {
     for page in pages.chain([root.join(".github/workflows/dr-drill.yaml")]) {
         let text = std::fs::read_to_string(&page).unwrap();
         for command in commands(&text) {
-            let words = command.split_whitespace().map(|word| PLACEHOLDERS.iter().find(|(name, _)| *name == word).map_or(word, |(_, value)| value));
+            let words =
+                command.split_whitespace().map(|word| PLACEHOLDERS.iter().find(|(name, _)| *name == word).map_or(word, |(_, value)| value));
             let parsed = Cli::try_parse_from(std::iter::once("deployctl").chain(words));
             assert!(parsed.is_ok(), "{}: deployctl {command}: {}", page.display(), parsed.unwrap_err());
             seen += 1;

@@ -30,7 +30,10 @@ async fn a_whole_database_differs_in_nothing() {
     let tables = expected.tables.as_ref().unwrap();
     assert_eq!((tables["shop.orders"].rows, tables["shop.lines"].rows), (500, 300));
     // Another session's settings change texts, and not what is in the tables.
-    client.batch_execute("SET TimeZone = 'Asia/Tokyo'; SET DateStyle = 'German'; SET search_path = shop; VACUUM FULL shop.orders").await.unwrap();
+    client
+        .batch_execute("SET TimeZone = 'Asia/Tokyo'; SET DateStyle = 'German'; SET search_path = shop; VACUUM FULL shop.orders")
+        .await
+        .unwrap();
     let found = record(&mut client, Depth::Full).await.unwrap();
     assert_eq!(differences(&expected, &found), Vec::<String>::new());
     let kept: Record = serde_json::from_str(&serde_json::to_string(&expected).unwrap()).unwrap();
@@ -48,13 +51,21 @@ async fn every_harm_is_found() {
     let harms = [
         ("a lost row", "DELETE FROM shop.lines WHERE order_id = 7", "table shop.lines is: 299 rows"),
         ("a changed value", "UPDATE shop.orders SET cents = cents + 1 WHERE id = 42", "table shop.orders is: 500 rows"),
-        ("two values exchanged", "UPDATE shop.lines SET order_id = 301 - order_id WHERE order_id IN (1, 300)", "table shop.lines is: 300 rows"),
+        (
+            "two values exchanged",
+            "UPDATE shop.lines SET order_id = 301 - order_id WHERE order_id IN (1, 300)",
+            "table shop.lines is: 300 rows",
+        ),
         ("a missing index", "DROP INDEX shop.orders_who", "index shop.orders_who is missing"),
         ("an invalid index", "UPDATE pg_index SET indisvalid = false WHERE indexrelid = 'shop.orders_who'::regclass", "(not valid)"),
         ("a sequence behind", "SELECT setval('shop.orders_id_seq', 300)", "sequence shop.orders_id_seq is: 300; it was: 500"),
         ("a lost grant", "REVOKE INSERT ON shop.orders FROM audit_run", "grants of shop.orders is"),
         ("a lost role's right", "ALTER ROLE audit_run NOLOGIN", "role audit_run is"),
-        ("a lost constraint", "ALTER TABLE shop.orders DROP CONSTRAINT orders_cents_check", "constraint shop.orders.orders_cents_check is missing"),
+        (
+            "a lost constraint",
+            "ALTER TABLE shop.orders DROP CONSTRAINT orders_cents_check",
+            "constraint shop.orders.orders_cents_check is missing",
+        ),
         ("a lost extension", "DROP EXTENSION amcheck", "extension amcheck is missing"),
         ("a table too many", "CREATE TABLE shop.more (id int)", "table shop.more was not there before"),
     ];
@@ -74,7 +85,10 @@ async fn what_is_wrong_by_itself_is_found_without_a_record() {
     before(&mut client).await;
     client.batch_execute("SELECT setval('shop.orders_id_seq', 300)").await.unwrap();
     // The index holds what the function said before: rows that are there are not found by it.
-    client.batch_execute("CREATE OR REPLACE FUNCTION shop.mark(text) RETURNS text LANGUAGE sql IMMUTABLE AS 'SELECT upper($1)'").await.unwrap();
+    client
+        .batch_execute("CREATE OR REPLACE FUNCTION shop.mark(text) RETURNS text LANGUAGE sql IMMUTABLE AS 'SELECT upper($1)'")
+        .await
+        .unwrap();
     let examined = examine(&mut client).await.unwrap();
     assert_eq!(examined.wrong.len(), 2, "{examined:?}");
     assert!(examined.wrong[0].contains("sequence shop.orders_id_seq is at 300, and shop.orders.id has 500 already"), "{examined:?}");

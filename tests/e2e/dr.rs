@@ -85,7 +85,11 @@ fn a_drill_leaves_nothing_behind(target: &Target) {
     let file = metrics.path().to_str().unwrap();
     let drill = ["dr", "drill", "--yes", "--lock-timeout", "60s", "--max-rto", "10m", "--max-rpo", "10m", "--metrics", file];
     let drilled = target.deployctl(&drill).expect(0);
-    assert!(drilled.out.contains("for the time of the drill") && drilled.err.contains("deleting deployctl-sandbox-drill-"), "{}", drilled.out);
+    assert!(
+        drilled.out.contains("for the time of the drill") && drilled.err.contains("deleting deployctl-sandbox-drill-"),
+        "{}",
+        drilled.out
+    );
     assert_eq!(restores(target, begun), 1);
     let text = std::fs::read_to_string(metrics.path()).unwrap();
     assert!(text.contains("deployctl_drill_success{environment=\"sandbox\",region=\"eu-west-1\"} 1\n"), "{text}");
@@ -156,7 +160,11 @@ fn killed_and_gone_on_with(target: &Target, since: jiff::Timestamp) -> String {
     assert!(html.contains("<svg") && html.contains(answer["database"].as_str().unwrap()), "{html}");
     // Done is done: nothing is restored twice.
     let unchanged = target.deployctl(&["dr", "restore", "--to", DR, "--latest", "--yes"]).expect(0);
-    assert!(unchanged.out.contains("Nothing had to be changed") && unchanged.out.contains("it had been restored before"), "{}", unchanged.out);
+    assert!(
+        unchanged.out.contains("Nothing had to be changed") && unchanged.out.contains("it had been restored before"),
+        "{}",
+        unchanged.out
+    );
     assert_eq!(restores(target, since), 1);
     answer["database"].as_str().unwrap().to_owned()
 }

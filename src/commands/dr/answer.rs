@@ -313,7 +313,9 @@ mod tests {
     fn the_report_says_the_same_everywhere_and_labels_its_bound() {
         let (human, markdown, html) = (answer().human(), answer().markdown(), answer().html());
         for text in [&human, &markdown, &html] {
-            for said in ["deployctl-sandbox-20261129025955", "at most 5 s", "2026-11-29T02:59:55Z", "50.0 s", "not checked", "nobody was at work"] {
+            for said in
+                ["deployctl-sandbox-20261129025955", "at most 5 s", "2026-11-29T02:59:55Z", "50.0 s", "not checked", "nobody was at work"]
+            {
                 assert!(text.contains(said), "{said}:\n{text}");
             }
         }

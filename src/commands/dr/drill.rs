@@ -91,7 +91,9 @@ async fn sweep(aws: &Aws, prefix: &DbInstanceId, ui: &Ui) -> Result<(), Failure>
     let began = tokio::time::Instant::now();
     for id in aws.drilled(prefix).await? {
         ui.note(&format!("deleting {id}, which a drill has made"));
-        let left = |failure: Failure| failure.left(LeftBehind::Partial(vec![format!("db_instance {id}")])).next("deployctl dr drill deletes it first");
+        let left = |failure: Failure| {
+            failure.left(LeftBehind::Partial(vec![format!("db_instance {id}")])).next("deployctl dr drill deletes it first")
+        };
         while !aws.delete_drilled(&id).await.map_err(left)? {
             if began.elapsed() > GONE {
                 return Err(left(Failure::timeout(format!("instance {id} to be gone"), GONE)));
@@ -125,7 +127,9 @@ fn metrics(environment: &EnvironmentName, region: &Region, drilled: &Drilled) ->
     let labels = format!("environment=\"{environment}\",region=\"{region}\"");
     let mut text = String::new();
     let mut gauge = |name: &str, help: &str, value: f64| {
-        text += &format!("# HELP deployctl_drill_{name} {help}\n# TYPE deployctl_drill_{name} gauge\ndeployctl_drill_{name}{{{labels}}} {value}\n");
+        text += &format!(
+            "# HELP deployctl_drill_{name} {help}\n# TYPE deployctl_drill_{name} gauge\ndeployctl_drill_{name}{{{labels}}} {value}\n"
+        );
     };
     gauge("success", "Whether the last drill was good.", f64::from(u8::from(drilled.good)));
     if drilled.good {
@@ -155,9 +159,16 @@ mod tests {
         let at = "2026-11-29T03:00:00Z".parse().unwrap();
         let good = Drilled { at, good: true, rto_seconds: Some(12.5), rpo_seconds_at_most: 4, point: "at:x".into() };
         let text = metrics(&name, &region, &good);
-        assert!(text.contains("deployctl_drill_last_success_timestamp_seconds{environment=\"sandbox\",region=\"eu-west-1\"} 1795921200\n"), "{text}");
+        assert!(
+            text.contains("deployctl_drill_last_success_timestamp_seconds{environment=\"sandbox\",region=\"eu-west-1\"} 1795921200\n"),
+            "{text}"
+        );
         assert!(text.contains("deployctl_drill_rto_seconds{environment=\"sandbox\",region=\"eu-west-1\"} 12.5\n"), "{text}");
         let failed = metrics(&name, &region, &Drilled { good: false, ..good });
-        assert!(failed.contains("deployctl_drill_success{environment=\"sandbox\",region=\"eu-west-1\"} 0\n") && !failed.contains("last_success"), "{failed}");
+        assert!(
+            failed.contains("deployctl_drill_success{environment=\"sandbox\",region=\"eu-west-1\"} 0\n")
+                && !failed.contains("last_success"),
+            "{failed}"
+        );
     }
 }

@@ -15,8 +15,13 @@ pub async fn run(globals: &Globals, ui: &Ui) -> Result<u8, Failure> {
     let subject = subject(globals, PREPARE, BTreeMap::new())?;
     let name = subject.definition.environment.name.clone();
     if subject.definition.environment.recovery.standby == Standby::Backups {
-        return Err(Failure::usage(format!("environment {name} keeps nothing but backups in {}", subject.definition.environment.aws.region))
-            .next(format!("in plans/environments/{name}.yaml: recovery: {{ standby: pilot-light, cidr: … }}, with other addresses than network.cidr")));
+        return Err(Failure::usage(format!(
+            "environment {name} keeps nothing but backups in {}",
+            subject.definition.environment.aws.region
+        ))
+        .next(format!(
+            "in plans/environments/{name}.yaml: recovery: {{ standby: pilot-light, cidr: … }}, with other addresses than network.cidr"
+        )));
     }
     let session = Session::open_on(globals, subject, Purpose::Resume("dr prepare"), ui).await?;
     let result = async {

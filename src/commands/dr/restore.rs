@@ -67,7 +67,9 @@ pub async fn run(args: DrRestoreArgs, globals: &Globals, ui: &Ui) -> Result<u8, 
 async fn in_session(session: &mut Session, args: &DrRestoreArgs, globals: &Globals, ui: &Ui) -> Result<u8, Failure> {
     if !session.records.exists().await? {
         let place = session.records.place();
-        ui.note(&format!("warning: {place} is not there, so that only this machine can go on with the restore, and no other one is kept out"));
+        ui.note(&format!(
+            "warning: {place} is not there, so that only this machine can go on with the restore, and no other one is kept out"
+        ));
     }
     let answer = carried_out(session, &wanted(args), &again(args), &args.limits, globals, ui).await?;
     answer.within_limits().map(|()| exit::DONE)

@@ -178,7 +178,9 @@ async fn for_services(cx: &StepContext) -> Result<Vec<Missing>, Failure> {
         let repository = RepositoryName::parse(&name).map_err(|e| Failure::usage("a repository's name").because(e))?;
         match cx.aws.find_repository(&repository).await {
             Ok(Some(_)) => {}
-            Ok(None) => note(format!("repository {name} in {region}"), "images are not replicated by deployctl yet: push them there by hand"),
+            Ok(None) => {
+                note(format!("repository {name} in {region}"), "images are not replicated by deployctl yet: push them there by hand")
+            }
             Err(failure) => note(format!("repository {name} in {region} (not known: {})", failure.message), "deployctl doctor"),
         }
     }
@@ -194,7 +196,8 @@ fn human(status: &Status) -> String {
     };
     for point in points {
         let time = |time: &Option<Timestamp>| time.map_or_else(|| "?".to_owned(), |time| time.to_string());
-        let window = if point.from == point.until { time(&point.until) } else { format!("{} to {}", time(&point.from), time(&point.until)) };
+        let window =
+            if point.from == point.until { time(&point.until) } else { format!("{} to {}", time(&point.from), time(&point.until)) };
         let age = point.age_seconds.map(|age| format!(", {} old", span(age))).unwrap_or_default();
         text += &format!("  {}  {} ({window}{age})\n", point.point, point.status);
     }
@@ -206,9 +209,13 @@ fn human(status: &Status) -> String {
         None => "\na restore is not possible now\n".to_owned(),
         Some(changes) if changes.is_empty() => "\na restore would change nothing: the newest point is restored already\n".to_owned(),
         Some(changes) => {
-            let line = |change: &Change| format!("  {} {} {}\n      {}\n", change.action, change.resource, change.name, change.details.join("\n      "));
+            let line = |change: &Change| {
+                format!("  {} {} {}\n      {}\n", change.action, change.resource, change.name, change.details.join("\n      "))
+            };
             let lines: String = changes.iter().map(line).collect();
-            format!("\ndeployctl dr restore -e {environment} --to {region} would\n{lines}  and write its address into the secret deployctl/{environment}/database there\n")
+            format!(
+                "\ndeployctl dr restore -e {environment} --to {region} would\n{lines}  and write its address into the secret deployctl/{environment}/database there\n"
+            )
         }
     };
     if usual_seconds.is_none() {

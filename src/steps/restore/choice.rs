@@ -71,7 +71,8 @@ pub fn choose(wanted: &Wanted, snapshots: &[SnapshotCopy], backups: &[Replicated
     match wanted {
         Wanted::Latest => {
             let all = snapshots.iter().filter_map(of_snapshot).chain(backups.iter().filter_map(|backup| of_backup(backup, None)));
-            all.max_by_key(|chosen| chosen.at).ok_or_else(|| "nothing here can be restored: no snapshot and no replicated backup".to_owned())
+            all.max_by_key(|chosen| chosen.at)
+                .ok_or_else(|| "nothing here can be restored: no snapshot and no replicated backup".to_owned())
         }
         Wanted::Snapshot(id) => match snapshots.iter().find(|copy| copy.id == *id) {
             None => Err(format!("there is no snapshot {id} of the lost database in this region")),
@@ -108,7 +109,14 @@ mod tests {
 
     fn snapshot(id: &str, status: &str, at: &str) -> SnapshotCopy {
         let at = Some(time(at));
-        SnapshotCopy { id: SnapshotId::parse(id).unwrap(), status: status.into(), percent: 40, at, encrypted: true, kms_key: Some("k".into()) }
+        SnapshotCopy {
+            id: SnapshotId::parse(id).unwrap(),
+            status: status.into(),
+            percent: 40,
+            at,
+            encrypted: true,
+            kms_key: Some("k".into()),
+        }
     }
 
     fn backup(first: &str, last: &str) -> ReplicatedBackup {
@@ -131,7 +139,8 @@ mod tests {
 
     #[test]
     fn what_cannot_be_restored_is_refused_with_its_reason() {
-        let snapshots = [snapshot("half", "copying", "03:00:00"), SnapshotCopy { encrypted: false, ..snapshot("open", "available", "03:00:00") }];
+        let snapshots =
+            [snapshot("half", "copying", "03:00:00"), SnapshotCopy { encrypted: false, ..snapshot("open", "available", "03:00:00") }];
         let refused = |wanted: &str, backups: &[ReplicatedBackup]| choose(&wanted.parse().unwrap(), &snapshots, backups).unwrap_err();
         assert_eq!(refused("snapshot:half", &[]), "snapshot half is copying (40 %) and cannot be restored");
         assert!(refused("snapshot:open", &[]).contains("not encrypted"));

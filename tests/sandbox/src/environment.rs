@@ -6,8 +6,8 @@ use serde::Deserialize;
 
 use crate::{
     claim,
-    install::Installed,
     cli::ExecArgs,
+    install::Installed,
     layout::{Layout, REGION},
     network, region, report,
 };

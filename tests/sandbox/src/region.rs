@@ -96,7 +96,11 @@ async fn wait(layout: &Layout, region: &str, wanted: Lost) -> Result<()> {
     let end = tokio::time::Instant::now() + FOLLOWS;
     while followed(&layout.state, region).exists() != (wanted == Lost::Gone) {
         if tokio::time::Instant::now() > end {
-            bail!("waited {} s for the database servers of {region}; see deployctl-sandbox --name {} status", FOLLOWS.as_secs(), layout.name);
+            bail!(
+                "waited {} s for the database servers of {region}; see deployctl-sandbox --name {} status",
+                FOLLOWS.as_secs(),
+                layout.name
+            );
         }
         tokio::time::sleep(Duration::from_millis(100)).await;
     }
