@@ -30,10 +30,8 @@ async fn a_whole_database_differs_in_nothing() {
     let tables = expected.tables.as_ref().unwrap();
     assert_eq!((tables["shop.orders"].rows, tables["shop.lines"].rows), (500, 300));
     // Another session's settings change texts, and not what is in the tables.
-    client
-        .batch_execute("SET TimeZone = 'Asia/Tokyo'; SET DateStyle = 'German'; SET search_path = shop; VACUUM FULL shop.orders")
-        .await
-        .unwrap();
+    client.batch_execute("SET TimeZone = 'Asia/Tokyo'; SET DateStyle = 'German'; SET search_path = shop").await.unwrap();
+    client.batch_execute("VACUUM FULL shop.orders").await.unwrap();
     let found = record(&mut client, Depth::Full).await.unwrap();
     assert_eq!(differences(&expected, &found), Vec::<String>::new());
     let kept: Record = serde_json::from_str(&serde_json::to_string(&expected).unwrap()).unwrap();
@@ -47,17 +45,17 @@ async fn a_whole_database_differs_in_nothing() {
 async fn every_harm_is_found() {
     let server = Server::start();
     let mut client = server.connect().await;
-    let expected = before(&mut client).await;
+    let mut expected = before(&mut client).await;
     let harms = [
         ("a lost row", "DELETE FROM shop.lines WHERE order_id = 7", "table shop.lines is: 299 rows"),
         ("a changed value", "UPDATE shop.orders SET cents = cents + 1 WHERE id = 42", "table shop.orders is: 500 rows"),
         (
             "two values exchanged",
             "UPDATE shop.lines SET order_id = 301 - order_id WHERE order_id IN (1, 300)",
-            "table shop.lines is: 300 rows",
+            "table shop.lines is: 299 rows, sha256",
         ),
-        ("a missing index", "DROP INDEX shop.orders_who", "index shop.orders_who is missing"),
         ("an invalid index", "UPDATE pg_index SET indisvalid = false WHERE indexrelid = 'shop.orders_who'::regclass", "(not valid)"),
+        ("a missing index", "DROP INDEX shop.orders_who", "index shop.orders_who is missing"),
         ("a sequence behind", "SELECT setval('shop.orders_id_seq', 300)", "sequence shop.orders_id_seq is: 300; it was: 500"),
         ("a lost grant", "REVOKE INSERT ON shop.orders FROM audit_run", "grants of shop.orders is"),
         ("a lost role's right", "ALTER ROLE audit_run NOLOGIN", "role audit_run is"),
@@ -75,6 +73,8 @@ async fn every_harm_is_found() {
         let found = record(&mut client, Depth::Full).await.unwrap();
         let differs = differences(&expected, &found);
         assert!(differs.iter().any(|line| line.contains(said)), "{harm}: {differs:?}");
+        // The next one is looked for alone.
+        expected = found;
     }
 }
 
@@ -89,6 +89,8 @@ async fn what_is_wrong_by_itself_is_found_without_a_record() {
         .batch_execute("CREATE OR REPLACE FUNCTION shop.mark(text) RETURNS text LANGUAGE sql IMMUTABLE AS 'SELECT upper($1)'")
         .await
         .unwrap();
+    // A session keeps a function's text with the index that uses it.
+    let mut client = server.connect().await;
     let examined = examine(&mut client).await.unwrap();
     assert_eq!(examined.wrong.len(), 2, "{examined:?}");
     assert!(examined.wrong[0].contains("sequence shop.orders_id_seq is at 300, and shop.orders.id has 500 already"), "{examined:?}");

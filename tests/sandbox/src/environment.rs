@@ -1,5 +1,5 @@
 //! `env` and `exec`: the ways in for a person.
-use std::{ffi::OsString, fs, os::unix::process::CommandExt as _, path::PathBuf, process::Command};
+use std::{fs, os::unix::process::CommandExt as _, path::PathBuf, process::Command};
 
 use anyhow::{Context as _, Result, anyhow, bail};
 use serde::Deserialize;
