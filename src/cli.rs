@@ -9,7 +9,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use crate::{
     agent::AgentCommand,
     database::version::Version,
-    ids::{EnvironmentName, RunId, SecretName, ServiceName, SnapshotId, StepId},
+    ids::{EnvironmentName, Region, RunId, SecretName, ServiceName, SnapshotId, StepId},
     plan::selection::Selection,
     ui::Output,
 };
@@ -44,6 +44,10 @@ fn service(text: &str) -> Result<ServiceName, String> {
 
 fn secret(text: &str) -> Result<SecretName, String> {
     SecretName::parse(text).map_err(|error| error.to_string())
+}
+
+fn region(text: &str) -> Result<Region, String> {
+    Region::parse(text).map_err(|error| error.to_string())
 }
 
 fn snapshot(text: &str) -> Result<SnapshotId, String> {
@@ -111,6 +115,9 @@ pub enum Command {
     /// Work on the database: snapshots, migrations, restores
     #[command(subcommand)]
     Db(DbCommand),
+    /// Bring the database back in the DR region, or show what that would give
+    #[command(subcommand)]
+    Dr(DrCommand),
     /// Set secrets; values never appear in arguments, logs or state
     #[command(subcommand)]
     Secret(SecretCommand),
@@ -391,6 +398,64 @@ pub struct RestoreArgs {
     /// Environment's name, typed out: --yes is not enough for this
     #[arg(long, value_name = "NAME")]
     pub confirm: Option<String>,
+}
+
+/// Commands of `dr`. All of them work in the DR region alone.
+#[derive(Debug, Subcommand)]
+pub enum DrCommand {
+    /// Show how old the newest recovery point is, what is missing, and what a restore would do
+    Status,
+    /// Make what a restored database goes into: network, security group, parameter group
+    Prepare,
+    /// Restore the database; after a crash or a lost terminal the same command goes on
+    Restore(DrRestoreArgs),
+    /// Restore the newest point under a throw-away name, measure, delete it again, and keep the result
+    Drill(DrDrillArgs),
+}
+
+/// Arguments of `dr drill`.
+#[derive(Debug, Args)]
+pub struct DrDrillArgs {
+    /// Limits and the report.
+    #[command(flatten)]
+    pub limits: DrLimits,
+    /// Write the result as Prometheus' text format into FILE, for an alert on drills that are too old
+    #[arg(long, value_name = "FILE")]
+    pub metrics: Option<PathBuf>,
+}
+
+/// What a restore is held against, and where its report goes.
+#[derive(Debug, Args)]
+pub struct DrLimits {
+    /// Fail (exit 16) if it takes longer, as in 45m; the database is restored all the same
+    #[arg(long, value_name = "TIME", value_parser = duration)]
+    pub max_rto: Option<jiff::SignedDuration>,
+    /// Fail (exit 16) if more may be lost, as in 5m; the database is restored all the same
+    #[arg(long, value_name = "TIME", value_parser = duration)]
+    pub max_rpo: Option<jiff::SignedDuration>,
+    /// Write report.md and report.html into DIR [default: beside the run's journal]
+    #[arg(long, value_name = "DIR")]
+    pub report: Option<PathBuf>,
+}
+
+/// Arguments of `dr restore`.
+#[derive(Debug, Args)]
+pub struct DrRestoreArgs {
+    /// Region to restore in: the environment's aws.dr_region, typed out
+    #[arg(long, value_name = "REGION", value_parser = region)]
+    pub to: Region,
+    /// From this snapshot
+    #[arg(long, value_name = "ID", value_parser = snapshot, conflicts_with_all = ["latest", "at"])]
+    pub snapshot: Option<SnapshotId>,
+    /// From the newest recovery point, which is the default
+    #[arg(long, conflicts_with = "at")]
+    pub latest: bool,
+    /// As it was at this moment, from the replicated backup, as in 2026-11-29T03:00:00Z
+    #[arg(long, value_name = "TIME")]
+    pub at: Option<jiff::Timestamp>,
+    /// Limits and the report.
+    #[command(flatten)]
+    pub limits: DrLimits,
 }
 
 /// Commands of `secret`.

@@ -8,7 +8,7 @@ use super::{
     Aws,
     signed::{Answer, Question},
 };
-use crate::failure::Failure;
+use crate::{failure::Failure, ids::KmsKeyId};
 
 #[derive(Default, Deserialize)]
 #[serde(rename_all = "PascalCase", default)]
@@ -46,6 +46,7 @@ struct Description {
 #[derive(Default, Deserialize)]
 #[serde(rename_all = "PascalCase", default)]
 struct Metadata {
+    arn: String,
     key_state: String,
     description: String,
 }
@@ -73,6 +74,12 @@ impl Aws {
                 return Ok(found);
             }
         }
+    }
+
+    /// The ARN of a key that can be used; none if there is none of that id or alias in this region, or if it is disabled or denied to us.
+    pub async fn usable_kms_key(&self, key: &KmsKeyId) -> Result<Option<String>, Failure> {
+        let found: Option<Description> = self.kms("DescribeKey", &json!({"KeyId": key.as_str()})).await?;
+        Ok(found.map(|found| found.key_metadata).filter(|key| key.key_state == "Enabled").map(|key| key.arn))
     }
 
     async fn kms_tags(&self, key: &str) -> Result<Option<BTreeMap<String, String>>, Failure> {

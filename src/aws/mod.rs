@@ -31,6 +31,7 @@ pub mod quotas;
 pub mod rds;
 pub mod rds_in_place;
 pub mod rds_snapshots;
+pub mod recovery;
 pub mod s3;
 mod secret_value;
 pub mod secrets;

@@ -223,7 +223,7 @@ impl Aws {
     }
 }
 
-fn rds_tags(tags: &BTreeMap<String, String>) -> Vec<Tag> {
+pub(super) fn rds_tags(tags: &BTreeMap<String, String>) -> Vec<Tag> {
     tags.iter().map(|(key, value)| Tag::builder().key(key).value(value).build()).collect()
 }
 

@@ -17,6 +17,7 @@ mod capacity;
 mod db;
 mod destroy;
 pub mod doctor;
+mod dr;
 mod elsewhere;
 mod history;
 mod image;
@@ -119,6 +120,7 @@ fn dispatch(command: Command, globals: &Globals, ui: &Ui) -> Result<u8, Failure>
             Command::History(args) => history::run(&args, globals, ui).await,
             Command::Render(args) => render::run(args, globals, ui).await,
             Command::Db(command) => db::run(command, globals, ui).await,
+            Command::Dr(command) => dr::run(command, globals, ui).await,
             Command::Image(command) => image::run(command, globals, ui).await,
             Command::Secret(SecretCommand::Set(args)) => secret::run(args, globals, ui).await,
             Command::Lock(command) => lock::run(command, globals, ui).await,

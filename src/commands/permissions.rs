@@ -1,4 +1,4 @@
-//! Every action of terraform/policies/deployer.json, simulated for the role: what is missing is said before an apply finds it.
+//! Every action of terraform/policies/deployer.json and recovery.json, simulated for the role: what is missing is said before an apply finds it.
 use std::path::Path;
 
 use serde::Deserialize;
@@ -84,7 +84,7 @@ pub(super) async fn checks(aws: &Aws, environment: &Environment, project: &Path)
     }
     checks.extend(missing.into_iter().map(|(sid, action, resource)| {
         Check::new(format!("permission {action}"), Status::Failed, format!("{role} may not do it on {resource}"))
-            .fix(format!("terraform -chdir=terraform/bootstrap apply; the statement {sid} of terraform/policies/deployer.json has it"))
+            .fix(format!("terraform -chdir=terraform/bootstrap apply; the statement {sid} of terraform/policies has it"))
     }));
     checks
 }
@@ -94,12 +94,17 @@ fn allow(role: &RoleArn) -> String {
 }
 
 fn questions(environment: &Environment, project: &Path) -> Result<Vec<(String, Question)>, Failure> {
-    let path = project.join("terraform/policies/deployer.json");
-    let unreadable = || Failure::usage(format!("{} cannot be read", path.display()));
-    let text = std::fs::read_to_string(&path).map_err(|e| unreadable().because(e))?;
-    let policy: Policy = serde_json::from_str(&filled(&text, environment)).map_err(|e| unreadable().because(e))?;
+    let mut statements = Vec::new();
+    // In the DR region it may do what a recovery needs, by a policy of its own.
+    for name in ["deployer.json", "recovery.json"] {
+        let path = project.join("terraform/policies").join(name);
+        let unreadable = || Failure::usage(format!("{} cannot be read", path.display()));
+        let text = std::fs::read_to_string(&path).map_err(|e| unreadable().because(e))?;
+        let policy: Policy = serde_json::from_str(&filled(&text, environment)).map_err(|e| unreadable().because(e))?;
+        statements.extend(policy.statement);
+    }
     let mut questions = Vec::new();
-    for statement in policy.statement {
+    for statement in statements {
         let (actions, _wildcards): (Vec<String>, Vec<String>) =
             statement.action.into_vec().into_iter().map(representative).partition(|action| !action.contains('*'));
         let resources = statement.resource.into_vec();

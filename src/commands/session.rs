@@ -20,7 +20,7 @@ use crate::{
     failure::{Failure, FailureKind, exit},
     ids::{EnvironmentName, RunId},
     permit::Permit,
-    plan::read,
+    plan::{definition::Definition, environment::Environment, read},
     steps::registry::Registry,
     ui::{self, Ui},
 };
@@ -41,6 +41,54 @@ pub fn environment(globals: &Globals, project: &std::path::Path) -> Result<Envir
     match all.as_slice() {
         [only] => EnvironmentName::parse(only.as_str()).map_err(|error| Failure::usage(error.to_string())),
         _ => Err(Failure::usage("no environment was named").next(format!("name one with -e: {}", all.join(", ")))),
+    }
+}
+
+/// Where a session works.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Place {
+    /// In the environment's own region.
+    Home,
+    /// In the region that it is restored in, whose runs are those of `dr …` alone: copies of the other region's journals are there too, and
+    /// what was in flight there when it was lost is no reason to wait.
+    DrRegion,
+}
+
+impl Place {
+    fn records(self, aws: &Arc<Aws>, environment: &Environment) -> Result<BucketRecords, Failure> {
+        match self {
+            Self::Home => BucketRecords::of(aws, environment),
+            Self::DrRegion => BucketRecords::alone(aws, environment),
+        }
+    }
+    fn runs(self, mut history: History) -> History {
+        if self == Self::DrRegion {
+            history.runs.retain(|run| run.attempts.last().is_some_and(|holder| holder.what.starts_with("dr ")));
+        }
+        history
+    }
+}
+
+/// What a session works on.
+pub struct Subject {
+    /// Where.
+    pub place: Place,
+    /// The project's folder.
+    pub project: PathBuf,
+    /// Plan file and environment file.
+    pub definition: Definition,
+    /// The kinds.
+    pub registry: Registry,
+    /// Where journals are.
+    pub state: StateFolder,
+}
+
+impl Subject {
+    /// The deployment: plans/deploy.yaml in the environment's own region.
+    fn deployment(globals: &Globals, name: &EnvironmentName) -> Result<Self, Failure> {
+        let (project, registry) = (project(globals)?, Registry::standard());
+        let definition = read::definition(&project, name, &registry)?;
+        Ok(Self { place: Place::Home, project, definition, registry, state: StateFolder::of_this_user()? })
     }
 }
 
@@ -72,6 +120,8 @@ pub enum Purpose {
     Plan,
     /// To change, and to go on with what was begun: files of steps are kept until the run has ended well.
     Apply,
+    /// The same under another command's name.
+    Resume(&'static str),
     /// To change, always as a run of its own; the command's name.
     Once(&'static str),
 }
@@ -81,7 +131,7 @@ impl Purpose {
         match self {
             Self::Plan => None,
             Self::Apply => Some(Holder::this_process("apply")),
-            Self::Once(what) => Some(Holder::this_process(what)),
+            Self::Resume(what) | Self::Once(what) => Some(Holder::this_process(what)),
         }
     }
 }
@@ -92,17 +142,22 @@ fn readable(purpose: Purpose, history: History) -> Result<History, Failure> {
 }
 
 fn run_of(purpose: Purpose, history: &History, definition: &str) -> Result<RunId, Failure> {
-    let resumed = if purpose == Purpose::Apply { apply::run_to_resume(history, definition) } else { None };
+    let resumes = matches!(purpose, Purpose::Apply | Purpose::Resume(_));
+    let resumed = if resumes { apply::run_to_resume(history, definition) } else { None };
     resumed.map_or_else(apply::new_run_id, Ok)
 }
 
 impl Session {
     /// Reads both files, checks the account, listens for Ctrl-C, takes the lease if anything is to be changed, reads what was done before.
     pub async fn open(globals: &Globals, name: &EnvironmentName, purpose: Purpose, ui: &Ui) -> Result<Self, Failure> {
-        let project = project(globals)?;
-        let registry = Registry::standard();
-        let definition = Arc::new(read::definition(&project, name, &registry)?);
-        let state = StateFolder::of_this_user()?;
+        Self::open_on(globals, Subject::deployment(globals, name)?, purpose, ui).await
+    }
+
+    /// The same for another plan file or another region.
+    pub async fn open_on(globals: &Globals, subject: Subject, purpose: Purpose, ui: &Ui) -> Result<Self, Failure> {
+        let Subject { place, project, definition, registry, state } = subject;
+        let definition = Arc::new(definition);
+        let name = &definition.environment.name.clone();
         let (cancel, in_flight, events) = (CancellationToken::new(), InFlight::default(), Events::default());
         cancel::on_signals(cancel.clone(), events.clone(), in_flight.clone(), |left| {
             let left: Vec<String> = left.iter().map(|(step, phase)| format!("{step} ({})", ui::lines::phase_text(*phase))).collect();
@@ -111,14 +166,14 @@ impl Session {
             process::exit(exit::INTERRUPTED.into());
         })?;
         // The session's name in CloudTrail; another machine's run that is gone on with shows only once the bucket was read.
-        let likely = run_of(purpose, &readable(purpose, History::read(&state, name)?)?, &definition.digest)?;
+        let likely = run_of(purpose, &readable(purpose, place.runs(History::read(&state, name)?))?, &definition.digest)?;
         let aws = &definition.environment.aws;
         let aws = tokio::select! {
             connected = Aws::connect_for_run(&aws.region, aws.deployer_role_arn.as_ref(), &aws.account_id, &likely) => Arc::new(connected?),
             () = cancel.cancelled() => return Err(Failure::new(FailureKind::Interrupted, "interrupted; nothing was changed")),
         };
         let permit = Permit::to_look();
-        let records: Arc<dyn Records> = Arc::new(BucketRecords::of(&aws, &definition.environment)?);
+        let records: Arc<dyn Records> = Arc::new(place.records(&aws, &definition.environment)?);
         let held = match purpose.holder() {
             None => None,
             Some(holder) => {
@@ -138,10 +193,10 @@ impl Session {
         };
         let opened = async {
             mirror::bring(&*records, &state, name).await?;
-            let history = readable(purpose, History::read(&state, name)?)?;
+            let history = readable(purpose, place.runs(History::read(&state, name)?))?;
             let run = run_of(purpose, &history, &definition.digest)?;
             let scratch = match purpose {
-                Purpose::Apply => state.run(name, &run).join("scratch"),
+                Purpose::Apply | Purpose::Resume(_) => state.run(name, &run).join("scratch"),
                 Purpose::Plan | Purpose::Once(_) => state.plans(name).join(run.as_str()),
             };
             private_folder(&scratch)?;

@@ -1,4 +1,5 @@
 //! PostgreSQL from inside the cluster: connections and migrations.
+pub mod audit;
 pub mod compare;
 pub mod connect;
 pub mod dry_run;
@@ -12,5 +13,6 @@ pub mod resume;
 pub mod retention;
 pub mod scripts;
 pub mod statement;
+mod table_sum;
 pub mod undo;
 pub mod version;

@@ -18,4 +18,5 @@ mod questions;
 pub mod records;
 pub mod run_step;
 pub mod status;
+pub mod timeline;
 pub mod workplace;

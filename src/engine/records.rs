@@ -52,6 +52,10 @@ impl BucketRecords {
         let copies: Arc<dyn Records> = Arc::new(Self::in_dr_region(aws, environment)?);
         Ok(Self { aws: aws.clone(), bucket: Names::of(environment)?.bucket, copies: Some(copies) })
     }
+    /// Those of the region that a restore works in, whose environment has its regions exchanged: nothing of them goes to the lost one.
+    pub fn alone(aws: &Arc<Aws>, environment: &Environment) -> Result<Self, Failure> {
+        Ok(Self { aws: aws.clone(), bucket: Names::of(environment)?.bucket, copies: None })
+    }
     /// What of them must survive the region: copies of the journals, the newest of which names the last holder, its lease's number and the
     /// time. The lease here is another one, of whoever restores while the region is lost; so are that one's journals.
     pub fn in_dr_region(aws: &Arc<Aws>, environment: &Environment) -> Result<Self, Failure> {

@@ -13,7 +13,7 @@ use super::{cancel::InFlight, event::Events};
 use crate::{
     aws::Aws,
     failure::{Failure, FailureKind},
-    ids::{EnvironmentName, RunId, StepId},
+    ids::{EnvironmentName, Region, RunId, StepId},
     plan::definition::Definition,
     steps::{Intents, StepContext, registry::Registry},
 };
@@ -89,6 +89,11 @@ impl StateFolder {
     /// A folder of the caller's choice.
     pub fn at(path: impl Into<PathBuf>) -> Self {
         Self(path.into())
+    }
+    /// Of what is done in another region than an environment's own: runs there have nothing to do with those here.
+    #[must_use]
+    pub fn in_region(&self, region: &Region) -> Self {
+        Self(self.0.join("regions").join(region.as_str()))
     }
     /// Of an environment's runs.
     pub fn runs(&self, environment: &EnvironmentName) -> PathBuf {

@@ -34,6 +34,7 @@ pub struct Checker<'a> {
 struct Graph {
     all_needs: BTreeMap<StepId, BTreeSet<StepId>>,
     outputs: BTreeMap<StepId, BTreeMap<String, OutputType>>,
+    parameters: Value,
     services: Value,
     all: Value,
 }
@@ -169,6 +170,7 @@ impl Checker<'_> {
             all_needs: dag.order().iter().map(|id| (id.clone(), dag.all_needs(id))).collect(),
             // Of two steps with one id, the first counts; the second is reported.
             outputs: outputs.rev().collect(),
+            parameters: serde_json::to_value(&self.file.parameters).ok()?,
             services: serde_json::to_value(&self.file.services).ok()?,
             all: definition::all(self.file),
         })
@@ -211,6 +213,7 @@ impl Checker<'_> {
                 Some(environment) => environment,
                 None => return Ok(()),
             },
+            Root::Parameters => &graph.parameters,
             Root::Services => &graph.services,
             Root::All => &graph.all,
         };
@@ -293,6 +296,7 @@ impl Types for Seen<'_> {
                 return output_type(self.graph, self.step, reference, step, name).ok()??.schema_word().map(str::to_owned);
             }
             Root::Environment => self.checker.environment?,
+            Root::Parameters => &self.graph.parameters,
             Root::Services => &self.graph.services,
             Root::All => &self.graph.all,
         };

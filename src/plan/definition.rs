@@ -28,6 +28,7 @@ pub struct Definition {
     /// Over both files.
     pub digest: String,
     environment_value: Value,
+    parameters_value: Value,
     services_value: Value,
     all_value: Value,
 }
@@ -39,14 +40,25 @@ impl Definition {
             Dag::new(file.steps.iter().map(|step| (&step.id, step.needs.as_slice()))).map_err(|cycle| Failure::usage(cycle.to_string()))?;
         let not_json = |error| Failure::new(FailureKind::Internal, "the plan file is not JSON").because(error);
         let environment_value = serde_json::to_value(&environment).map_err(not_json)?;
+        let parameters_value = serde_json::to_value(&file.parameters).map_err(not_json)?;
         let services_value = serde_json::to_value(&file.services).map_err(not_json)?;
         let digest = digest::of(&json!([serde_json::to_value(&file).map_err(not_json)?, environment_value]))?;
         let all_value = all(&file);
-        Ok(Self { file, environment, dag, digest, environment_value, services_value, all_value })
+        Ok(Self { file, environment, dag, digest, environment_value, parameters_value, services_value, all_value })
     }
     /// What references can reach, given these outputs.
     pub fn known<'a>(&'a self, outputs: &'a BTreeMap<StepId, Outputs>) -> Known<'a> {
-        Known { environment: &self.environment_value, services: &self.services_value, all: &self.all_value, outputs }
+        Known {
+            environment: &self.environment_value,
+            parameters: &self.parameters_value,
+            services: &self.services_value,
+            all: &self.all_value,
+            outputs,
+        }
+    }
+    /// A parameter's value that follows from what runs have recorded. No part of the digest: the same command goes on with the same run.
+    pub fn recall(&mut self, parameter: &str, value: Value) {
+        self.parameters_value[parameter] = value;
     }
     /// The step as it is written.
     pub fn step(&self, id: &StepId) -> Result<&StepDeclaration, Failure> {

@@ -24,6 +24,9 @@ pub struct Environment {
     pub database: Database,
     /// The bucket for uploads.
     pub storage: Storage,
+    /// What waits in `aws.dr_region` for the loss of `aws.region`, besides the copies of backups.
+    #[serde(default)]
+    pub recovery: Recovery,
     /// The Kafka cluster, which deployctl does not make.
     pub kafka: Kafka,
     /// What differs between environments for each service.
@@ -39,6 +42,17 @@ pub struct Environment {
     /// Tags on everything that can carry them, besides those that deployctl sets itself.
     #[serde(default)]
     pub tags: BTreeMap<String, String>,
+}
+
+impl Environment {
+    /// The environment as it is seen from the region that it is restored in: whatever asks for the region gets that one, so state bucket, lease
+    /// and journal are those there; `aws.dr_region` is then the region that may be lost. There is no lock table in that region.
+    #[must_use]
+    pub fn in_dr_region(mut self) -> Self {
+        std::mem::swap(&mut self.aws.region, &mut self.aws.dr_region);
+        self.aws.state_lock = StateLock::S3;
+        self
+    }
 }
 
 /// Account, regions and role.
@@ -205,6 +219,29 @@ pub struct Storage {
     /// Lets `destroy --include-data` empty it.
     #[serde(default)]
     pub force_destroy: bool,
+}
+
+/// What waits in the DR region.
+#[derive(Clone, Debug, Default, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Recovery {
+    /// How much of it.
+    #[serde(default)]
+    pub standby: Standby,
+    /// The addresses of its network there, as in `10.41.0.0/16`; needed for `pilot-light`.
+    #[serde(default)]
+    pub cidr: Option<String>,
+}
+
+/// How much waits in the DR region: the less there is, the longer a recovery takes.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum Standby {
+    /// Copies of backups and nothing else: a restore has nowhere to go until `deployctl dr prepare` was run.
+    #[default]
+    Backups,
+    /// And the network that a restored database goes into, with its security group and parameter group.
+    PilotLight,
 }
 
 /// The Kafka cluster.

@@ -2,7 +2,7 @@
 use std::path::Path;
 
 use super::{
-    environment::{Environment, KafkaSecurity, SecretStore, Strategy},
+    environment::{Environment, KafkaSecurity, SecretStore, Standby, Strategy},
     environment_forms,
     locate::{Key, Located},
     problem::Problem,
@@ -46,6 +46,20 @@ pub fn check(environment: &Environment, located: &Located, path: &Path) -> Vec<P
         None => {
             refuse(&["network".into(), "cidr".into()], format!("`{}` is no CIDR block", environment.network.cidr), "as in 10.40.0.0/16")
         }
+    }
+    let recovery = &environment.recovery;
+    match recovery.cidr.as_deref().map(cidr_prefix) {
+        Some(Some(16..=20)) => {}
+        Some(_) => refuse(&["recovery".into(), "cidr".into()], "it must be a CIDR block with a prefix from /16 to /20".to_owned(), ""),
+        None if recovery.standby == Standby::PilotLight => {
+            let message = "a pilot light needs addresses for its network: `cidr` is missing".to_owned();
+            refuse(&["recovery".into(), "standby".into()], message, "as in cidr: 10.41.0.0/16, other ones than network.cidr");
+        }
+        None => {}
+    }
+    if recovery.cidr.as_ref() == Some(&environment.network.cidr) {
+        let message = "the two regions' networks could never be connected: they have the same addresses".to_owned();
+        refuse(&["recovery".into(), "cidr".into()], message, "name other ones than network.cidr");
     }
     let nodes = environment.cluster.nodes;
     if !(nodes.min <= nodes.desired && nodes.desired <= nodes.max && nodes.max > 0) {

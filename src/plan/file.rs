@@ -16,6 +16,9 @@ pub type Services = BTreeMap<ServiceName, Service>;
 pub struct PlanFile {
     /// Format of the file; 1.
     pub version: u32,
+    /// What the command that runs this plan file may set, with what holds unless it does; `${parameters.…}` reads them.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub parameters: BTreeMap<String, Value>,
     /// What is deployed. Repositories, roles, policies and queues are made for each of these.
     #[serde(default)]
     pub services: Services,

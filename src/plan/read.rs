@@ -1,5 +1,8 @@
 //! Reads plan file and environment file; whatever is wrong in them is shown with its line and a hint.
-use std::path::{Path, PathBuf};
+use std::{
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+};
 
 use serde_json::Value;
 
@@ -98,9 +101,25 @@ pub fn plan_file_from(
 
 /// Both files, checked.
 pub fn definition(project: &Path, name: &EnvironmentName, registry: &Registry) -> Result<Definition, Failure> {
-    let environment = environment(project, name)?;
-    let text = text_of(&project.join(PLAN_FILE))?;
-    let file = plan_file_from(Path::new(PLAN_FILE), &text, project, registry, Some(&environment))?;
+    definition_of(project, PLAN_FILE, BTreeMap::new(), environment(project, name)?, registry)
+}
+
+/// Another plan file, with values for its parameters, and the environment that it is for.
+pub fn definition_of(
+    project: &Path,
+    plan_file: &str,
+    parameters: BTreeMap<&str, Value>,
+    environment: Environment,
+    registry: &Registry,
+) -> Result<Definition, Failure> {
+    let text = text_of(&project.join(plan_file))?;
+    let mut file = plan_file_from(Path::new(plan_file), &text, project, registry, Some(&environment))?;
+    for (name, value) in parameters {
+        let Some(parameter) = file.parameters.get_mut(name) else {
+            return Err(Failure::usage(format!("{plan_file} has no parameter `{name}`")).next("add it there, under `parameters`"));
+        };
+        *parameter = value;
+    }
     Definition::new(file, environment)
 }
 

@@ -13,6 +13,8 @@ use crate::{ids::StepId, steps::Outputs};
 pub enum Root {
     /// `env`: the environment file.
     Environment,
+    /// `parameters`: the plan file's, as the command has set them.
+    Parameters,
     /// `services`: the plan file's services, as they are written.
     Services,
     /// `all`: what the services add up to, see [`super::definition::all`]; references inside it are followed.
@@ -40,6 +42,7 @@ impl fmt::Display for Reference {
         f.write_str("${")?;
         match &self.root {
             Root::Environment => f.write_str("env")?,
+            Root::Parameters => f.write_str("parameters")?,
             Root::Services => f.write_str("services")?,
             Root::All => f.write_str("all")?,
             Root::Output { step, name } => write!(f, "steps.{step}.outputs.{name}")?,
@@ -70,7 +73,8 @@ pub struct SyntaxError {
     pub hint: String,
 }
 
-const FORMS: &str = "write ${env.KEY…}, ${services.NAME…}, ${all.NAME}, ${steps.ID.outputs.NAME…}; $${ stands for ${ itself";
+const FORMS: &str =
+    "write ${env.KEY…}, ${parameters.NAME}, ${services.NAME…}, ${all.NAME}, ${steps.ID.outputs.NAME…}; $${ stands for ${ itself";
 
 fn syntax(message: String) -> SyntaxError {
     SyntaxError { message, hint: FORMS.to_owned() }
@@ -112,6 +116,7 @@ fn parse_inner(inner: &str) -> Result<Reference, SyntaxError> {
     }
     match keys.as_slice() {
         ["env", _, ..] => Ok(Reference { root: Root::Environment, path: path(1) }),
+        ["parameters", _, ..] => Ok(Reference { root: Root::Parameters, path: path(1) }),
         ["services", ..] => Ok(Reference { root: Root::Services, path: path(1) }),
         ["all", _, ..] => Ok(Reference { root: Root::All, path: path(1) }),
         ["steps", id, "outputs", name, ..] => {
@@ -130,6 +135,8 @@ fn parse_inner(inner: &str) -> Result<Reference, SyntaxError> {
 pub struct Known<'a> {
     /// The environment file.
     pub environment: &'a Value,
+    /// The plan file's parameters.
+    pub parameters: &'a Value,
     /// The plan file's services.
     pub services: &'a Value,
     /// What they add up to.
@@ -217,6 +224,7 @@ fn target(
     let dead = |why: String| DeadReference { reference: reference.to_string(), why };
     let root = match &reference.root {
         Root::Environment => known.environment,
+        Root::Parameters => known.parameters,
         Root::Services | Root::All if services == Services::Refused => {
             return Err(dead("cannot be used inside `services` or `accounts`".to_owned()));
         }

@@ -6,7 +6,7 @@ use serde_json::json;
 use super::*;
 
 fn known<'a>(world: &'a (Value, Value, Value, BTreeMap<StepId, Outputs>)) -> Known<'a> {
-    Known { environment: &world.0, services: &world.1, all: &world.2, outputs: &world.3 }
+    Known { environment: &world.0, parameters: &Value::Null, services: &world.1, all: &world.2, outputs: &world.3 }
 }
 
 fn world() -> (Value, Value, Value, BTreeMap<StepId, Outputs>) {

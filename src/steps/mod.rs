@@ -1,11 +1,13 @@
 //! The kinds of steps. One file a kind, always in the order Input, Observed, plan, apply, verify, undo.
 pub mod chart;
+pub mod endpoint_secret;
 pub mod image;
 pub mod live;
 pub mod manifests;
 pub mod question;
 pub mod registry;
 pub mod release;
+pub mod restore;
 pub mod service;
 pub mod smoke;
 pub mod state_backend;

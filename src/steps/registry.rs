@@ -120,8 +120,10 @@ impl Registry {
     pub fn standard() -> Self {
         Self::default()
             .with::<super::chart::ChartKind>()
+            .with::<super::endpoint_secret::EndpointSecret>()
             .with::<super::image::ImageKind>()
             .with::<super::manifests::ManifestsKind>()
+            .with::<super::restore::Restore>()
             .with::<super::service::ServiceKind>()
             .with::<super::smoke::SmokeKind>()
             .with::<super::state_backend::StateBackend>()

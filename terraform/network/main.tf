@@ -44,7 +44,7 @@ module "vpc" {
   enable_dns_hostnames    = true
   map_public_ip_on_launch = false
 
-  enable_nat_gateway     = true
+  enable_nat_gateway     = var.nat_gateways != "none"
   single_nat_gateway     = var.nat_gateways == "single"
   one_nat_gateway_per_az = var.nat_gateways == "per-zone"
 

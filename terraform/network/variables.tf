@@ -25,13 +25,13 @@ variable "availability_zones" {
 }
 
 variable "nat_gateways" {
-  description = "`single`: one NAT gateway for all zones, cheaper, lost with its zone. `per-zone`: one in each."
+  description = "`single`: one NAT gateway for all zones, cheaper, lost with its zone. `per-zone`: one in each. `none`: no way out, where nothing runs yet."
   type        = string
   nullable    = false
 
   validation {
-    condition     = contains(["single", "per-zone"], var.nat_gateways)
-    error_message = "nat_gateways must be single or per-zone."
+    condition     = contains(["none", "single", "per-zone"], var.nat_gateways)
+    error_message = "nat_gateways must be none, single or per-zone."
   }
 }
 

@@ -10,6 +10,7 @@ mod plan;
 mod policies;
 mod project;
 mod readme;
+mod runbooks;
 mod sandbox;
 mod schema;
 mod secret;

@@ -5,6 +5,7 @@
     clippy::print_stderr,
     reason = "tests: a panic is the failure, and a skipped test says why"
 )]
+mod audit;
 mod dry_run;
 mod flyway;
 mod indexes;

@@ -7,6 +7,7 @@ mod canary;
 mod commands;
 mod copy;
 mod database;
+mod dr;
 mod images;
 mod killed;
 mod known;
@@ -64,6 +65,7 @@ fn the_whole_plan_for_real() {
     sandbox::is_repaired(&target);
     the_wrong_account_is_refused(&target);
     bad_input::is_told(&target);
+    dr::brings_the_database_back(&target);
     let after = target.deployctl(&["apply", "--yes"]).expect(0);
     eprintln!("{}", after.err);
     secrets.are_found_nowhere(&target, &watched);
@@ -121,6 +123,14 @@ fn only_who_plans() {
     }
     planned::by_who_may_only_read(&target);
     known::everywhere(&target);
+}
+
+#[test]
+#[ignore = "a part of the whole plan, for whoever works on it alone"]
+fn only_the_recovery() {
+    let target = Target::up();
+    target.deployctl(&["apply", "--yes", "--only", "backend,network,cluster,data"]).expect(0);
+    dr::brings_the_database_back(&target);
 }
 
 /// A third of the time of the whole, for whoever works on the canaries.

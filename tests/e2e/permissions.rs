@@ -12,8 +12,6 @@ use super::{
 
 /// The role that deployctl works as.
 const DEPLOYER: &str = "deployctl-deployer";
-/// Its policy.
-pub const OWN: &str = "deployer.json";
 
 /// Actions that a role may do and was not seen to do, each with the reason why it keeps them.
 const UNSEEN: &[(&str, &[&str], &str)] = &[];
@@ -22,8 +20,16 @@ fn iam(target: &Target) -> Client {
     Client::new(&target.sdk("us-east-1"))
 }
 
+/// The deployer's own: what it may do in the DR region comes with it, as in terraform/bootstrap.
+pub fn own() -> Value {
+    let mut policy = committed("deployer.json");
+    let more = committed("recovery.json")["Statement"].as_array().unwrap().clone();
+    policy["Statement"].as_array_mut().unwrap().extend(more);
+    policy
+}
+
 /// A committed policy, filled in for the sandbox.
-fn committed(file: &str) -> Value {
+pub fn committed(file: &str) -> Value {
     let policy = std::fs::read_to_string(project().join("terraform/policies").join(file)).unwrap();
     let values = [
         ("account_id", "111122223333"),
@@ -45,9 +51,8 @@ fn actions(policy: &Value) -> BTreeSet<String> {
     actions.filter_map(|action| action.as_str().map(str::to_owned)).collect()
 }
 
-/// Gives the deployer a committed policy with these actions of it and no others.
-pub fn grant(target: &Target, file: &str, keep: impl Fn(&str) -> bool) {
-    let mut policy = committed(file);
+/// Gives the deployer this policy with these actions of it and no others.
+pub fn grant(target: &Target, mut policy: Value, keep: impl Fn(&str) -> bool) {
     let statements = policy["Statement"].as_array_mut().unwrap();
     for statement in statements.iter_mut() {
         statement["Action"].as_array_mut().unwrap().retain(|action| keep(action.as_str().unwrap()));
@@ -72,19 +77,19 @@ pub fn grant(target: &Target, file: &str, keep: impl Fn(&str) -> bool) {
 /// The step that needs an action fails and says which one it is; the policy is put back afterwards.
 pub fn a_missing_one_is_named(target: &Target) {
     for (action, step) in [("dynamodb:CreateTable", "backend"), ("ec2:CreateVpc", "network")] {
-        grant(target, OWN, |granted| granted != action);
+        grant(target, own(), |granted| granted != action);
         let refused = target.deployctl(&["apply", "--yes"]).expect(15);
         assert!(refused.err.contains(action) && refused.err.contains(step), "{}", refused.err);
     }
-    grant(target, OWN, |_| true);
+    grant(target, own(), |_| true);
 }
 
 /// Starts with nothing and grants what each failure names, until the whole plan is applied: so every action that apply needs was missing once.
 pub fn are_all_named(target: &Target) {
-    let all = actions(&committed(OWN));
+    let all = actions(&own());
     let mut granted = BTreeSet::from(["sts:GetCallerIdentity".to_owned()]);
     for round in 1..=400 {
-        grant(target, OWN, |action| granted.contains(action));
+        grant(target, own(), |action| granted.contains(action));
         let ended = target.deployctl(&["apply", "--yes"]);
         if ended.code == Some(0) {
             eprintln!("{} of {} actions were needed, each named when it was missing; {round} rounds", granted.len(), all.len());
@@ -121,7 +126,7 @@ fn seen(target: &Target) -> BTreeMap<String, BTreeSet<String>> {
 
 /// What each role of the environment may do by its own policies, the deployer's among them.
 fn allowed(target: &Target) -> BTreeMap<String, BTreeSet<String>> {
-    let mut allowed = BTreeMap::from([(DEPLOYER.to_owned(), actions(&committed(OWN)))]);
+    let mut allowed = BTreeMap::from([(DEPLOYER.to_owned(), actions(&own()))]);
     block_on(async {
         let client = iam(target);
         let roles = client.list_roles().send().await.unwrap();

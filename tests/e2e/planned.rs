@@ -18,7 +18,7 @@ pub fn by_who_may_only_read(target: &Target) {
     let folder = tempfile::tempdir().unwrap();
     let saved = folder.path().join("plan.json");
     let saved = saved.to_str().unwrap();
-    permissions::grant(target, "planner.json", |_| true);
+    permissions::grant(target, permissions::committed("planner.json"), |_| true);
     let (asked, changed) = (target.requests().len(), audited(target).len());
     let plan = target.deployctl(&["plan", "--detailed-exitcode", "--out", saved]).expect(0);
     assert!(!plan.out.contains("unknown"), "{}", plan.out);
@@ -30,7 +30,7 @@ pub fn by_who_may_only_read(target: &Target) {
     }
     in_the_cluster_only_one_job(target, &audited(target)[changed..]);
     where_it_may_not_look_it_says_so(target);
-    permissions::grant(target, permissions::OWN, |_| true);
+    permissions::grant(target, permissions::own(), |_| true);
     what_has_moved_is_named(target, saved);
 }
 

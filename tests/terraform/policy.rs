@@ -173,6 +173,25 @@ fn keeps_to_its_environment() -> Outcome {
     Ok(())
 }
 
+/// Beside the deployer's own policy there is no room for it inline.
+#[test]
+fn recovery_fits_a_managed_policy() -> Outcome {
+    let text = fs::read_to_string(project().join("terraform/policies/recovery.json"))?;
+    let characters = text.chars().filter(|character| !character.is_whitespace()).count();
+    // Placeholders and what stands in their place are of about the same length; the limit is far.
+    ensure(characters <= 5_000, || format!("a managed policy may have 6,144 characters, this has {characters}"))?;
+    for statement in statements(&text)? {
+        let sid = statement["Sid"].as_str().unwrap_or_default().to_owned();
+        ensure(sid.starts_with("Step") && statement["Effect"] == "Allow", || format!("{sid} does not say what needs it"))?;
+        let actions = list(&statement, "Action");
+        ensure(actions.is_sorted() && !actions.iter().any(|action| action.contains('*')), || format!("{sid}: a sorted list of actions"))?;
+        let there = statement["Condition"]["StringEquals"]["aws:RequestedRegion"] == "${dr_region}";
+        let named = list(&statement, "Resource").iter().all(|resource| resource.split(':').nth(3) == Some("${dr_region}"));
+        ensure(there || named, || format!("{sid} reaches beyond the DR region"))?;
+    }
+    Ok(())
+}
+
 #[test]
 fn exact() -> Outcome {
     let mut sids = BTreeSet::new();

@@ -14,7 +14,7 @@ use crate::{
 
 /// The modules that stacks use: stack, call and module, version.
 pub const CALLS: [(&str, &str, &str); 2] = [("network", "vpc", "6.6.0"), ("cluster", "eks", "21.19.0")];
-const STACKS: [&str; 5] = ["bootstrap", "network", "cluster", "data", "identity"];
+const STACKS: [&str; 6] = ["bootstrap", "network", "cluster", "data", "identity", "recovery"];
 
 /// A stack's folder.
 pub fn folder(stack: &str) -> PathBuf {
@@ -73,6 +73,11 @@ fn cluster_stack() -> Outcome {
 #[test]
 fn data_stack() -> Outcome {
     offline("data")
+}
+
+#[test]
+fn recovery_stack() -> Outcome {
+    offline("recovery")
 }
 
 #[test]

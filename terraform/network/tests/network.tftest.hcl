@@ -103,7 +103,7 @@ run "refuses_one_zone" {
 
 run "refuses_an_unknown_nat" {
   command = plan
-  variables { nat_gateways = "none" }
+  variables { nat_gateways = "two" }
   expect_failures = [var.nat_gateways]
 }
 

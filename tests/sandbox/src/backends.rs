@@ -23,6 +23,7 @@ use crate::{
     layout::Layout,
     process::{ProcessSpec, Ready, Supervisor},
     rds::{self, Rds},
+    region,
 };
 
 /// Python imports 90 modules on a machine that may be busy building.
@@ -62,6 +63,8 @@ pub async fn start(parts: &Parts) -> Result<()> {
     let key_of = Arc::clone(&eks);
     let door = Door::of(&parts.layout, Arc::new(move || key_of.issuer_key().into_iter().collect()));
     spawn(parts, "the front door", door::serve(door, parts.stop.clone()));
+    let frozen = region::freeze_cluster(parts.layout.clone(), parts.supervisor.clone(), parts.stop.clone());
+    spawn(parts, "the region switch", frozen);
     let (stop, archives) = (parts.stop.clone(), databases.clone());
     // Before the servers go, so that no round of archiving takes their end for a failure.
     spawn(parts, "RDS' archives", async move {

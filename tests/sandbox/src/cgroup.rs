@@ -52,6 +52,16 @@ pub async fn kill_pods(layout: &Layout, deadline: Duration) -> Result<()> {
     kill(&format!("{}/kubepods", root(layout)), deadline).await
 }
 
+/// Stops the processes of all pods, or lets them go on; one that has gone meanwhile is none of them.
+pub fn signal_pods(layout: &Layout, signal: Signal) -> Result<()> {
+    for pid in members(&format!("{}/kubepods", root(layout)))? {
+        if let Ok(process) = ProcessId::of(pid) {
+            process.signal(signal)?;
+        }
+    }
+    Ok(())
+}
+
 /// Kills again and again until nothing is left: what is killed may just have forked.
 async fn kill(group: &str, deadline: Duration) -> Result<()> {
     let end = tokio::time::Instant::now() + deadline;

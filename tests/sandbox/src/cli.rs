@@ -34,6 +34,9 @@ pub enum Command {
     Exec(ExecArgs),
     /// Prints the log of a part (`status` lists them).
     Logs(LogsArgs),
+    /// Takes a region away as an outage does, or gives it back.
+    #[command(subcommand)]
+    Region(RegionCommand),
     /// Installs what a sandbox needs on this machine and brings nothing up.
     Install,
     /// Prints Kafka's API key and secret as JSON, for `deployctl secret set kafka`.
@@ -73,9 +76,29 @@ pub enum StandIn {
     ExternalSecrets,
 }
 
+/// What can be done with a region.
+#[derive(Debug, Subcommand)]
+pub enum RegionCommand {
+    /// Calls to it hang and fail, its database servers stop, its cluster freezes; waits until that is so.
+    Down {
+        /// As in us-east-1.
+        region: String,
+    },
+    /// Everything of it goes on with what it had; waits until its database servers run again.
+    Up {
+        /// As in us-east-1.
+        region: String,
+    },
+    /// Says which regions are up.
+    Status,
+}
+
 /// Arguments of `exec`.
 #[derive(Args, Debug)]
 pub struct ExecArgs {
+    /// The database that psql opens [default: the first of a region that is up].
+    #[arg(long)]
+    pub database: Option<String>,
     /// The command and its arguments.
     #[arg(required = true, trailing_var_arg = true, allow_hyphen_values = true)]
     pub command: Vec<OsString>,

@@ -1,14 +1,15 @@
 //! `env` and `exec`: the ways in for a person.
-use std::{ffi::OsString, fs, os::unix::process::CommandExt as _, path::PathBuf, process::Command};
+use std::{fs, os::unix::process::CommandExt as _, path::PathBuf, process::Command};
 
 use anyhow::{Context as _, Result, anyhow, bail};
 use serde::Deserialize;
 
 use crate::{
     claim,
+    cli::ExecArgs,
     install::Installed,
     layout::{Layout, REGION},
-    network, report,
+    network, region, report,
 };
 
 /// The access key of the person, written by the set-up.
@@ -66,13 +67,13 @@ pub fn env(name: &str) -> Result<()> {
 }
 
 /// Becomes the command, inside the sandbox's network.
-pub async fn exec(name: &str, command: &[OsString]) -> Result<()> {
+pub async fn exec(name: &str, given: &ExecArgs) -> Result<()> {
     let layout = claim::existing(name)?;
-    let (program, args) = command.split_first().context("no command given")?;
+    let (program, args) = given.command.split_first().context("no command given")?;
     let mut inside = Command::new("nsenter");
     inside.arg(format!("--net={}", network::namespace_path(&layout).display())).arg("--");
     if program == "psql" {
-        let database = Database::first(&layout)?;
+        let database = Database::find(&layout, given.database.as_deref())?;
         let secret = database.secret.as_ref().context("this database's password is not managed: give PGPASSWORD yourself")?;
         inside.env("PGPASSWORD", master_password(&layout, &secret.arn).await?);
         inside.env("PGHOST", database.host()).env("PGHOSTADDR", &database.address).env("PGPORT", database.port.to_string());
@@ -101,14 +102,15 @@ struct Secret {
 }
 
 impl Database {
-    /// The first one of the primary region, else of any.
-    fn first(layout: &Layout) -> Result<Self> {
+    /// The one of that name, else the first one of the primary region, else of any; a region that is down has none.
+    fn find(layout: &Layout, id: Option<&str>) -> Result<Self> {
         let mut files = Vec::new();
-        for region in [REGION, crate::layout::DR_REGION] {
+        for region in [REGION, crate::layout::DR_REGION].into_iter().filter(|region| !region::is_down(&layout.state, region)) {
             let folder = layout.file("rds").join(region).join("instances");
             if let Ok(entries) = fs::read_dir(&folder) {
                 let mut here: Vec<PathBuf> =
                     entries.filter_map(|e| e.ok().map(|e| e.path())).filter(|p| p.extension().is_some_and(|e| e == "json")).collect();
+                here.retain(|path| id.is_none_or(|id| path.file_stem().is_some_and(|stem| stem == id)));
                 here.sort();
                 files.extend(here);
             }

@@ -1,5 +1,5 @@
 //! Who may do what in the sandbox: made by its set-up with the root key, which nobody else can use.
-use std::{io::Write, os::unix::fs::OpenOptionsExt, path::Path};
+use std::{fs, io::Write, os::unix::fs::OpenOptionsExt, path::Path};
 
 use anyhow::{Context, Result, bail};
 use aws_sdk_iam::{Client, config::Credentials, error::ProvideErrorMetadata};
@@ -25,20 +25,27 @@ pub struct PersonKey {
 pub struct DeployerPolicy(String);
 
 impl DeployerPolicy {
-    /// Fills in `terraform/policies/deployer.json`; `None` while the project has none, and then the role may do nothing.
+    /// Fills in `terraform/policies/deployer.json`, and `recovery.json` for what it may do in the DR region, as terraform/bootstrap puts them
+    /// together; `None` while the project has none, and then the role may do nothing.
     pub fn of(project: &Path, prefix: &str) -> Result<Option<Self>> {
-        let file = project.join("terraform/policies/deployer.json");
-        let text = match std::fs::read_to_string(&file) {
-            Ok(text) => text,
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
-            Err(error) => return Err(error).with_context(|| format!("the deployer policy {}", file.display())),
-        };
         let environment = prefix.trim_start_matches("deployctl-");
         let values =
             [("account_id", ACCOUNT), ("region", REGION), ("dr_region", DR_REGION), ("prefix", prefix), ("environment", environment)];
-        let filled = values.iter().fold(text, |text, (name, value)| text.replace(&format!("${{{name}}}"), value));
-        serde_json::from_str::<serde_json::Value>(&filled).with_context(|| format!("{} is not JSON once filled in", file.display()))?;
-        Ok(Some(Self(filled)))
+        let mut statements = Vec::new();
+        for name in ["deployer.json", "recovery.json"] {
+            let file = project.join("terraform/policies").join(name);
+            let text = match fs::read_to_string(&file) {
+                Ok(text) => text,
+                Err(error) if error.kind() == std::io::ErrorKind::NotFound => continue,
+                Err(error) => return Err(error).with_context(|| format!("the policy {}", file.display())),
+            };
+            let filled = values.iter().fold(text, |text, (name, value)| text.replace(&format!("${{{name}}}"), value));
+            let document: serde_json::Value =
+                serde_json::from_str(&filled).with_context(|| format!("{} is not JSON once filled in", file.display()))?;
+            statements.extend(document["Statement"].as_array().with_context(|| format!("{} has no statements", file.display()))?.clone());
+        }
+        let document = serde_json::json!({ "Version": "2012-10-17", "Statement": statements });
+        Ok((!statements.is_empty()).then(|| Self(document.to_string())))
     }
 
     /// The same without one action, for the test that takes single actions out. A wildcard would still allow it: that is an error.

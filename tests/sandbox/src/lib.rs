@@ -21,6 +21,7 @@ pub mod mounts;
 pub mod network;
 pub mod process;
 pub mod rds;
+pub mod region;
 pub mod report;
 pub mod standins;
 pub mod status;

@@ -6,7 +6,7 @@ use clap::Parser as _;
 use deployctl_sandbox::{
     claim,
     cli::{Cli, Command, StandIn},
-    daemon, dev_cluster, down, eks_token, environment, install, kafka, report, standins, status, up,
+    daemon, dev_cluster, down, eks_token, environment, install, kafka, region, report, standins, status, up,
 };
 
 #[tokio::main]
@@ -52,8 +52,9 @@ async fn run(cli: Cli) -> Result<()> {
         Command::Down => down::down(name).await,
         Command::Status { output } => status::status(name, *output).await,
         Command::Env => environment::env(name),
-        Command::Exec(args) => environment::exec(name, &args.command).await,
+        Command::Exec(args) => environment::exec(name, args).await,
         Command::Logs(args) => status::logs(name, args).await,
+        Command::Region(command) => region::run(name, command).await,
         Command::Install => {
             up::need_root()?;
             install::install(&claim::project()?, &claim::cache_folder()?).await?;

@@ -11,6 +11,10 @@ use super::{
     postgres::{copy, session},
     service::Rds,
 };
+use crate::{
+    layout,
+    region::{self, Lost},
+};
 
 /// Between two rounds; so much can be lost with a region, plus what one round takes.
 const ROUND: Duration = Duration::from_secs(2);
@@ -36,8 +40,8 @@ impl Rds {
 
     /// A region that goes down takes its servers with it; one that comes back starts them.
     async fn follow_regions(&self, lost: &mut HashSet<Region>) {
-        let regions = self.records().regions();
-        for region in regions {
+        // A region may be taken away before it has anything.
+        for region in [layout::REGION, layout::DR_REGION].into_iter().filter_map(|region| Region::parse(region).ok()) {
             let instances = self.records().list::<Instance>(&region);
             let down = self.is_down(&region);
             if down && lost.insert(region.clone()) {
@@ -47,13 +51,27 @@ impl Rds {
                         tracing::error!(instance = %instance.id, "{error:#}");
                     }
                 }
+                self.mark(&region, Lost::Gone);
             } else if !down && lost.remove(&region) {
                 tracing::info!(%region, "the region is back: its database servers start");
-                for instance in instances.into_iter() {
-                    let rds = self.clone();
-                    tokio::spawn(async move { rds.resume_instance(instance).await });
-                }
+                let rds = self.clone();
+                tokio::spawn(async move {
+                    let mut starts = JoinSet::new();
+                    for instance in instances {
+                        let rds = rds.clone();
+                        starts.spawn(async move { rds.resume_instance(instance).await });
+                    }
+                    while starts.join_next().await.is_some() {}
+                    rds.mark(&region, Lost::Back);
+                });
             }
+        }
+    }
+
+    /// Whoever has taken the region away waits for this.
+    fn mark(&self, region: &Region, lost: Lost) {
+        if let Err(error) = region::mark(&self.0.layout.state, region.as_str(), lost) {
+            tracing::error!(%region, "{error:#}");
         }
     }
 

@@ -95,6 +95,10 @@ impl Rds {
         if !tags.is_empty() {
             instance.tags = tags;
         }
+        // The key that the copy was encrypted with is used again, so it must still be usable.
+        if let Some(key) = &instance.kms_key {
+            self.key(&instance.region, Some(key)).await?;
+        }
         self.adjust(&mut instance, params)?;
         let password = read_password(params)?;
         self.begin(instance, params, password).await

@@ -92,7 +92,7 @@ impl Rds {
 
     /// Whether a region was taken down (a file says so; the front door refuses its requests).
     pub(super) fn is_down(&self, region: &Region) -> bool {
-        self.0.layout.file("regions-down").join(region.as_str()).exists()
+        crate::region::is_down(&self.0.layout.state, region.as_str())
     }
 
     /// An instance by name.

@@ -1,0 +1,94 @@
+//! `dr status`, `dr prepare`, `dr restore`, `dr drill`: the database back in the DR region. Nothing here asks anything of the region that may be lost.
+mod answer;
+mod drill;
+mod prepare;
+mod restore;
+mod status;
+
+use std::collections::BTreeMap;
+
+use serde_json::Value;
+
+use super::{
+    plan::show,
+    session::{self, Place, Session, Subject},
+};
+use crate::{
+    cli::{DrCommand, Globals},
+    engine::{
+        apply::{self, Ended},
+        consider, limits,
+        workplace::StateFolder,
+    },
+    failure::{Failure, FailureKind, LeftBehind},
+    plan::{Plan, read, selection::Selection},
+    steps::registry::Registry,
+    ui::{Output, Ui, confirm::Consent, report::Collector},
+};
+
+/// What is restored, and how.
+const RESTORE: &str = "plans/restore-rds.yaml";
+/// What must be there for it.
+const PREPARE: &str = "plans/prepare-dr.yaml";
+/// What is restored to be thrown away.
+const DRILL: &str = "plans/drill-rds.yaml";
+
+/// Runs one of them.
+pub async fn run(command: DrCommand, globals: &Globals, ui: &Ui) -> Result<u8, Failure> {
+    match command {
+        DrCommand::Status => status::run(globals, ui).await,
+        DrCommand::Prepare => prepare::run(globals, ui).await,
+        DrCommand::Restore(args) => restore::run(args, globals, ui).await,
+        DrCommand::Drill(args) => drill::run(args, globals, ui).await,
+    }
+}
+
+/// A plan file as it is seen from the DR region.
+fn subject(globals: &Globals, plan_file: &str, parameters: BTreeMap<&str, Value>) -> Result<Subject, Failure> {
+    let project = session::project(globals)?;
+    let environment = read::environment(&project, &session::environment(globals, &project)?)?.in_dr_region();
+    let registry = Registry::standard();
+    let state = StateFolder::of_this_user()?.in_region(&environment.aws.region);
+    let definition = read::definition_of(&project, plan_file, parameters, environment, &registry)?;
+    Ok(Subject { place: Place::DrRegion, project, definition, registry, state })
+}
+
+/// Plans, shows, asks and applies, as `apply` does; `again` is the command that goes on after a failure.
+async fn carry_out(session: &Session, again: &str, globals: &Globals, ui: &Ui) -> Result<(Plan, Ended), Failure> {
+    let Session { work, state, history, run, .. } = session;
+    let (lease, holder) = session.held()?;
+    apply::refuse_if_elsewhere(work, history)?;
+    let mut renderers = ui.render(&work.events)?;
+    let collector = Collector::start(&work.events, &mut renderers);
+    let result = async {
+        let selection = Selection::default();
+        consider::preflight(work, &selection)?;
+        let plan = consider::plan(work, &selection, history).await?;
+        if ui.output == Output::Human {
+            show(&plan, ui)?;
+        }
+        limits::check_guards(&work.definition.environment.guards, plan.changes())?;
+        if plan.has_changes() {
+            let consent = if globals.yes { Consent::Given } else { Consent::Ask };
+            ui.confirm(&format!("Apply this to {} in {}?", plan.environment, plan.region), consent)?;
+        }
+        let journal = apply::open_journal(state, work, &plan, history, run, holder, &**lease)?;
+        let ended = apply::apply(work, &plan, history, journal, lease.clone(), &ui.approver()).await?;
+        Ok::<_, Failure>((plan, ended))
+    }
+    .await;
+    renderers.finish().await?;
+    let (plan, mut ended) = result?;
+    if ui.output == Output::Human {
+        ui.data(&collector.report().human())?;
+    }
+    match ended.failure.take() {
+        None => Ok((plan, ended)),
+        Some(mut failure) => {
+            if let (FailureKind::Interrupted, LeftBehind::Nothing) = (failure.kind, &failure.left_behind) {
+                failure.left_behind = LeftBehind::Partial(vec![format!("what the journal lists: {}", ended.journal.display())]);
+            }
+            Err(failure.next(format!("{again}   (goes on from where it stopped)")))
+        }
+    }
+}
