@@ -146,7 +146,7 @@ impl EventKind {
             | Self::StepPlanned { step, .. }
             | Self::StepFinished { step, .. }
             | Self::StepFailed { step, .. } => Some(step),
-            Self::RunStarted { .. } | Self::Interrupted { .. } | Self::RunFinished { .. } => None,
+            Self::RunStarted { .. } | Self::Interrupted { .. } | Self::Warning { .. } | Self::RunFinished { .. } => None,
         }
     }
     /// Masks secrets in every text that a step has put in.

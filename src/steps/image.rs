@@ -344,5 +344,4 @@ mod tests {
         let moved = crate::plan::fresh::differing(&facts(Some("a")), &facts(Some("b")));
         assert_eq!(moved, [format!("images parser.digest: \"{}\" -> \"{}\"", digest("a"), digest("b"))]);
     }
-
 }

@@ -123,7 +123,8 @@ impl Release {
         set.mark(&mut objects);
         let compared =
             async { tokio::try_join!(cluster.diff(&objects), prunable(cluster, set, &objects), live::retirable(cx, cluster, &objects)) };
-        let (diffs, (pruned, hidden), retired) = cx.wait_until(&format!("{} objects to be compared", objects.len()), LOOKED_AT, compared).await?;
+        let (diffs, (pruned, hidden), retired) =
+            cx.wait_until(&format!("{} objects to be compared", objects.len()), LOOKED_AT, compared).await?;
         if let Some(Verdict::Unknown(reason)) = diffs.iter().map(|d| &d.verdict).find(|verdict| matches!(verdict, Verdict::Unknown(_)))
             && cx.run.is_some()
         {

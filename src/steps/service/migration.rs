@@ -234,12 +234,7 @@ impl Work<'_> {
 }
 
 /// What the database is asked: which of the files are pending. Its ConfigMap goes with its Job, an hour after that has ended.
-pub fn question(
-    cx: &StepContext,
-    pod: &PodSettings,
-    service: &ServiceName,
-    migrations: &Migrations,
-) -> Result<Question, Failure> {
+pub fn question(cx: &StepContext, pod: &PodSettings, service: &ServiceName, migrations: &Migrations) -> Result<Question, Failure> {
     Ok(Work { cx, pod, service, migrations }.question()?.0)
 }
 
