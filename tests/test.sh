@@ -38,7 +38,7 @@ parts() { cargo_test --test database --test infra --test cluster --test image --
 # Killed and refused at every call that writes; `make soak` tries more points.
 faults() { cargo_test --test faults; }
 # Throttled, silent, cut and lost: the quick lines of tests/cloud/table.rs; `make soak` proves all.
-cloud() { cargo_test --test cloud -- --nocapture; }
+cloud() { cargo_test --test cloud -- --nocapture --test-threads 8; }
 # Compares the machine before and after; nothing else may run.
 clean() { cargo_test --test clean; }
 e2e() { cargo_test --test e2e -- --nocapture; }
