@@ -261,9 +261,9 @@ fn aws_and_the_registry() {
             said(&world),
         );
         proofs.extend(of_aws.into_iter().chain(of_registry));
+        proofs.push(Proof::of("who were turned away together do not come back together", jitter));
+        proofs.push(Proof::of("a step that waits says what for", said));
         report(&proofs);
-        jitter.unwrap();
-        said.unwrap();
     });
 }
 
