@@ -18,8 +18,6 @@ use crate::{
 
 /// Nobody looks at something silent for longer without wondering.
 pub const SILENCE: Duration = Duration::from_secs(10);
-/// How often it is looked whether it is time to speak.
-const LOOK: Duration = Duration::from_millis(500);
 
 tokio::task_local! {
     static CALLS: Arc<Calls>;
@@ -84,14 +82,14 @@ pub async fn by_step<T>(step: &StepId, events: &Events, work: impl Future<Output
     let tell = |call: &Call, seconds: u64| {
         events.emit(EventKind::Waiting { step: step.clone(), what: call.what.clone(), seconds, deadline_seconds: call.deadline.as_secs() });
     };
-    told(|| spoke(&mut heard, step), tell, work).await
+    told(SILENCE, || spoke(&mut heard, step), tell, work).await
 }
 
 /// Does work that belongs to no step; `note` is given a sentence every 10 s.
 pub async fn noted<T>(note: impl Fn(&str), work: impl Future<Output = T>) -> T {
     let tell =
         |call: &Call, seconds: u64| note(&format!("waiting for {} ({seconds} s of at most {} s)", call.what, call.deadline.as_secs()));
-    told(|| false, tell, work).await
+    told(SILENCE, || false, tell, work).await
 }
 
 /// Whether the step was heard of since the last look.
@@ -106,10 +104,10 @@ fn spoke(heard: &mut Receiver<Event>, step: &StepId) -> bool {
     }
 }
 
-async fn told<T>(mut spoke: impl FnMut() -> bool, tell: impl Fn(&Call, u64), work: impl Future<Output = T>) -> T {
+async fn told<T>(silence: Duration, mut spoke: impl FnMut() -> bool, tell: impl Fn(&Call, u64), work: impl Future<Output = T>) -> T {
     let calls = Arc::<Calls>::default();
     let mut work = std::pin::pin!(CALLS.scope(calls.clone(), work));
-    let mut look = tokio::time::interval(LOOK);
+    let mut look = tokio::time::interval(silence / 20);
     look.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
     let mut last = Instant::now();
     loop {
@@ -125,7 +123,7 @@ async fn told<T>(mut spoke: impl FnMut() -> bool, tell: impl Fn(&Call, u64), wor
             last = Instant::now();
             continue;
         };
-        if last.max(call.since).elapsed() >= SILENCE {
+        if last.max(call.since).elapsed() >= silence {
             tell(&call, call.since.elapsed().as_secs());
             last = Instant::now();
         }
@@ -135,70 +133,69 @@ async fn told<T>(mut spoke: impl FnMut() -> bool, tell: impl Fn(&Call, u64), wor
 #[cfg(test)]
 mod tests {
     #![allow(clippy::unwrap_used, reason = "a test may panic")]
-    use std::cell::RefCell;
+    use std::cell::{Cell, RefCell};
 
     use super::*;
 
-    fn told_of(heard: &mut Receiver<Event>) -> Vec<(String, u64, u64)> {
-        std::iter::from_fn(|| heard.try_recv().ok())
-            .filter_map(|event| match event.kind {
-                EventKind::Waiting { what, seconds, deadline_seconds, .. } => Some((what, seconds, deadline_seconds)),
-                _ => None,
-            })
-            .collect()
+    /// A tenth of a second here is what ten are outside.
+    const SHORT: Duration = Duration::from_millis(100);
+
+    async fn pass(tenths: u32) {
+        tokio::time::sleep(SHORT * tenths / 10).await;
     }
 
-    #[tokio::test(start_paused = true)]
-    async fn a_silent_call_is_named_every_ten_seconds_and_a_quick_one_never() {
-        let (events, step) = (Events::default(), StepId::parse("network").unwrap());
-        let mut heard = events.subscribe();
-        by_step(&step, &events, async {
-            for _ in 0..30 {
-                let _quick = call("a quick one", Duration::from_secs(5));
-                tokio::time::sleep(Duration::from_secs(1)).await;
-            }
-            let _slow = call("s3:GetObject", Duration::from_secs(150));
-            tokio::time::sleep(Duration::from_secs(36)).await;
-        })
-        .await;
-        let told = told_of(&mut heard);
-        assert_eq!(told.len(), 3, "{told:?}");
-        for (index, (what, seconds, deadline)) in told.iter().enumerate() {
-            let due = 10 * (u64::try_from(index).unwrap() + 1);
-            assert!(what == "s3:GetObject" && *deadline == 150 && (due..due + 2).contains(seconds), "{told:?}");
-        }
+    /// What is told while this is done.
+    async fn heard(spoke: impl FnMut() -> bool, work: impl Future<Output = ()>) -> Vec<String> {
+        let told_of = RefCell::new(Vec::new());
+        told(SHORT, spoke, |call, _| told_of.borrow_mut().push(call.what.clone()), work).await;
+        told_of.into_inner()
     }
 
-    #[tokio::test(start_paused = true)]
-    async fn a_step_that_speaks_is_not_spoken_for() {
-        let (events, step) = (Events::default(), StepId::parse("network").unwrap());
-        let mut heard = events.subscribe();
-        by_step(&step, &events, async {
-            let _call = call("terraform apply", Duration::from_secs(100));
-            for _ in 0..6 {
-                tokio::time::sleep(Duration::from_secs(6)).await;
-                events.emit(EventKind::Progress { step: step.clone(), message: "a resource".to_owned(), of: None });
-            }
-        })
-        .await;
-        assert!(told_of(&mut heard).is_empty());
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn what_belongs_to_no_step_is_noted_and_a_step_inside_tells_of_its_own_calls() {
-        let (events, step, notes) = (Events::default(), StepId::parse("network").unwrap(), RefCell::new(Vec::new()));
-        let note = |text: &str| notes.borrow_mut().push(text.to_owned());
+    #[tokio::test]
+    async fn a_silent_call_is_named_again_and_again_and_a_quick_one_never() {
         let work = async {
-            by_step(&step, &events, async {
-                let _inside = call("inside", Duration::from_secs(60));
-                tokio::time::sleep(Duration::from_secs(25)).await;
-            })
-            .await;
-            let _outside = call("the lease", Duration::from_secs(60));
-            tokio::time::sleep(Duration::from_secs(15)).await;
+            for _ in 0..10 {
+                let _quick = call("a quick one", SHORT);
+                pass(3).await;
+            }
+            let _slow = call("s3:GetObject", SHORT);
+            pass(36).await;
         };
-        noted(note, work).await;
-        let notes = notes.into_inner();
-        assert!(notes.len() == 1 && notes[0].starts_with("waiting for the lease (10 s of at most 60 s"), "{notes:?}");
+        let told = heard(|| false, work).await;
+        assert!((2..=3).contains(&told.len()) && told.iter().all(|what| what == "s3:GetObject"), "{told:?}");
+    }
+
+    #[tokio::test]
+    async fn who_speaks_is_not_spoken_for() {
+        let spoken = Cell::new(false);
+        let work = async {
+            let _call = call("terraform apply", SHORT);
+            for _ in 0..10 {
+                pass(3).await;
+                spoken.set(true);
+            }
+        };
+        assert!(heard(|| spoken.take(), work).await.is_empty());
+    }
+
+    #[tokio::test]
+    async fn what_is_inside_tells_of_its_own_calls_only() {
+        let inside = RefCell::new(Vec::new());
+        let work = async {
+            let step = async {
+                let _inside = call("inside", SHORT);
+                pass(25).await;
+            };
+            inside.replace(heard(|| false, step).await);
+            let _outside = call("outside", SHORT);
+            pass(15).await;
+        };
+        assert_eq!(heard(|| false, work).await, ["outside"]);
+        assert!(inside.into_inner().iter().all(|what| what == "inside"));
+    }
+
+    #[tokio::test]
+    async fn where_nobody_listens_nothing_is_kept() {
+        assert!(call("a heartbeat", SHORT).0.is_none());
     }
 }

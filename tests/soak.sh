@@ -11,7 +11,7 @@ started=$SECONDS
 cargo test --workspace --locked --quiet --test faults
 printf 'crash points: %d s\n' $((SECONDS - started))
 started=$SECONDS
-cargo test --workspace --locked --test cloud -- --nocapture
+cargo test --workspace --locked --test cloud -- --nocapture --test-threads 8
 printf 'faults of the cloud, every line of the table: %d s\n' $((SECONDS - started))
 started=$SECONDS
 cargo test --workspace --locked --lib -- --nocapture contract

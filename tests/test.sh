@@ -51,7 +51,7 @@ faults() { cargo_test --test faults; }
 # Both services in a sandbox of their own: killed, cut off, fed with bad files, attacked; `make soak` does it at length.
 services() { cargo_test --test services -- --nocapture; }
 # Throttled, silent, cut and lost: the quick lines of tests/cloud/table.rs; `make soak` proves all.
-cloud() { cargo_test --test cloud -- --nocapture; }
+cloud() { cargo_test --test cloud -- --nocapture --test-threads 8; }
 # Compares the machine before and after; nothing else may run.
 clean() { images_are_built && cargo_test --test clean; }
 e2e() { images_are_built && cargo_test --test e2e -- --nocapture; }

@@ -78,20 +78,24 @@ impl Aws {
         value: &SecretString,
     ) -> Result<StoredSecret, Failure> {
         let full = full_name(store, environment, name);
-        match (store, self.find_secret(store, environment, name).await?) {
-            (SecretStore::SecretsManager, None) => {
-                let tag = |key: &str, value: &str| aws_sdk_secretsmanager::types::Tag::builder().key(key).value(value).build();
-                let request = self.secrets().create_secret().name(&full).secret_string(value.expose_secret());
-                let request = request.tags(tag("deployctl:environment", environment.as_str())).tags(tag("managed-by", "deployctl"));
-                let made = request.send().await.map_err(|e| self.failed("secretsmanager:CreateSecret", &full, e))?;
-                Ok(StoredSecret { name: full, arn: made.arn.unwrap_or_default(), version: made.version_id })
-            }
-            (SecretStore::SecretsManager, Some(found)) => {
+        match store {
+            SecretStore::SecretsManager => {
+                if self.find_secret(store, environment, name).await?.is_none() {
+                    let tag = |key: &str, value: &str| aws_sdk_secretsmanager::types::Tag::builder().key(key).value(value).build();
+                    let request = self.secrets().create_secret().name(&full).secret_string(value.expose_secret());
+                    let request = request.tags(tag("deployctl:environment", environment.as_str())).tags(tag("managed-by", "deployctl"));
+                    match request.send().await {
+                        Ok(made) => return Ok(StoredSecret { name: full, arn: made.arn.unwrap_or_default(), version: made.version_id }),
+                        // Somebody was faster, or an earlier attempt's answer was lost: it is given the value below.
+                        Err(e) if e.as_service_error().is_some_and(|e| e.is_resource_exists_exception()) => {}
+                        Err(e) => return Err(self.failed("secretsmanager:CreateSecret", &full, e)),
+                    }
+                }
                 let request = self.secrets().put_secret_value().secret_id(&full).secret_string(value.expose_secret());
                 let put = request.send().await.map_err(|e| self.failed("secretsmanager:PutSecretValue", &full, e))?;
-                Ok(StoredSecret { name: full, arn: found.arn, version: put.version_id })
+                Ok(StoredSecret { name: full, arn: put.arn.unwrap_or_default(), version: put.version_id })
             }
-            (SecretStore::Ssm, _) => {
+            SecretStore::Ssm => {
                 let request =
                     self.ssm().put_parameter().name(&full).value(value.expose_secret()).r#type(ParameterType::SecureString).overwrite(true);
                 let put = request.send().await.map_err(|e| self.failed("ssm:PutParameter", &full, e))?;

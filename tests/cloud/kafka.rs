@@ -93,7 +93,8 @@ offsets.topic.replication.factor=1
         let words = words.map(str::to_owned).into_iter().chain([credentials.display().to_string()]);
         let rest = ["--topic", topic, "--partitions", "2", "--replication-factor", "1", "--retention-hours", "1"];
         let cli = Cli::try_parse_from(words.chain(rest.map(str::to_owned))).unwrap();
-        let Subcommand::Agent(AgentCommand::Topics(args)) = cli.command else { panic!("another command") };
+        let Subcommand::Agent(command) = cli.command else { panic!("another command") };
+        let AgentCommand::Topics(args) = *command else { panic!("another command of the agent") };
         let done = topics::run(&args).await?;
         Ok(done["changes"].as_array().unwrap().iter().map(ToString::to_string).collect())
     }

@@ -94,7 +94,7 @@ impl Postgres {
     }
     /// Past every proxy.
     pub async fn client(&self, user: &str) -> Result<tokio_postgres::Client, deployctl::database::connect::ConnectError> {
-        deployctl::database::connect::connect(&self.target(user, self.port), &self.authorities(), Duration::from_millis(300)).await
+        deployctl::database::connect::connect(&self.target(user, self.port), &self.authorities(), Duration::from_secs(5)).await
     }
     pub fn signal(&self, signal: rustix::process::Signal) {
         let pid = self.server.as_ref().and_then(|server| rustix::process::Pid::from_raw(server.id().cast_signed()));

@@ -14,6 +14,13 @@ pub struct Proof {
     pub wrong: Vec<String>,
 }
 
+impl Proof {
+    /// Of what is no line of the table.
+    pub fn of(line: &str, holds: Result<(), Failure>) -> Self {
+        Self { line: line.to_owned(), wrong: holds.err().into_iter().map(|failure| failure.chain().join(": ")).collect() }
+    }
+}
+
 /// Timers may be early by this much.
 const ROUNDED: Duration = Duration::from_millis(20);
 

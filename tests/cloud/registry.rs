@@ -2,11 +2,9 @@
 use std::time::Duration;
 
 use deployctl::{
-    aws::ecr::RegistryLogin,
     failure::Failure,
     ids::RepositoryName,
     image::{Blob, Image, Registry},
-    permit::Permit,
 };
 
 use crate::{
@@ -64,8 +62,7 @@ fn fault(row: &Row) -> Fault {
 
 /// Pushes under a tag and reads back, whatever the line is about.
 async fn push(world: &World, name: &str) -> Result<(), Failure> {
-    let login = RegistryLogin { username: "AWS".into(), password: "token".to_owned().into(), endpoint: world.proxy.base() };
-    let registry = Registry::new(&world.proxy.base(), login, Permit::unleased())?;
+    let registry = Registry::connect(&world.aws).await?;
     let image = image(name);
     let pushed = registry.push(&repository(name), &image, &["src-1".to_owned()]).await?;
     let found = registry.find(&repository(name), "src-1").await?;

@@ -25,7 +25,7 @@ const WHY: &[(&str, &str)] = &[
     ("s3:PutEncryptionConfiguration", "says how it shall be"),
     ("s3:PutLifecycleConfiguration", "says how it shall be"),
     ("s3:PutObject", "the same bytes, or under a condition; who is refused reads back whether it was he"),
-    ("secretsmanager:CreateSecret", "with a client token, which the SDK makes once for all attempts"),
+    ("secretsmanager:CreateSecret", "by name, with a client token: ResourceExistsException counts as made, and it is given the value"),
     ("secretsmanager:PutSecretValue", "with a client token, which the SDK makes once for all attempts"),
     ("ssm:PutParameter", "the same value, one version more"),
 ];

@@ -121,7 +121,7 @@ pub fn table() -> Vec<Row> {
         Aws RetryAfter, 2, "put-object" => Done, 3..=3, 3000 ms, 30 s, Test;
         Aws ServerError, 2, "put-object" => Done, 3..=3, 0 ms, 20 s, Test;
         Aws ServerError, ALWAYS, "get-object" => STEP, 6..=6, 0 ms, 45 s, Soak;
-        Aws Silent, 1, "get-object" => Done, 2..=2, 29000 ms, 45 s, Test;
+        Aws Silent, 1, "get-object" => Done, 2..=2, 29000 ms, 45 s, Soak;
         Aws Silent, ALWAYS, "get-object" => TIMEOUT, 4..=6, 29000 ms, 155 s, Soak;
         Aws Refused, 1, "get-object" => Done, 1..=1, 0 ms, 30 s, Test;
         Aws Reset, 2, "take-lock" => Done, 3..=3, 0 ms, 20 s, Test;
@@ -140,26 +140,26 @@ pub fn table() -> Vec<Row> {
         Aws LostAnswer, 1, "create-repository" => Done, 2..=2, 0 ms, 20 s, Soak;
         Aws LostAnswer, 1, "create-secret" => Done, 2..=2, 0 ms, 20 s, Test;
         Aws LostAnswer, 1, "put-secret" => Done, 2..=2, 0 ms, 20 s, Test;
-        // Signed here, for reading: 6 attempts with pauses of 0.5, 1, 2, 4 and 8 s, each with up to 0.5 s on top.
+        // Signed here, for reading: 6 attempts with pauses of 0.5, 1, 2, 4 and 8 s, each up to twice as long.
         Aws Throttled, 2, "describe-subnets" => Done, 3..=3, 500 ms, 10 s, Test;
-        Aws Throttled, ALWAYS, "describe-subnets" => STEP, 6..=6, 500 ms, 30 s, Soak;
+        Aws Throttled, ALWAYS, "describe-subnets" => STEP, 6..=6, 500 ms, 40 s, Soak;
         Aws RetryAfter, 1, "describe-subnets" => Done, 2..=2, 3000 ms, 10 s, Test;
         Aws ServerError, 2, "describe-subnets" => Done, 3..=3, 500 ms, 10 s, Soak;
         Aws Reset, 2, "describe-subnets" => Done, 3..=3, 500 ms, 10 s, Soak;
-        Aws Reset, ALWAYS, "describe-subnets" => UNREACHABLE, 6..=6, 500 ms, 30 s, Soak;
+        Aws Reset, ALWAYS, "describe-subnets" => UNREACHABLE, 6..=6, 500 ms, 40 s, Soak;
         Aws CutAnswer, 1, "describe-subnets" => Done, 2..=2, 500 ms, 10 s, Soak;
         Aws Silent, 1, "describe-subnets" => Done, 2..=2, 30000 ms, 45 s, Soak;
         // One lease for one environment: a bucket that takes two seconds for each answer and loses one keeps it.
-        Aws Slow, ALWAYS, "lease" => Done, 5..=40, 0 ms, 50 s, Test;
+        Aws Slow, ALWAYS, "lease" => Done, 5..=40, 0 ms, 35 s, Test;
 
         // 6 attempts with the same pauses. One at a blob or a tag begins by asking what is there, so nothing that arrived is sent again.
         Registry Throttled, 2, "push-blob" => Done, 3..=3, 500 ms, 15 s, Test;
         Registry RetryAfter, 1, "push-blob" => Done, 2..=2, 3000 ms, 15 s, Test;
         Registry RetryAfter, 1, "find" => Done, 2..=40, 0 ms, 15 s, Soak;
         Registry ServerError, 2, "start-upload" => Done, 3..=3, 500 ms, 15 s, Test;
-        Registry ServerError, ALWAYS, "start-upload" => STEP, 6..=6, 500 ms, 30 s, Test;
+        Registry ServerError, ALWAYS, "start-upload" => STEP, 6..=6, 500 ms, 40 s, Soak;
         Registry ServerError, 2, "push-manifest" => Done, 3..=3, 500 ms, 15 s, Soak;
-        Registry Silent, 1, "ask-blob" => Done, 2..=2, 30000 ms, 45 s, Test;
+        Registry Silent, 1, "ask-blob" => Done, 2..=2, 30000 ms, 45 s, Soak;
         Registry Silent, 1, "push-blob" => Done, 2..=2, 60000 ms, 75 s, Soak;
         Registry Silent, ALWAYS, "push-manifest" => TIMEOUT, 3..=4, 30000 ms, 125 s, Soak;
         Registry Refused, 1, "push-blob" => Done, 1..=1, 0 ms, 20 s, Test;
@@ -170,13 +170,13 @@ pub fn table() -> Vec<Row> {
         Registry CutAnswer, 1, "read-manifest" => Done, 2..=2, 500 ms, 15 s, Test;
         Registry Slow, 1, "read-manifest" => Done, 1..=1, 0 ms, 15 s, Test;
 
-        // Pauses of 0.2, 0.4, 0.8, 1.6, 3.2 and 5 s, each with up to 0.2 s on top; 30 s in all.
+        // Pauses of 0.2, 0.4, 0.8, 1.6, 3.2 and 5 s, each up to twice as long; 30 s in all.
         ApiServer Throttled, 2, "apply" => Done, 3..=3, 200 ms, 10 s, Test;
         ApiServer RetryAfter, 1, "apply" => Done, 2..=2, 3000 ms, 10 s, Test;
         ApiServer RetryAfter, 1, "get" => Done, 2..=2, 3000 ms, 10 s, Soak;
         ApiServer ServerError, 2, "get" => Done, 3..=3, 200 ms, 10 s, Test;
-        ApiServer ServerError, ALWAYS, "get" => STEP, 7..=7, 200 ms, 20 s, Test;
-        ApiServer Silent, ALWAYS, "get" => TIMEOUT, 1..=1, 0 ms, 32 s, Test;
+        ApiServer ServerError, ALWAYS, "get" => STEP, 7..=7, 200 ms, 26 s, Test;
+        ApiServer Silent, ALWAYS, "get" => TIMEOUT, 1..=1, 0 ms, 32 s, Soak;
         ApiServer Silent, ALWAYS, "apply" => TIMEOUT, 1..=1, 0 ms, 32 s, Soak;
         ApiServer Silent, ALWAYS, "watch" => Done, 1..=4, 0 ms, 45 s, Test;
         ApiServer Refused, 1, "get" => Done, 1..=1, 0 ms, 10 s, Test;
