@@ -89,9 +89,9 @@ pub fn kill(record: &GuardedRecord, whom: Whom) {
     if record.liveness() == Liveness::Dead {
         return;
     }
-    drop(kill_process_group(pid(record.program.pid), Signal::KILL));
+    kill_process_group(pid(record.program.pid), Signal::KILL).ok();
     if whom == Whom::Everybody {
-        drop(kill_process(pid(record.watchdog.pid), Signal::KILL));
+        kill_process(pid(record.watchdog.pid), Signal::KILL).ok();
     }
 }
 

@@ -157,12 +157,12 @@ impl<'a> Apply<'a> {
 
     fn signal(&self, signal: Signal) {
         // Whoever has ended meanwhile is no longer there to be told.
-        drop(kill_process(pid(self.child.id()), signal));
+        kill_process(pid(self.child.id()), signal).ok();
     }
 
     /// As a terminal does: to everybody in its process group. It may be halted; then it hears when it goes on.
     pub fn interrupt(&self, signal: Signal) {
-        drop(kill_process_group(pid(self.child.id()), signal));
+        kill_process_group(pid(self.child.id()), signal).ok();
     }
 
     /// Lets it go on for a moment, which is enough to hear a signal.

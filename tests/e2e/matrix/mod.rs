@@ -194,6 +194,17 @@ impl<'a> World<'a> {
         self.steps().iter().flat_map(of).collect()
     }
 
+    /// Runs one cell. One that fails has said why, and the others go on from what another apply can mend.
+    fn survives(&mut self, cell: &Cell) -> bool {
+        let survived = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| self.run(cell))).is_ok();
+        if !survived {
+            eprintln!("cell {cell} FAILED");
+            self.counted = None;
+            self.target.deployctl(&["apply", "--yes", "--project", self.copy.folder()]);
+        }
+        survived
+    }
+
     /// Runs one cell, and shows that nothing of it is left.
     fn run(&mut self, cell: &Cell) {
         let began = Instant::now();
@@ -287,10 +298,9 @@ pub fn everything(target: &Target) {
     let only = std::env::var(ONLY).unwrap_or_default();
     let cells: Vec<Cell> = world.cells().into_iter().filter(|cell| only.split(',').any(|part| cell.to_string().contains(part))).collect();
     eprintln!("{} cells", cells.len());
-    for cell in &cells {
-        world.run(cell);
-    }
+    let failed: Vec<String> = cells.iter().filter(|cell| !world.survives(cell)).map(ToString::to_string).collect();
     world.report(began);
+    assert!(failed.is_empty(), "{} cells failed: {failed:#?}", failed.len());
     if only.is_empty() {
         rounds::random(&mut world, rounds::of_soak());
     }
