@@ -187,10 +187,12 @@ async fn forbidden_is_said(server: &ApiServer) {
     let unknown = |found: &Verdict, why: &str| matches!(found, Verdict::Unknown(reason) if reason.contains(why));
     let diffs = cluster.diff(&[config_map("one", "kept", "2")]).await.unwrap();
     assert!(unknown(&diffs[0].verdict, "reading ConfigMap one/kept: forbidden") && diffs[0].live.is_null(), "{diffs:?}");
+    let role = object(json!({"apiVersion": "rbac.authorization.k8s.io/v1", "kind": "ClusterRole", "metadata": {"name": "reader"},
+        "rules": [{"apiGroups": [""], "resources": ["configmaps"], "verbs": ["get"]}]}));
     let binding = object(json!({"apiVersion": "rbac.authorization.k8s.io/v1", "kind": "ClusterRoleBinding", "metadata": {"name": "other"},
-        "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": "view"},
+        "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": "reader"},
         "subjects": [{"apiGroup": "rbac.authorization.k8s.io", "kind": "User", "name": "other"}]}));
-    server.cluster_as("test-token").await.apply(&[binding], |_| {}).await.unwrap();
+    server.cluster_as("test-token").await.apply(&[role, binding], |_| {}).await.unwrap();
     let end = Instant::now() + Duration::from_secs(30);
     // The authorizer hears of a new binding a moment later.
     let diffs = loop {
