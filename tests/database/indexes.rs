@@ -34,7 +34,7 @@ async fn a_unique_index_that_fails_is_made_anew_once_the_data_are_mended() {
     let found = status(&client, files.path()).await.unwrap();
     assert_eq!((found.problems.len(), found.begun.keys().map(String::as_str).collect::<Vec<_>>()), (0, vec!["V2__index.sql"]));
 
-    client.batch_execute("SET default_transaction_read_only = off; DELETE FROM t WHERE a = 2").await.unwrap();
+    server.connect().await.batch_execute("DELETE FROM t WHERE a = 2").await.unwrap();
     let report = migrate(&mut client, files.path(), Patience::default()).await.unwrap();
     assert_eq!(report.ran.len(), 1);
     assert!(report.repaired.iter().any(|line| line.contains("DROP INDEX CONCURRENTLY public.t_id")), "{:?}", report.repaired);

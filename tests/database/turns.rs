@@ -28,7 +28,7 @@ const MORE: [(&str, &str); 12] = [
     ("V3__no_transaction.sql.conf", "executeInTransaction=false"),
     ("V4.0___more__underscores_.sql", "-- a comment only\n"),
     ("V5__no content.sql", ""),
-    ("V6__two_that_refuse_transactions.sql", "CREATE INDEX CONCURRENTLY old_id ON old (id);\n-- and\nREINDEX INDEX CONCURRENTLY old_id;"),
+    ("V6__two_that_refuse_transactions.sql", "CREATE INDEX CONCURRENTLY old_id ON old (id);\n-- and\nDROP INDEX CONCURRENTLY old_id;"),
     ("2026/q4/V7__in a folder.sql", "CREATE TABLE \"in a folder\" (id int);"),
     ("2026/V8__dollars.sql", "COMMENT ON TABLE ends IS 'not a ${placeholder}';"),
     ("2026/V8__dollars.sql.conf", "placeholderReplacement=false"),
