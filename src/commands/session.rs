@@ -21,7 +21,7 @@ use crate::{
     ids::{EnvironmentName, RunId},
     permit::Permit,
     plan::{definition::Definition, environment::Environment, read},
-    steps::registry::Registry,
+    steps::{registry::Registry, state_backend::Names},
     ui::{self, Ui},
 };
 
@@ -58,7 +58,8 @@ impl Place {
     fn records(self, aws: &Arc<Aws>, environment: &Environment) -> Result<BucketRecords, Failure> {
         match self {
             Self::Home => BucketRecords::of(aws, environment),
-            Self::DrRegion => BucketRecords::alone(aws, environment),
+            // Its environment has the two regions exchanged: its own bucket is the one there.
+            Self::DrRegion => Ok(BucketRecords::alone(aws.clone(), Names::of(environment)?.bucket)),
         }
     }
     fn runs(self, mut history: History) -> History {

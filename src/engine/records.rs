@@ -52,15 +52,15 @@ impl BucketRecords {
         let copies: Arc<dyn Records> = Arc::new(Self::in_dr_region(aws, environment)?);
         Ok(Self { aws: aws.clone(), bucket: Names::of(environment)?.bucket, copies: Some(copies) })
     }
-    /// Those of the region that a restore works in, whose environment has its regions exchanged: nothing of them goes to the lost one.
-    pub fn alone(aws: &Arc<Aws>, environment: &Environment) -> Result<Self, Failure> {
-        Ok(Self { aws: aws.clone(), bucket: Names::of(environment)?.bucket, copies: None })
+    /// In this bucket and nowhere else: so is a restore's, of which nothing may go to the lost region.
+    pub fn alone(aws: Arc<Aws>, bucket: BucketName) -> Self {
+        Self { aws, bucket, copies: None }
     }
     /// What of them must survive the region: copies of the journals, the newest of which names the last holder, its lease's number and the
     /// time. The lease here is another one, of whoever restores while the region is lost; so are that one's journals.
     pub fn in_dr_region(aws: &Arc<Aws>, environment: &Environment) -> Result<Self, Failure> {
         let aws = aws.shared_in_region(&environment.aws.dr_region);
-        Ok(Self { aws, bucket: Names::of(environment)?.dr_bucket, copies: None })
+        Ok(Self::alone(aws, Names::of(environment)?.dr_bucket))
     }
     async fn in_time<T>(&self, what: String, time: Duration, call: impl Future<Output = Result<T, Failure>>) -> Result<T, Failure> {
         match tokio::time::timeout(time, call).await {

@@ -192,7 +192,7 @@ impl World {
         let (environment, holder) = (EnvironmentName::parse("staging").unwrap(), Holder::this_process("apply"));
         let cancel = Default::default();
         let patience = Patience { limit: Duration::ZERO, cancel: &cancel, waiting: &|_| {}, now: clock::since_boot };
-        let records = Arc::new(BucketRecords::new(self.aws.clone(), bucket(name)));
+        let records = Arc::new(BucketRecords::alone(self.aws.clone(), bucket(name)));
         let lease = BucketLease::acquire(records, &environment, &holder, &patience).await?;
         let end = Instant::now() + Duration::from_secs(18);
         let (mut beats, mut confirmed) = (0, 0);
