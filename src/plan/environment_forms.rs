@@ -268,6 +268,8 @@ mod tests {
         ("storage.current_to_glacier_days", "current_to_glacier_days: 90", "current_to_glacier_days: 0"),
         ("storage.noncurrent_to_glacier_days", "noncurrent_to_glacier_days: 30", "noncurrent_to_glacier_days: 90"),
         ("storage.replicate", "replicate: false", "replicate: 2"),
+        ("recovery.standby", "standby: pilot-light", "standby: hot"),
+        ("recovery.cidr", "cidr: 10.51.0.0/16", "cidr: 10.51.0.0/40"),
         ("kafka.bootstrap_servers", ":9092", ""),
         ("kafka.security", "security: sasl-ssl", "security: sasl-plaintext"),
         ("kafka.replication_factor", "replication_factor: 3", "replication_factor: 1"),

@@ -3,8 +3,14 @@ use clap::Parser as _;
 use deployctl::cli::Cli;
 
 /// Words that stand for something of the reader's.
-const PLACEHOLDERS: [(&str, &str); 4] =
-    [("ENV", "production"), ("REGION", "eu-west-1"), ("TIME", "2026-11-29T03:00:00Z"), ("ID", "deployctl-production-parser-v1")];
+const PLACEHOLDERS: [(&str, &str); 6] = [
+    ("ENV", "production"),
+    ("REGION", "eu-west-1"),
+    ("TIME", "2026-11-29T03:00:00Z"),
+    ("ID", "deployctl-production-parser-v1"),
+    ("SNAPSHOT", "deployctl-production-parser-v1"),
+    ("VERSION", "12"),
+];
 
 fn commands(text: &str) -> Vec<String> {
     let shown = text.lines().filter_map(|line| line.trim().trim_start_matches("run: ").strip_prefix("deployctl ").map(str::to_owned));
