@@ -55,7 +55,7 @@ async fn what_is_in_flight_is_finished(place: &mut Place, random: &mut Random) {
 
 /// SIGTERM without time: the transaction is rolled back, and the message shows itself to the next parser at once.
 async fn what_can_not_be_finished_is_released(place: &mut Place, random: &mut Random) {
-    let slow = place.parser(2).with("PARSER_VISIBILITY_SECONDS", 600).with("PARSER_FINISH_SECONDS", 1);
+    let slow = place.parser(2).with("PARSER_VISIBILITY_SECONDS", 600).with("PARSER_FINISH_SECONDS", 2);
     let mut slow = slow.started().await;
     let lock = held(place).await;
     place.deliver(vec![files::good("released", 0, random)]).await;

@@ -86,8 +86,8 @@ fn nothing_is_lost() {
 async fn inside() {
     let only = std::env::var("DEPLOYCTL_SERVICES_PARTS").unwrap_or_default();
     let wanted = |part: &str| only.is_empty() || only.split(',').any(|wanted| wanted == part);
-    let mut place = Place::prepare().await;
     let mut timed = Instant::now();
+    let mut place = Place::prepare().await;
     let mut done = |part: &str| {
         eprintln!("== {part}: {:.1} s", timed.elapsed().as_secs_f32());
         timed = Instant::now();

@@ -93,6 +93,7 @@ impl Place {
             ("PARSER_KAFKA_SECURITY", "sasl-plaintext".to_owned()),
             ("PARSER_KAFKA_TOPIC", TOPIC.to_owned()),
             ("PARSER_VISIBILITY_SECONDS", "5".to_owned()),
+            ("PARSER_POLL_SECONDS", "1".to_owned()),
             ("AWS_ENDPOINT_URL_SQS", format!("http://{SQS}")),
             ("AWS_ENDPOINT_URL_S3", format!("http://{S3}")),
         ]);
@@ -105,6 +106,7 @@ impl Place {
             ("UPLOADER_LISTEN", format!("127.0.0.1:{}", 9200 + number)),
             ("UPLOADER_BUCKET", BUCKET.to_owned()),
             ("UPLOADER_TOKENS_FILE", tokens.display().to_string()),
+            ("UPLOADER_DRAIN_SECONDS", "0".to_owned()),
             ("AWS_ENDPOINT_URL", self.door.clone()),
         ]);
         Service::new("uploader", self.home.join(format!("uploader-{number}.log")), 9200 + number, self.with_aws(variables))

@@ -88,6 +88,8 @@ pub struct Config {
     pub concurrency: usize,
     /// How long a received message stays hidden; renewed at half of it.
     pub visibility: Duration,
+    /// How long a receive waits for messages; a drain waits for the last one, so it must be shorter than `finish`.
+    pub poll: Duration,
     /// Limits of a file.
     pub caps: Caps,
     /// The database.
@@ -125,6 +127,7 @@ impl Config {
             key_prefix: settings.or("PARSER_KEY_PREFIX", "uploads/".to_owned()),
             concurrency: settings.or("PARSER_CONCURRENCY", 4_usize).clamp(1, 64),
             visibility: Duration::from_secs(settings.or("PARSER_VISIBILITY_SECONDS", 60_u64).clamp(2, 43_200)),
+            poll: Duration::from_secs(settings.or("PARSER_POLL_SECONDS", 20_u64).clamp(1, 20)),
             caps,
             database: Database {
                 host: settings.required("PARSER_DATABASE_HOST"),

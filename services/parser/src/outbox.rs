@@ -80,19 +80,20 @@ impl Outbox {
         let mut client = watched(&self.database, async { Ok(database::connect(&self.config.database).await?) }).await?;
         let producer = watched(&self.kafka, producer(&self.config)).await?;
         loop {
+            // Seen before the round: what this process wrote while it drained should not wait for another pod.
+            let last = stop.is_cancelled();
             let published = self.round(&mut client, &producer).await?;
             *pauses = self::pauses();
             if published == BATCH {
                 continue;
             }
-            if stop.is_cancelled() {
+            if last {
                 producer.close().await?;
                 return Ok(());
             }
             tokio::select! {
                 () = self.written.notified() => {}
                 () = tokio::time::sleep(IDLE) => {}
-                // One more round: what this process wrote while it drained should not wait for another pod.
                 () = stop.cancelled() => {}
             }
         }

@@ -10,9 +10,8 @@ use backon::{BackoffBuilder as _, ExponentialBuilder};
 
 use crate::{config::Config, refused::Refused};
 
-const LONG_POLL: Duration = Duration::from_secs(20);
-/// Longer than the poll: one may hang for ever on a lost connection.
-const POLL_ENDS: Duration = Duration::from_secs(25);
+/// How much longer than a poll its call may take: one may hang for ever on a lost connection.
+const POLL_ENDS: Duration = Duration::from_secs(5);
 /// Every other call is answered in milliseconds, and must not outlast the visibility that it renews.
 const CALL_ENDS: Duration = Duration::from_secs(5);
 const CONNECT: Duration = Duration::from_secs(3);
@@ -25,7 +24,7 @@ const UNSUSPECTED: u32 = 4;
 /// How long to wait for a message.
 #[derive(Clone, Copy, Debug)]
 pub enum Wait {
-    /// Until there is one, 20 s at most.
+    /// Until there is one, for as long as is configured.
     LongPoll,
     /// Just to learn whether the queue answers.
     No,
@@ -61,6 +60,7 @@ pub struct Queue {
     url: String,
     dead_letters: String,
     visibility: Duration,
+    poll: Duration,
 }
 
 impl Queue {
@@ -74,19 +74,21 @@ impl Queue {
             url: config.queue_url.clone(),
             dead_letters: config.dead_letter_queue_url.clone(),
             visibility: config.visibility,
+            poll: config.poll,
         }
     }
 
-    /// Waits for messages, 20 s or not at all. It is not tried again here: whoever asks does, and can say meanwhile that the queue is gone.
+    /// Waits for messages, or not at all. It is not tried again here: whoever asks does, and can say meanwhile that the queue is gone.
     pub async fn receive(&self, most: usize, wait: Wait) -> Result<Vec<Received>, String> {
-        let once = aws_sdk_sqs::config::Builder::new().retry_config(RetryConfig::disabled()).timeout_config(timeouts(POLL_ENDS));
+        let once =
+            aws_sdk_sqs::config::Builder::new().retry_config(RetryConfig::disabled()).timeout_config(timeouts(self.poll + POLL_ENDS));
         let received = self
             .client
             .receive_message()
             .queue_url(&self.url)
             .max_number_of_messages(i32::try_from(most.clamp(1, 10)).unwrap_or(10))
             .wait_time_seconds(match wait {
-                Wait::LongPoll => seconds(LONG_POLL),
+                Wait::LongPoll => seconds(self.poll),
                 Wait::No => 0,
             })
             .visibility_timeout(seconds(self.visibility))

@@ -1,6 +1,7 @@
 //! From received messages to files in the database: how many at a time, when to pause, and what becomes of a message.
 use std::{
     panic::AssertUnwindSafe,
+    pin::pin,
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -116,7 +117,12 @@ impl Worker {
     pub async fn work(self: Arc<Self>, stop: CancellationToken) {
         let mut tasks = JoinSet::new();
         let mut pauses = pauses();
-        while let Some(received) = stop.run_until_cancelled(self.next()).await {
+        while !stop.is_cancelled() {
+            let mut next = pin!(self.next(&stop));
+            let received = tokio::select! {
+                received = &mut next => received,
+                () = stop.cancelled() => return self.drain(tasks, next).await,
+            };
             while tasks.try_join_next().is_some() {}
             let failed = match received {
                 Ok(messages) => {
@@ -144,9 +150,20 @@ impl Worker {
             }
             stop.run_until_cancelled(tokio::time::sleep(pause)).await;
         }
+        self.drain(tasks, std::future::ready(Ok(Vec::new()))).await;
+    }
+
+    /// Finishes what is in flight, the last poll too: SQS would give messages to a poll that nobody waits for any more, and hide them. What
+    /// can't be finished in time is released.
+    async fn drain(&self, mut tasks: JoinSet<()>, poll: impl Future<Output = Result<Vec<Received>, String>>) {
         tracing::info!(in_flight = tasks.len(), "no new messages; finishing");
-        let all = async { while tasks.join_next().await.is_some() {} };
-        if tokio::time::timeout(self.config.finish, all).await.is_err() {
+        let files = async { while tasks.join_next().await.is_some() {} };
+        let polled = async {
+            for message in poll.await.unwrap_or_default() {
+                self.queue.release(&message).await;
+            }
+        };
+        if tokio::time::timeout(self.config.finish, async { tokio::join!(files, polled) }).await.is_err() {
             tracing::warn!(in_flight = tasks.len(), "time is up; these files will be read again");
             self.give_up.cancel();
             let released = async { while tasks.join_next().await.is_some() {} };
@@ -157,12 +174,15 @@ impl Worker {
     }
 
     /// Waits for a free slot and then for messages, never without a database: every message would be received in vain.
-    async fn next(&self) -> Result<Vec<Received>, String> {
+    async fn next(&self, stop: &CancellationToken) -> Result<Vec<Received>, String> {
         let slot = self.slots.acquire().await.map_err(|closed| closed.to_string())?;
         let free = self.slots.available_permits() + 1;
         drop(slot);
         let connection = self.connection().await.map_err(|error| serving::chain(&error))?;
         self.idle.lock().await.push(connection);
+        if stop.is_cancelled() {
+            return Ok(Vec::new());
+        }
         let most = if self.trouble.load(Ordering::Relaxed) { 1 } else { free };
         // A queue that is not known to answer is not waited for: readiness would come a whole poll late.
         let wait = if self.queue_answers.answered() { Wait::LongPoll } else { Wait::No };
