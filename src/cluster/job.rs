@@ -199,6 +199,10 @@ impl Cluster {
         };
         // Its result is the last thing that an agent says before it ends well; the Job's status tells the same two seconds later.
         if let Some(result) = followed.as_ref().ok().and_then(|text| text.lines().last()).and_then(result_in) {
+            // One whose presence says that it need not run again says so by that status only: the same command straight after must find it.
+            if job.keep == Keep::UntilReplaced {
+                self.wait_until_current(std::slice::from_ref(&key), START, |_| {}).await.map_err(|failure| with_job(failure, &key))?;
+            }
             return Ok(JobResult { result });
         }
         let waited = self.wait_until_current(std::slice::from_ref(&key), job.deadline + START, |_| {}).await;

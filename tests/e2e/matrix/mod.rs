@@ -9,7 +9,7 @@ mod rounds;
 mod signals;
 
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     fmt,
     time::{Duration, Instant},
 };
@@ -40,7 +40,9 @@ const MOMENTS: [Moment; 3] = [Moment::Before, Moment::During, Moment::After];
 const TRIES: usize = 8;
 /// Exit codes of a failure that a refusal may end in: credentials, step, verification, time-out.
 const FAILED: [i32; 4] = [11, 15, 16, 17];
-/// Which cells are run, by a part of their names, for whoever works on some of them.
+/// Of the sample in `make test`, unless `DEPLOYCTL_SEED` is given.
+const SEED: u64 = 2650;
+/// Which cells are run, by parts of their names with commas between, for whoever works on some of them; or `rounds` alone.
 const ONLY: &str = "DEPLOYCTL_CELLS";
 
 /// What happens at the moment.
@@ -68,6 +70,49 @@ impl fmt::Display for Cell {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}/{:?}/{:?}", self.step.id, self.moment, self.fault)
     }
+}
+
+/// Every cell there is.
+fn cells(steps: &[StepDeclaration]) -> Vec<Cell> {
+    let of = |step: &StepDeclaration| -> Vec<Cell> {
+        let faults = MOMENTS.into_iter().flat_map(|moment| [Fault::Error, Fault::Kill, Fault::Repeat].map(|fault| (moment, fault)));
+        let signals = Signals::ALL.into_iter().map(|signals| (Moment::During, Fault::Signal(signals)));
+        faults.chain(signals).map(|(moment, fault)| Cell { step: step.clone(), moment, fault }).collect()
+    };
+    steps.iter().flat_map(of).collect()
+}
+
+/// One cell for each kind of step, so drawn that every fault and every moment is among them; from a seed on, the first such.
+fn sampled(steps: &[StepDeclaration], seed: u64) -> Vec<Cell> {
+    let draw = |seed: u64| {
+        let mut cells = cells(steps);
+        fastrand::Rng::with_seed(seed).shuffle(&mut cells);
+        let mut kinds = BTreeSet::new();
+        cells.retain(|cell| kinds.insert(cell.step.kind.clone()));
+        cells
+    };
+    let is_full = |sample: &Vec<Cell>| {
+        let is_of = |fault: Fault| sample.iter().any(|cell| std::mem::discriminant(&cell.fault) == std::mem::discriminant(&fault));
+        let moments: BTreeSet<Moment> = sample.iter().map(|cell| cell.moment).collect();
+        [Fault::Error, Fault::Kill, Fault::Repeat, Fault::Signal(Signals::Once)].into_iter().all(is_of) && moments.len() == MOMENTS.len()
+    };
+    (seed..=seed + 10_000).map(draw).find(is_full).unwrap()
+}
+
+/// What the plan file asks for in the sandbox.
+fn definition() -> Definition {
+    let environment = EnvironmentName::parse("sandbox").unwrap();
+    read::definition(&project(), &environment, &Registry::standard()).unwrap()
+}
+
+#[test]
+fn cells_follow_from_the_plan_file() {
+    let steps = definition().file.steps;
+    assert_eq!(cells(&steps).len(), steps.len() * (MOMENTS.len() * 3 + Signals::ALL.len()));
+    let names = |seed| sampled(&steps, seed).iter().map(ToString::to_string).collect::<Vec<_>>();
+    let kinds: BTreeSet<&str> = steps.iter().map(|step| step.kind.as_str()).collect();
+    assert_eq!(names(SEED).len(), kinds.len());
+    assert_eq!(names(SEED), names(SEED), "the same seed gives the same sample");
 }
 
 /// The deployed target, and what was done to it so far.
@@ -100,8 +145,6 @@ struct Counts {
 
 impl<'a> World<'a> {
     fn of(target: &'a Target) -> Self {
-        let environment = EnvironmentName::parse("sandbox").unwrap();
-        let definition = read::definition(&project(), &environment, &Registry::standard()).unwrap();
         refusal::prepare(target);
         if Target::stands() {
             // Brings the journals of whoever was here before, so that runs can be counted.
@@ -109,7 +152,8 @@ impl<'a> World<'a> {
         }
         let tables = ["exec", "psql", "-Atc", "SELECT count(*) FROM pg_tables WHERE tablename LIKE 'matrix\\_%'"];
         let first = crate::target::text(&target.sandbox(&tables)).trim().parse().unwrap();
-        let mut world = Self { target, definition, copy: Copy::new(), migrations: 0, counted: None, counts: Counts::default() };
+        let mut world =
+            Self { target, definition: definition(), copy: Copy::new(), migrations: 0, counted: None, counts: Counts::default() };
         // Those of a matrix before this one, on a target that stands.
         (0..first).for_each(|_| world.add_migrations());
         world.nothing_is_there_twice("the beginning");
@@ -182,16 +226,6 @@ impl<'a> World<'a> {
 
     fn steps(&self) -> &[StepDeclaration] {
         &self.definition.file.steps
-    }
-
-    /// Every cell there is.
-    fn cells(&self) -> Vec<Cell> {
-        let of = |step: &StepDeclaration| -> Vec<Cell> {
-            let faults = MOMENTS.into_iter().flat_map(|moment| [Fault::Error, Fault::Kill, Fault::Repeat].map(|fault| (moment, fault)));
-            let signals = Signals::ALL.into_iter().map(|signals| (Moment::During, Fault::Signal(signals)));
-            faults.chain(signals).map(|(moment, fault)| Cell { step: step.clone(), moment, fault }).collect()
-        };
-        self.steps().iter().flat_map(of).collect()
     }
 
     /// Runs one cell. One that fails has said why, and the others go on from what another apply can mend.
@@ -296,29 +330,26 @@ pub fn everything(target: &Target) {
     let began = Instant::now();
     let mut world = World::of(target);
     let only = std::env::var(ONLY).unwrap_or_default();
-    let cells: Vec<Cell> = world.cells().into_iter().filter(|cell| only.split(',').any(|part| cell.to_string().contains(part))).collect();
+    let cells: Vec<Cell> =
+        cells(world.steps()).into_iter().filter(|cell| only.split(',').any(|part| cell.to_string().contains(part))).collect();
     eprintln!("{} cells", cells.len());
     let failed: Vec<String> = cells.iter().filter(|cell| !world.survives(cell)).map(ToString::to_string).collect();
     world.report(began);
     assert!(failed.is_empty(), "{} cells failed: {failed:#?}", failed.len());
-    if only.is_empty() {
+    if only.is_empty() || only == "rounds" {
+        // The copy of the project as a whole: what its newest migrations make of the parser's sources is built here.
+        world.apply(None);
         rounds::random(&mut world, rounds::of_soak());
+        target.deployctl(&["plan", "--detailed-exitcode", "--project", world.copy.folder()]).expect(0);
     }
-    // The copy of the project as a whole; what its newest migrations make of the parser's sources is built here.
-    world.apply(None);
-    target.deployctl(&["plan", "--detailed-exitcode", "--project", world.copy.folder()]).expect(0);
 }
 
-/// One cell for each kind, chosen by a seed that stays the same unless `DEPLOYCTL_SEED` is given; no more of them begins after this time.
+/// One cell for each kind; no more of them begins after this time.
 pub fn sample(target: &Target) {
     const ENOUGH: Duration = Duration::from_secs(75);
     let began = Instant::now();
     let mut world = World::of(target);
-    let mut random = rounds::seeded(4);
-    let mut cells = world.cells();
-    random.shuffle(&mut cells);
-    let mut kinds = std::collections::BTreeSet::new();
-    cells.retain(|cell| kinds.insert(cell.step.kind.clone()));
+    let cells = sampled(world.steps(), rounds::seed(SEED));
     for cell in cells {
         if began.elapsed() > ENOUGH {
             eprintln!("left out, to keep to the time: {cell}");

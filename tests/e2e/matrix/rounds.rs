@@ -8,11 +8,11 @@ use super::{
 };
 use crate::killed::Whom;
 
-/// A random generator whose seed is printed; `DEPLOYCTL_SEED` comes before the given one.
-pub fn seeded(seed: u64) -> fastrand::Rng {
-    let seed = std::env::var("DEPLOYCTL_SEED").map_or(seed, |seed| seed.parse().unwrap());
+/// The seed of what is random, printed; `DEPLOYCTL_SEED` comes before the given one.
+pub fn seed(otherwise: u64) -> u64 {
+    let seed = std::env::var("DEPLOYCTL_SEED").map_or(otherwise, |seed| seed.parse().unwrap());
     eprintln!("DEPLOYCTL_SEED={seed}");
-    fastrand::Rng::with_seed(seed)
+    seed
 }
 
 /// How many rounds `make soak` makes, unless `DEPLOYCTL_ROUNDS` says otherwise.
@@ -27,7 +27,7 @@ const KILLS: usize = 3;
 
 /// So many rounds; prints their kills.
 pub fn random(world: &mut World<'_>, rounds: usize) {
-    let mut random = seeded(fastrand::u64(..));
+    let mut random = fastrand::Rng::with_seed(seed(fastrand::u64(..)));
     let mut kills = 0;
     for round in 0..rounds {
         let began = Instant::now();
