@@ -45,9 +45,13 @@ pub fn brings_the_database_back(target: &Target) {
 
 fn nothing_is_restored_into_nowhere(target: &Target) {
     let status = target.deployctl(&["dr", "status"]).expect(12);
-    assert!(status.out.contains("subnet group deployctl-sandbox") && status.out.contains("deployctl dr prepare"), "{}", status.out);
+    assert!(
+        status.out.contains("subnet group deployctl-sandbox") && status.out.contains("deployctl dr -e sandbox prepare"),
+        "{}",
+        status.out
+    );
     let refused = target.deployctl(&["dr", "restore", "--to", DR, "--yes"]).expect(12);
-    assert!(refused.err.contains("missing: subnet group") && refused.err.contains("deployctl dr prepare"), "{}", refused.err);
+    assert!(refused.err.contains("missing: subnet group") && refused.err.contains("deployctl dr -e sandbox prepare"), "{}", refused.err);
     let elsewhere = target.deployctl(&["dr", "restore", "--to", LOST, "--yes"]).expect(10);
     assert!(elsewhere.err.contains("is restored in eu-west-1"), "{}", elsewhere.err);
 }

@@ -115,6 +115,9 @@ async fn look(session: &Session) -> Result<Status, Failure> {
         missing.push(database((format!("bucket {}", session.records.place()), "deployctl apply --only backend".to_owned())));
     }
     missing.extend(services?);
+    for missing in &mut missing {
+        missing.next = in_environment(&missing.next, &definition.environment.name);
+    }
     let chosen = choose(&Wanted::Latest, &observed.snapshots, &observed.backups);
     let newest = chosen.as_ref().ok().map(|chosen| Point {
         point: chosen.wanted().to_string(),
@@ -132,6 +135,11 @@ async fn look(session: &Session) -> Result<Status, Failure> {
     let (region, home) = (aws.region.clone(), aws.dr_region.clone());
     let points = points(&observed, now);
     Ok(Status { environment: definition.environment.name.clone(), region, home, newest, points, missing, restore, usual_seconds, drill })
+}
+
+/// A command as it must be typed where there are several environments.
+fn in_environment(next: &str, environment: &EnvironmentName) -> String {
+    Failure::usage("").next(next).in_environment(environment).next.concat()
 }
 
 fn points(observed: &Observed, now: Timestamp) -> Vec<Point> {
