@@ -84,6 +84,22 @@ fn every_step_at_every_moment() {
     matrix::everything(&target);
 }
 
+/// What the roles were seen to do by then is most of what they ever do.
+#[test]
+#[ignore = "a part of the whole plan, for whoever works on permissions and images alone"]
+fn only_the_permissions() {
+    let target = Target::up();
+    let secrets = canary::Canaries::set(&target);
+    permissions::a_missing_one_is_named(&target);
+    let applied = target.deployctl(&["apply", "--yes"]).expect(0);
+    eprintln!("{}", applied.err);
+    services::are_real(&target, secrets.token());
+    commands::work(&target, &secrets.every_command(&target), &secrets.plan());
+    images::retire(&target);
+    bootstrap::makes_the_roles(&target);
+    permissions::are_exact(&target);
+}
+
 /// Some hundred applies: `make soak` has the time.
 #[test]
 #[ignore = "takes half an hour"]

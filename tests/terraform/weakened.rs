@@ -90,6 +90,9 @@ fn every_weakening_is_noticed() -> Outcome {
         let text = fs::read_to_string(&path)?;
         ensure(text.contains(from), || format!("{stack}/{file} does not say {from}"))?;
         fs::write(&path, text.replacen(from, to, 1))?;
+        if file != "variables.tf" {
+            without_refusals(&workspace)?;
+        }
         let noticed = stacks::examine(stack, &workspace).err().map(|error| error.to_string());
         let first = noticed.as_deref().and_then(|said| said.lines().next()).unwrap_or("NOT NOTICED");
         writeln!(std::io::stderr(), "{stack}/{file}: {to}: {}", first.chars().take(150).collect::<String>())?;
@@ -98,4 +101,15 @@ fn every_weakening_is_noticed() -> Outcome {
         }
     }
     ensure(unnoticed.is_empty(), || format!("{} of {} are not noticed: {unnoticed:#?}", unnoticed.len(), WEAKENED.len()))
+}
+
+/// Runs that try the variables' own rules take most of the time, and notice nothing of the rest.
+fn without_refusals(workspace: &Workspace) -> Outcome {
+    for entry in fs::read_dir(workspace.path().join("tests"))? {
+        let path = entry?.path();
+        let text = fs::read_to_string(&path)?;
+        let kept = text.split("\nrun \"").filter(|block| !block.starts_with("refuses_")).collect::<Vec<_>>();
+        fs::write(&path, kept.join("\nrun \""))?;
+    }
+    Ok(())
 }
