@@ -229,7 +229,7 @@ mod tests {
     const STAGING: &str = include_str!("../../plans/environments/staging.yaml");
 
     /// A mistake for every value of the file: the value's path, what is written, what somebody writes instead.
-    const MISTAKES: [(&str, &str, &str); 52] = [
+    const MISTAKES: [(&str, &str, &str); 54] = [
         ("version", "version: 1", "version: 2"),
         ("name", "name: staging", "name: staging-of-the-team"),
         ("aws.account_id", "account_id: \"444455556666\"", "account_id: \"44445555666\""),
