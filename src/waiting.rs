@@ -153,29 +153,37 @@ mod tests {
 
     #[tokio::test]
     async fn a_silent_call_is_named_again_and_again_and_a_quick_one_never() {
+        // A busy machine sleeps longer than it was told to: then even a quick one was slow.
+        let late = Cell::new(0);
         let work = async {
             for _ in 0..10 {
+                let began = Instant::now();
                 let _quick = call("a quick one", SHORT);
                 pass(3).await;
+                late.set(late.get() + usize::from(began.elapsed() >= SHORT));
             }
             let _slow = call("s3:GetObject", SHORT);
             pass(36).await;
         };
         let told = heard(|| false, work).await;
-        assert!((2..=3).contains(&told.len()) && told.iter().all(|what| what == "s3:GetObject"), "{told:?}");
+        let named = |name: &str| told.iter().filter(|what| *what == name).count();
+        assert!(named("s3:GetObject") >= 2 && named("a quick one") <= late.get(), "{told:?}, {} were late", late.get());
     }
 
     #[tokio::test]
     async fn who_speaks_is_not_spoken_for() {
-        let spoken = Cell::new(false);
+        let (spoken, late) = (Cell::new(false), Cell::new(0));
         let work = async {
             let _call = call("terraform apply", SHORT);
             for _ in 0..10 {
+                let began = Instant::now();
                 pass(3).await;
+                late.set(late.get() + usize::from(began.elapsed() >= SHORT));
                 spoken.set(true);
             }
         };
-        assert!(heard(|| spoken.take(), work).await.is_empty());
+        let told = heard(|| spoken.take(), work).await;
+        assert!(told.len() <= late.get(), "{told:?}, {} were late", late.get());
     }
 
     #[tokio::test]
@@ -190,7 +198,8 @@ mod tests {
             let _outside = call("outside", SHORT);
             pass(15).await;
         };
-        assert_eq!(heard(|| false, work).await, ["outside"]);
+        let told = heard(|| false, work).await;
+        assert!(!told.is_empty() && told.iter().all(|what| what == "outside"), "{told:?}");
         assert!(inside.into_inner().iter().all(|what| what == "inside"));
     }
 
