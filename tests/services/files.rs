@@ -73,6 +73,11 @@ impl Random {
         Self(seed)
     }
 
+    /// The same every time.
+    pub const fn of(seed: u64) -> Self {
+        Self(seed)
+    }
+
     pub fn below(&mut self, limit: u64) -> u64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut mixed = self.0;

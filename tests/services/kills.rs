@@ -25,7 +25,7 @@ pub async fn lose_nothing(place: &mut Place) {
     let plan = if soak() {
         Plan { files: 7_800, doubled: 2_000, poison: 200, kills: 200 }
     } else {
-        Plan { files: 390, doubled: 100, poison: 10, kills: 10 }
+        Plan { files: 240, doubled: 60, poison: 10, kills: 10 }
     };
     let mut random = Random::seeded("kills");
     let mut parsers = Vec::new();
@@ -35,7 +35,7 @@ pub async fn lose_nothing(place: &mut Place) {
     let before = place.number("SELECT count(*) FROM files").await;
     let started = Instant::now();
     let monitor = place.postgres.connect().await;
-    let killing = kill(&mut parsers, &monitor, before, &plan, Random::seeded("moments of the kills"));
+    let killing = kill(&mut parsers, &monitor, before, &plan, Random::of(random.below(u64::MAX)));
     let ((), moments) = tokio::join!(feed(place, &plan, &mut random), killing);
     let all_in = started.elapsed();
     let counts = place.everything_is_there(Duration::from_secs(if soak() { 600 } else { 90 })).await;

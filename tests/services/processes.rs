@@ -118,6 +118,11 @@ impl Service {
         line.split_whitespace().nth(1).unwrap().parse().unwrap()
     }
 
+    /// Counts that from now on (`clear_refs` of proc(5)).
+    pub fn forget_peak(&self) {
+        std::fs::write(format!("/proc/{}/clear_refs", self.pid()), "5").unwrap();
+    }
+
     /// Everything that it has said so far, in all its lives.
     pub fn said(&self) -> String {
         std::fs::read_to_string(&self.log).unwrap_or_default()
@@ -125,8 +130,13 @@ impl Service {
 
     /// Waits until it says these words.
     pub async fn says(&mut self, words: &str, within: Duration) {
+        self.says_after(0, words, within).await;
+    }
+
+    /// The same, behind what it had said by then, in bytes.
+    pub async fn says_after(&mut self, seen: usize, words: &str, within: Duration) {
         let end = Instant::now() + within;
-        while !self.said().contains(words) {
+        while !self.said()[seen..].contains(words) {
             self.must_live();
             assert!(Instant::now() < end, "no `{words}` within {within:?}:\n{}", self.said());
             tokio::time::sleep(Duration::from_millis(50)).await;
