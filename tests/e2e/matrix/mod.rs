@@ -147,8 +147,8 @@ impl<'a> World<'a> {
     fn of(target: &'a Target) -> Self {
         refusal::prepare(target);
         if Target::stands() {
-            // Brings the journals of whoever was here before, so that runs can be counted.
-            target.deployctl(&["plan", "--only", "backend"]).expect(0);
+            // Brings the journals of whoever was here before, and ends what was left, so that runs can be counted.
+            target.deployctl(&["apply", "--yes", "--only", "backend"]).expect(0);
         }
         let tables = ["exec", "psql", "-Atc", "SELECT count(*) FROM pg_tables WHERE tablename LIKE 'matrix\\_%'"];
         let first = crate::target::text(&target.sandbox(&tables)).trim().parse().unwrap();
