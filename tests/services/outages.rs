@@ -10,7 +10,7 @@ use crate::{
 };
 
 /// A parser says within this that something refuses it.
-const SAID: Duration = Duration::from_secs(15);
+const SAID: Duration = Duration::from_secs(20);
 /// And that something is silent: a silent connection is given up first.
 const SILENCE_SAID: Duration = Duration::from_secs(40);
 
