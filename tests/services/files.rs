@@ -65,7 +65,7 @@ pub fn notification(bucket: &str, key: &str, version: &str) -> String {
 pub struct Random(u64);
 
 impl Random {
-    /// From DEPLOYCTL_SEED or the clock; the seed is printed.
+    /// From DEPLOYCTL_SEED or the clock; the seed is printed. It gives the same files and choices again, not the same moments.
     pub fn seeded(what: &str) -> Self {
         let now = || std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap().as_secs();
         let seed = std::env::var("DEPLOYCTL_SEED").map_or_else(|_| now(), |seed| seed.parse().expect("DEPLOYCTL_SEED is a number"));

@@ -9,8 +9,10 @@ use crate::{
     wire::{State, Wire},
 };
 
-/// A parser says within this that something is gone: a long poll and a silent connection end first.
-const SAID: Duration = Duration::from_secs(40);
+/// A parser says within this that something refuses it.
+const SAID: Duration = Duration::from_secs(20);
+/// And that something is silent: a silent connection is given up first.
+const SILENCE_SAID: Duration = Duration::from_secs(40);
 
 pub async fn are_outlived(place: &mut Place) {
     let mut random = Random::seeded("outages");
@@ -26,7 +28,7 @@ pub async fn are_outlived(place: &mut Place) {
     // The bucket is no part of readiness: nothing asks it but for a file. What was received in vain must not be received on and on.
     place.wires.bucket.set(State::Cut);
     some_files(place, &mut random, &mut number).await;
-    parsers[0].says("one at a time until one can", SAID).await;
+    parsers[0].says("one at a time until one can", SILENCE_SAID).await;
     tokio::time::sleep(Duration::from_secs(if soak() { 30 } else { 1 })).await;
     place.wires.bucket.set(State::Whole);
     place.postgres.kill_and_start_again().await;
@@ -55,12 +57,13 @@ async fn outage(place: &mut Place, parsers: &mut [Service], (wire, state): (Wire
     wire.set(state);
     let began = Instant::now();
     some_files(place, random, number).await;
+    let within = if state == State::Silent { SILENCE_SAID } else { SAID };
     let mut said = Vec::new();
     for parser in &mut *parsers {
         while !parser.readiness().await.contains(name) {
             assert!(
-                began.elapsed() < SAID,
-                "{name} is {state:?} for {SAID:?}, and {:?} is all that is said\n{}",
+                began.elapsed() < within,
+                "{name} is {state:?} for {within:?}, and {:?} is all that is said\n{}",
                 parser.readiness().await,
                 parser.said()
             );
