@@ -28,7 +28,7 @@ use crate::{
 /// How a program is stopped, and what becomes of it when deployctl dies.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Care {
-    /// SIGINT, then SIGKILL after ten seconds; dies with deployctl.
+    /// SIGINT, then SIGKILL after ten seconds. When deployctl is killed it goes on to its own end: it changes nothing but files.
     Expendable,
     /// One SIGINT, then waited for without end and never killed: it saves state. A watchdog tells it to stop when deployctl dies.
     Guarded,
