@@ -48,29 +48,24 @@ pub struct Rules<'a> {
 impl Rules<'_> {
     /// Judges each; `snapshots` come newest first, as [`crate::aws::Aws::manual_snapshots`] gives them.
     pub fn judge<'a>(&self, snapshots: &'a [ManualSnapshot]) -> Vec<(&'a ManualSnapshot, Verdict)> {
-        let (mut ours, mut good) = (0_u32, 0_u32);
+        let mut ours = 0_u32;
         let judged = snapshots.iter().map(|snapshot| {
             let own = snapshot.tags.get(ENVIRONMENT).is_some_and(|name| name == self.environment.as_str());
             let available = snapshot.status == "available";
-            good += u32::from(available);
             ours += u32::from(available && own);
-            // The newest good one of ours counts by itself: somebody else's may be gone tomorrow.
-            let last_good = available && (good == 1 || (own && ours == 1));
-            (snapshot, self.one(snapshot, own, last_good, ours))
+            (snapshot, self.one(snapshot, own, ours))
         });
         judged.collect()
     }
 
-    fn one(&self, snapshot: &ManualSnapshot, own: bool, last_good: bool, place: u32) -> Verdict {
+    /// `place` is its number among the good ones of ours, from 1. `keep` is never 0, so the last good one always stays.
+    fn one(&self, snapshot: &ManualSnapshot, own: bool, place: u32) -> Verdict {
         let keep = |why: String| Verdict::Keep(why);
         if !own {
             return keep("deployctl did not take it for this environment".to_owned());
         }
         if let Some(what) = self.needed.get(&snapshot.id) {
             return keep(what.clone());
-        }
-        if last_good {
-            return keep("the newest that can be restored".to_owned());
         }
         let Some(days) = snapshot.taken.map(|taken| (self.now.as_second() - taken.as_second()) / DAY_SECONDS) else {
             return keep(format!("it is {}", snapshot.status));
@@ -79,6 +74,9 @@ impl Rules<'_> {
         let failed = snapshot.status == "failed";
         if !failed && snapshot.status != "available" {
             return keep(format!("it is {}", snapshot.status));
+        }
+        if !failed && place == 1 {
+            return keep("the newest that can be restored".to_owned());
         }
         if days < i64::from(limits.days) {
             return keep(format!("{days} days old; all younger than {} days stay", limits.days));

@@ -135,7 +135,7 @@ async fn what_cannot_be_parsed_is_named_with_its_line_and_a_role_that_can_write_
         ("GRANT pg_write_all_data TO reader", "REVOKE pg_write_all_data FROM reader"),
         ("GRANT pg_write_server_files TO reader", "REVOKE pg_write_server_files FROM reader"),
         ("ALTER ROLE reader CREATEROLE", "ALTER ROLE reader NOCREATEROLE"),
-        ("CREATE FUNCTION f() RETURNS int LANGUAGE sql SECURITY DEFINER AS 'SELECT 1'", "DROP FUNCTION f"),
+        ("SET ROLE migrator; CREATE FUNCTION f() RETURNS int LANGUAGE sql SECURITY DEFINER AS 'SELECT 1'; RESET ROLE", "DROP FUNCTION f"),
     ] {
         client.batch_execute(grant).await.unwrap();
         let looked = look(&server.connect_as("reader", "postgres").await, &migrations).await;
