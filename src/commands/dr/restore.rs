@@ -159,3 +159,61 @@ pub(super) fn point_text(chosen: &Chosen) -> String {
         answer::span(age_seconds(clock::now(), chosen.at))
     )
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test may panic")]
+    use super::*;
+    use crate::{
+        engine::{
+            journal::{Entry, Header},
+            lease::Holder,
+            status::StepEvent,
+        },
+        ids::{EnvironmentName, RunId},
+        plan::selection::Selection,
+    };
+
+    fn step() -> StepId {
+        StepId::parse(DATABASE).unwrap()
+    }
+
+    /// A run whose step has recorded these decisions: for instances of which names, which point, how many hours ago.
+    fn run(decisions: &[(&str, &str, i64)]) -> RunRecord {
+        let id = RunId::parse(uuid::Uuid::now_v7().to_string()).unwrap();
+        let header = Header::new(id, EnvironmentName::parse("sandbox").unwrap(), "sha256:d".to_owned());
+        let holder = Holder::this_process("dr restore");
+        let mut entries = vec![
+            Entry::Attempt { holder, plan: "sha256:p".to_owned(), selection: Selection::default(), lease: None },
+            Entry::Step { step: step(), event: StepEvent::Started { plan: None } },
+        ];
+        for (prefix, point, hours) in decisions {
+            let decision = Decision {
+                wanted: Wanted::Latest,
+                prefix: DbInstanceId::parse(*prefix).unwrap(),
+                point: point.parse().unwrap(),
+                at: clock::now() - SignedDuration::from_hours(*hours),
+            };
+            let event = StepEvent::Intent { key: format!("{DECISION}{prefix}-{hours}"), value: json!(decision) };
+            entries.push(Entry::Step { step: step(), event });
+        }
+        let mut text = serde_json::to_string(&header).unwrap() + "\n";
+        for entry in entries {
+            let mut line = serde_json::to_value(entry).unwrap();
+            line["at"] = json!(clock::now());
+            text += &(line.to_string() + "\n");
+        }
+        journal::read_text(text.as_bytes(), Path::new("journal")).unwrap().0
+    }
+
+    #[test]
+    fn a_run_goes_on_with_its_own_decision_unless_that_is_old() {
+        let prefix = DbInstanceId::parse("deployctl-sandbox").unwrap();
+        let decided = |decisions: &[(&str, &str, i64)]| decided(&run(decisions), &step(), &Wanted::Latest, &prefix);
+        assert_eq!(decided(&[]), None);
+        assert_eq!(decided(&[("deployctl-sandbox", "snapshot:a", 1)]), Some(json!("snapshot:a")));
+        assert_eq!(decided(&[("deployctl-sandbox", "snapshot:a", 2), ("deployctl-sandbox", "snapshot:b", 1)]), Some(json!("snapshot:b")));
+        assert_eq!(decided(&[("deployctl-sandbox-drill", "snapshot:a", 1)]), None, "a drill's decision is no restore's");
+        assert_eq!(decided(&[("deployctl-sandbox", "snapshot:a", 7)]), None, "the newest point may be newer by now");
+    }
+}
