@@ -8,7 +8,6 @@ use serde_json::Value;
 
 use super::{Action, Applied, Change, Kind, Outputs, StepContext, StepPlan};
 use crate::{
-    aws::secrets::full_name,
     engine::event::Outcome,
     failure::{Failure, FailureKind},
     ids::SecretName,
@@ -46,9 +45,10 @@ impl Input {
 }
 
 async fn written(cx: &StepContext, input: &Input) -> Result<Option<String>, Failure> {
-    let name = full_name(cx.environment.secrets.store, &cx.environment.name, &input.secret);
+    // A secret that is not there yet has no ARN that a policy could name: asked for its value, AWS would say that this is denied.
+    let Some(found) = cx.aws.find_secret(cx.environment.secrets.store, &cx.environment.name, &input.secret).await? else { return Ok(None) };
     // Of all secrets this is the one whose value is read outside of the cluster: it is an address.
-    Ok(cx.aws.secret_value(&name).await?.map(|value| value.expose_secret().to_owned()))
+    Ok(cx.aws.secret_value(&found.arn).await?.map(|value| value.expose_secret().to_owned()))
 }
 
 fn read(text: Option<&String>) -> Option<Endpoint> {

@@ -93,6 +93,22 @@ impl Input {
     }
 }
 
+/// Begins the name of the intent that is a [`Decision`]; the instance's name ends it.
+pub const DECISION: &str = "decision for ";
+
+/// What a run remembers of the point that it took: the same command goes on with it.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Decision {
+    /// What was asked for.
+    pub wanted: Wanted,
+    /// For instances of names that begin like this.
+    pub prefix: DbInstanceId,
+    /// What was decided.
+    pub point: Wanted,
+    /// When.
+    pub at: jiff::Timestamp,
+}
+
 #[derive(Serialize, Deserialize)]
 struct Payload {
     request: Request,
@@ -196,7 +212,8 @@ impl Kind for Restore {
     async fn apply(cx: &StepContext, input: &Input, plan: &StepPlan) -> Result<Applied, Failure> {
         let Payload { request, chosen } = payload(plan)?;
         // A resumed run goes on with this point, although there may be a newer one by then.
-        cx.intents.once(&cx.step, &intent(&input.point), json!(chosen.wanted())).await?;
+        let decision = Decision { wanted: input.point.clone(), prefix: input.prefix.clone(), point: chosen.wanted(), at: clock::now() };
+        cx.intents.once(&cx.step, &format!("{DECISION}{}", request.id), json!(decision)).await?;
         if plan.changes.is_empty() {
             let found = cx.aws.restored(&request.id).await?.ok_or_else(|| gone(&request.id))?;
             let outputs = outputs(own(&found, &chosen)?, &chosen).ok_or_else(|| gone(&request.id))?;
@@ -219,7 +236,9 @@ impl Kind for Restore {
 
     async fn verify(cx: &StepContext, input: &Input, applied: &Applied) -> Result<(), Failure> {
         let started = tokio::time::Instant::now();
-        let observed = look::look(cx, &Input { point: point_of(applied)?, ..input.clone() }).await?;
+        // The point that was restored: a living source has a newer one by now.
+        let input = &Input { point: point_of(applied)?, ..input.clone() };
+        let observed = look::look(cx, input).await?;
         let Found { request, chosen, existing } = observed.found(input)?;
         let found = existing.ok_or_else(|| gone(&request.id))?;
         let wrong = differences(own(&found, &chosen)?, &request, input, &observed.key.clone().unwrap_or_default());
@@ -242,11 +261,6 @@ fn payload(plan: &StepPlan) -> Result<Payload, Failure> {
 fn point_of(applied: &Applied) -> Result<Wanted, Failure> {
     let point = applied.outputs.get("point").cloned().unwrap_or_default();
     serde_json::from_value(point).map_err(|e| Failure::new(FailureKind::Internal, "the restored point").because(e))
-}
-
-/// The intent under which a run remembers what it decided on.
-pub fn intent(wanted: &Wanted) -> String {
-    format!("point for {wanted}")
 }
 
 fn on_off(value: bool) -> &'static str {

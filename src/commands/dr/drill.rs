@@ -59,7 +59,7 @@ async fn in_session(session: &mut Session, args: &DrDrillArgs, globals: &Globals
     if !session.history.runs.iter().any(|run| run.header.run == session.run) {
         sweep(&session.work.aws, &prefix, ui).await?;
     }
-    let restored = restore::carried_out(session, &Wanted::Latest, "deployctl dr drill", &args.limits, globals, ui).await;
+    let restored = restore::carried_out(session, &Wanted::Latest, &prefix, "deployctl dr drill", &args.limits, globals, ui).await;
     if restored.as_ref().is_err_and(|failure| failure.kind == FailureKind::Interrupted) {
         return restored.map(|_| exit::DONE);
     }

@@ -1,6 +1,7 @@
 //! `dr restore`: one command at three in the morning. What it decided is in the journal, so that the same command goes on with it.
 use std::{collections::BTreeMap, path::Path, sync::Arc};
 
+use jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
 
 use super::{RESTORE, answer, carry_out, subject};
@@ -15,11 +16,11 @@ use crate::{
         timeline,
     },
     failure::{Failure, exit},
-    ids::StepId,
+    ids::{DbInstanceId, StepId},
     plan::Plan,
     steps::restore::{
+        DECISION, Decision,
         choice::{Chosen, age_seconds},
-        intent,
     },
     ui::{Output, Ui},
 };
@@ -28,6 +29,8 @@ use crate::{
 const DATABASE: &str = "database";
 /// So many of the newest restores say how long one takes.
 const EARLIER: usize = 5;
+/// As long as an instance may take at most: a run that stopped longer ago is not gone on with at its point.
+const LATELY: SignedDuration = SignedDuration::from_hours(6);
 
 fn wanted(args: &DrRestoreArgs) -> Wanted {
     match (&args.snapshot, args.at) {
@@ -71,7 +74,9 @@ async fn in_session(session: &mut Session, args: &DrRestoreArgs, globals: &Globa
             "warning: {place} is not there, so that only this machine can go on with the restore, and no other one is kept out"
         ));
     }
-    let answer = carried_out(session, &wanted(args), &again(args), &args.limits, globals, ui).await?;
+    let name = &session.work.definition.environment.name;
+    let prefix = DbInstanceId::parse(format!("deployctl-{name}")).map_err(|e| Failure::usage("the restored database's name").because(e))?;
+    let answer = carried_out(session, &wanted(args), &prefix, &again(args), &args.limits, globals, ui).await?;
     answer.within_limits().map(|()| exit::DONE)
 }
 
@@ -79,12 +84,13 @@ async fn in_session(session: &mut Session, args: &DrRestoreArgs, globals: &Globa
 pub(super) async fn carried_out(
     session: &mut Session,
     wanted: &Wanted,
+    prefix: &DbInstanceId,
     again: &str,
     limits: &DrLimits,
     globals: &Globals,
     ui: &Ui,
 ) -> Result<answer::Answer, Failure> {
-    recall(session, wanted)?;
+    recall(session, wanted, prefix)?;
     let (plan, ended) = carry_out(session, again, globals, ui).await?;
     let text = std::fs::read_to_string(&ended.journal).map_err(|error| {
         Failure::step(format!("the database is restored, but its journal {} cannot be read", ended.journal.display())).because(error)
@@ -107,9 +113,9 @@ fn changed(plan: &Plan) -> bool {
 }
 
 /// What this run has decided already, and how long a restore took before.
-fn recall(session: &mut Session, wanted: &Wanted) -> Result<(), Failure> {
+fn recall(session: &mut Session, wanted: &Wanted, prefix: &DbInstanceId) -> Result<(), Failure> {
     let step = StepId::parse(DATABASE).map_err(|e| Failure::usage("the restore's step").because(e))?;
-    let decided = session.history.runs.iter().find(|run| run.header.run == session.run).and_then(|run| decided(run, &step, wanted));
+    let decided = session.history.runs.iter().find(|run| run.header.run == session.run).and_then(|run| decided(run, &step, wanted, prefix));
     let usual = usual_seconds(session, &step);
     let definition = Arc::make_mut(&mut session.work.definition);
     if let Some(decided) = decided {
@@ -119,10 +125,17 @@ fn recall(session: &mut Session, wanted: &Wanted) -> Result<(), Failure> {
     Ok(())
 }
 
-fn decided(run: &RunRecord, step: &StepId, wanted: &Wanted) -> Option<Value> {
+/// What a run that stopped lately has decided. A run that nobody has gone on with since is no reason to restore an old point.
+fn decided(run: &RunRecord, step: &StepId, wanted: &Wanted, prefix: &DbInstanceId) -> Option<Value> {
+    let lately = |at: Timestamp| clock::now().duration_since(at) < LATELY;
     let record = run.steps.get(step)?;
-    let given = || record.outputs.as_ref().filter(|_| record.last_status() == Status::Succeeded)?.get("point");
-    record.intents.get(&intent(wanted)).or_else(given).cloned()
+    // Those of a run that was given up are among them: of several the newest counts.
+    let intents = record.intents.iter().filter(|(key, _)| key.starts_with(DECISION));
+    let decisions = intents.filter_map(|(_, value)| serde_json::from_value::<Decision>(value.clone()).ok());
+    let ours = decisions.filter(|decision| decision.wanted == *wanted && decision.prefix == *prefix && lately(decision.at));
+    let given =
+        || record.outputs.as_ref().filter(|_| record.last_status() == Status::Succeeded && run.ended.is_some_and(lately))?.get("point");
+    ours.max_by_key(|decision| decision.at).map(|decision| json!(decision.point)).or_else(|| given().cloned())
 }
 
 /// The median of the newest restores that were carried out in this region; none if there was none.
@@ -139,5 +152,68 @@ pub(super) fn usual_seconds(session: &Session, step: &StepId) -> Option<u64> {
 
 /// A point for people, with its age.
 pub(super) fn point_text(chosen: &Chosen) -> String {
-    format!("{}, which holds everything until {} ({})", chosen.source_text(), chosen.at, answer::span(age_seconds(clock::now(), chosen.at)))
+    format!(
+        "{}, which holds everything until {} ({} old)",
+        chosen.source_text(),
+        chosen.at,
+        answer::span(age_seconds(clock::now(), chosen.at))
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test may panic")]
+    use super::*;
+    use crate::{
+        engine::{
+            journal::{Entry, Header},
+            lease::Holder,
+            status::StepEvent,
+        },
+        ids::{EnvironmentName, RunId},
+        plan::selection::Selection,
+    };
+
+    fn step() -> StepId {
+        StepId::parse(DATABASE).unwrap()
+    }
+
+    /// A run whose step has recorded these decisions: for instances of which names, which point, how many hours ago.
+    fn run(decisions: &[(&str, &str, i64)]) -> RunRecord {
+        let id = RunId::parse(uuid::Uuid::now_v7().to_string()).unwrap();
+        let header = Header::new(id, EnvironmentName::parse("sandbox").unwrap(), "sha256:d".to_owned());
+        let holder = Holder::this_process("dr restore");
+        let mut entries = vec![
+            Entry::Attempt { holder, plan: "sha256:p".to_owned(), selection: Selection::default(), lease: None },
+            Entry::Step { step: step(), event: StepEvent::Started { plan: None } },
+        ];
+        for (prefix, point, hours) in decisions {
+            let decision = Decision {
+                wanted: Wanted::Latest,
+                prefix: DbInstanceId::parse(*prefix).unwrap(),
+                point: point.parse().unwrap(),
+                at: clock::now() - SignedDuration::from_hours(*hours),
+            };
+            let event = StepEvent::Intent { key: format!("{DECISION}{prefix}-{hours}"), value: json!(decision) };
+            entries.push(Entry::Step { step: step(), event });
+        }
+        let mut text = serde_json::to_string(&header).unwrap() + "\n";
+        for entry in entries {
+            let mut line = serde_json::to_value(entry).unwrap();
+            line["at"] = json!(clock::now());
+            text += &(line.to_string() + "\n");
+        }
+        journal::read_text(text.as_bytes(), Path::new("journal")).unwrap().0
+    }
+
+    #[test]
+    fn a_run_goes_on_with_its_own_decision_unless_that_is_old() {
+        let prefix = DbInstanceId::parse("deployctl-sandbox").unwrap();
+        let decided = |decisions: &[(&str, &str, i64)]| decided(&run(decisions), &step(), &Wanted::Latest, &prefix);
+        assert_eq!(decided(&[]), None);
+        assert_eq!(decided(&[("deployctl-sandbox", "snapshot:a", 1)]), Some(json!("snapshot:a")));
+        assert_eq!(decided(&[("deployctl-sandbox", "snapshot:a", 2), ("deployctl-sandbox", "snapshot:b", 1)]), Some(json!("snapshot:b")));
+        assert_eq!(decided(&[("deployctl-sandbox-drill", "snapshot:a", 1)]), None, "a drill's decision is no restore's");
+        assert_eq!(decided(&[("deployctl-sandbox", "snapshot:a", 7)]), None, "the newest point may be newer by now");
+    }
 }
