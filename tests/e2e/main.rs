@@ -1,7 +1,6 @@
 //! The whole plan on a sandbox of its own: planned, applied, applied again, looked at by hand, broken on purpose. Needs root.
 #![allow(clippy::unwrap_used, clippy::print_stderr, reason = "a test may panic and says what it saw")]
 mod bad_input;
-mod bootstrap;
 mod canary;
 mod commands;
 mod images;
@@ -50,7 +49,6 @@ fn the_whole_plan_for_real() {
     target.deployctl(&["plan", "--detailed-exitcode"]).expect(0);
     commands::work(&target);
     images::retire(&target);
-    bootstrap::makes_the_roles(&target);
     machines::take_turns(&target);
     sandbox::is_closed(&target);
     sandbox::is_repaired(&target);
@@ -74,7 +72,6 @@ fn only_the_permissions() {
     services::are_real(&target, secrets.token());
     commands::work(&target);
     images::retire(&target);
-    bootstrap::makes_the_roles(&target);
     permissions::are_exact(&target);
 }
 
