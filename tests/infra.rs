@@ -1,6 +1,8 @@
 //! AWS calls, terraform and their steps, for real: against ministack on loopback and the real terraform.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::print_stderr, reason = "tests")]
 
+#[path = "cluster/api_server.rs"]
+mod api_server;
 #[path = "infra/ecr.rs"]
 mod ecr;
 #[path = "infra/emulator.rs"]

@@ -34,5 +34,8 @@ printf 'every step at every moment, and random kills: %d s\n' $((SECONDS - start
 cargo test --workspace --locked --test e2e -- --ignored --nocapture every_action_that_is_missing_is_named
 printf 'every action of the deployer taken away: %d s\n' $((SECONDS - started))
 started=$SECONDS
+cargo test --workspace --locked --test front_door -- --nocapture a_newcomer
+printf 'every action of the bootstrap policy taken away: %d s\n' $((SECONDS - started))
+started=$SECONDS
 cargo test --workspace --locked --test terraform -- --ignored --nocapture every_weakening_is_noticed
 printf 'every promise of the stacks broken: %d s\n' $((SECONDS - started))

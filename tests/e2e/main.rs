@@ -2,7 +2,6 @@
 #![allow(clippy::unwrap_used, clippy::print_stderr, reason = "a test may panic and says what it saw")]
 mod asked;
 mod bad_input;
-mod bootstrap;
 mod canary;
 mod commands;
 mod copy;
@@ -59,7 +58,6 @@ fn the_whole_plan_for_real() {
     commands::work(&target, &secrets.every_command(&target), &secrets.plan());
     database::is_looked_at(&target);
     images::retire(&target);
-    bootstrap::makes_the_roles(&target);
     machines::take_turns(&target);
     sandbox::is_closed(&target);
     sandbox::is_repaired(&target);
@@ -96,7 +94,6 @@ fn only_the_permissions() {
     services::are_real(&target, secrets.token());
     commands::work(&target, &secrets.every_command(&target), &secrets.plan());
     images::retire(&target);
-    bootstrap::makes_the_roles(&target);
     permissions::are_exact(&target);
 }
 

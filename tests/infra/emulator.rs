@@ -85,6 +85,7 @@ fn inside<F: Future<Output = ()>>(test: &str, way: Way, body: impl FnOnce(String
         .env("AWS_SECRET_ACCESS_KEY", "test")
         .env("PATH", installed::path())
         .env("XDG_CACHE_HOME", dir.path().join("cache"))
+        .env("DEPLOYCTL_TEST_CACHE", installed::cache())
         .env("XDG_STATE_HOME", dir.path().join("state-home"))
         .env("DEPLOYCTL_TEST_DIR", dir.path())
         .env_remove("AWS_PROFILE")

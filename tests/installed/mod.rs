@@ -9,6 +9,10 @@ use std::{
 /// `$XDG_CACHE_HOME/deployctl`.
 pub fn cache() -> PathBuf {
     let set = |name: &str| env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
+    // A test that gives what it tries a cache of its own still runs what is installed.
+    if let Some(installed) = set("DEPLOYCTL_TEST_CACHE") {
+        return installed;
+    }
     let root = set("XDG_CACHE_HOME").or_else(|| set("HOME").map(|home| home.join(".cache"))).expect("XDG_CACHE_HOME or HOME is set");
     root.join("deployctl")
 }
@@ -36,6 +40,11 @@ pub fn kafka() -> Option<PathBuf> {
 /// A program whose path in the cache stays, as plan files name it.
 pub fn program(path: &str) -> Option<PathBuf> {
     present(path, Some(cache().join(path)))
+}
+
+/// The offline providers as a filesystem mirror.
+pub fn provider() -> Option<PathBuf> {
+    present("provider", recorded("provider"))
 }
 
 /// terraform: the installed one, else whatever PATH leads to.

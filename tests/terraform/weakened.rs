@@ -7,7 +7,7 @@ use crate::{
 };
 
 /// Stack, file in it, what is written there, and what somebody might write instead.
-const WEAKENED: [(&str, &str, &str, &str); 55] = [
+const WEAKENED: [(&str, &str, &str, &str); 54] = [
     ("network", "main.tf", "map_public_ip_on_launch = false", "map_public_ip_on_launch = true"),
     ("network", "main.tf", "create_database_subnet_route_table = true", "create_database_subnet_route_table = false"),
     ("network", "main.tf", "\"kubernetes.io/role/internal-elb\" = \"1\"", "\"kubernetes.io/role/internal-elb\" = \"0\""),
@@ -42,7 +42,6 @@ const WEAKENED: [(&str, &str, &str, &str); 55] = [
     ("cluster", "addons.tf", "enableNetworkPolicy = \"true\"", "enableNetworkPolicy = \"false\""),
     ("cluster", "addons.tf", "\"aws-ebs-csi-driver\", \"metrics-server\"]", "\"aws-ebs-csi-driver\"]"),
     ("cluster", "addons.tf", "most_recent        = false", "most_recent        = true"),
-    ("cluster", "addons.tf", "ignore_changes = [input]", "ignore_changes = []"),
     ("cluster", "access.tf", "entry in var.access_entries : entry.policy", "entry in slice(var.access_entries, 0, 1) : entry.policy"),
     ("cluster", "variables.tf", ">= 8, false", ">= 0, false"),
     ("data", "bucket.tf", "block_public_policy     = true", "block_public_policy     = false"),

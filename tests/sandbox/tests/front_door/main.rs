@@ -1,6 +1,7 @@
 //! The front door, the emulator and EKS together, on loopback: a real ministack, started by the test.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::print_stderr, reason = "a test may end by a panic, and says why it skips")]
 mod aws;
+mod bootstrap;
 mod durability;
 mod eks;
 mod iam;
