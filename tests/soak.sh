@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# make soak: what is random or many, all of it: every crash point, and thousands of random plans. Prints the counts.
+# make soak: what is random or many, all of it, with the counts and the time of each part; `tests/soak.sh WORD` runs the parts whose title has it.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 export DEPLOYCTL_TEST_COMPLETE=1 DEPLOYCTL_SOAK=1 PROPTEST_CASES=${PROPTEST_CASES:-5000}
@@ -7,35 +7,23 @@ tests/prerequisites.sh
 cargo build --workspace --locked --quiet
 "$CARGO_TARGET_DIR/debug/deployctl-sandbox" install
 
-started=$SECONDS
-cargo test --workspace --locked --quiet --test faults
-printf 'crash points: %d s\n' $((SECONDS - started))
-started=$SECONDS
-cargo test --workspace --locked --test cloud -- --nocapture --test-threads 8
-printf 'faults of the cloud, every line of the table: %d s\n' $((SECONDS - started))
-started=$SECONDS
-cargo test --workspace --locked --lib -- --nocapture contract
-printf 'random plans (%s cases a property): %d s\n' "$PROPTEST_CASES" $((SECONDS - started))
-started=$SECONDS
-cargo test --workspace --locked --test e2e -- --ignored --nocapture only_what_was_killed
-printf 'terraform killed in each stack: %d s\n' $((SECONDS - started))
-started=$SECONDS
-cargo test --workspace --locked --test services -- --nocapture
-printf 'services killed, cut off, fed with bad files: %d s\n' $((SECONDS - started))
-started=$SECONDS
-cargo test --workspace --locked --test database -- --nocapture killed_at_each_statement
-printf 'migrators killed at each statement: %d s\n' $((SECONDS - started))
-started=$SECONDS
-cargo test --workspace --locked --test e2e -- --ignored --nocapture a_migration_failed
-printf 'the page for a failed migration, each command on it: %d s\n' $((SECONDS - started))
-started=$SECONDS
-cargo test --workspace --locked --test e2e -- --ignored --nocapture every_step_at_every_moment
-printf 'every step at every moment, and random kills: %d s\n' $((SECONDS - started))
-cargo test --workspace --locked --test e2e -- --ignored --nocapture every_action_that_is_missing_is_named
-printf 'every action of the deployer taken away: %d s\n' $((SECONDS - started))
-started=$SECONDS
-cargo test --workspace --locked --test front_door -- --nocapture a_newcomer
-printf 'every action of the bootstrap policy taken away: %d s\n' $((SECONDS - started))
-started=$SECONDS
-cargo test --workspace --locked --test terraform -- --ignored --nocapture every_weakening_is_noticed
-printf 'every promise of the stacks broken: %d s\n' $((SECONDS - started))
+only=${1:-}
+soak() {
+  local title=$1 started=$SECONDS
+  shift
+  [[ "$title" == *"${only}"* ]] || return 0
+  cargo test --workspace --locked "$@"
+  printf '%s: %d s\n' "$title" $((SECONDS - started))
+}
+
+soak "crash points" --quiet --test faults
+soak "faults of the cloud, every line of the table" --test cloud -- --nocapture --test-threads 8
+soak "random plans ($PROPTEST_CASES cases a property)" --lib -- --nocapture contract
+soak "terraform killed in each stack" --test e2e -- --ignored --nocapture only_what_was_killed
+soak "services killed, cut off, fed with bad files" --test services -- --nocapture
+soak "migrators killed at each statement" --test database -- --nocapture killed_at_each_statement
+soak "the page for a failed migration, each command on it" --test e2e -- --ignored --nocapture a_migration_failed
+soak "every step at every moment, and random kills" --test e2e -- --ignored --nocapture every_step_at_every_moment
+soak "every action of the deployer taken away" --test e2e -- --ignored --nocapture every_action_that_is_missing_is_named
+soak "every action of the bootstrap policy taken away" --test front_door -- --nocapture a_newcomer
+soak "every promise of the stacks broken" --test terraform -- --ignored --nocapture every_weakening_is_noticed
