@@ -217,10 +217,16 @@ impl Aws {
         request.send().await.map(drop).map_err(|e| self.failed("rds:ModifyDBInstance", id.as_str(), e))
     }
 
-    /// Starts to rename an instance.
+    /// Starts to rename an instance. A second attempt, whose first one's answer was lost, finds it under the new name or on its way there.
     pub async fn rename_db_instance(&self, id: &DbInstanceId, to: &DbInstanceId) -> Result<(), Failure> {
         let request = self.rds().modify_db_instance().db_instance_identifier(id.as_str()).new_db_instance_identifier(to.as_str());
-        request.apply_immediately(true).send().await.map(drop).map_err(|e| self.failed("rds:ModifyDBInstance", &format!("{id} to {to}"), e))
+        let Err(refused) = request.apply_immediately(true).send().await else { return Ok(()) };
+        let begun = match error::code(&refused) {
+            Some(code) if code.starts_with("DBInstanceNotFound") => self.db_settings(to).await?.is_some(),
+            Some(code) if code.starts_with("InvalidDBInstanceState") => self.db_settings(id).await?.is_some_and(|it| it.status == "renaming"),
+            _ => false,
+        };
+        if begun { Ok(()) } else { Err(self.failed("rds:ModifyDBInstance", &format!("{id} to {to}"), refused)) }
     }
 
     /// Takes tags off an instance, by its ARN.
