@@ -223,7 +223,9 @@ impl Aws {
         let Err(refused) = request.apply_immediately(true).send().await else { return Ok(()) };
         let begun = match error::code(&refused) {
             Some(code) if code.starts_with("DBInstanceNotFound") => self.db_settings(to).await?.is_some(),
-            Some(code) if code.starts_with("InvalidDBInstanceState") => self.db_settings(id).await?.is_some_and(|it| it.status == "renaming"),
+            Some(code) if code.starts_with("InvalidDBInstanceState") => {
+                self.db_settings(id).await?.is_some_and(|it| it.status == "renaming")
+            }
             _ => false,
         };
         if begun { Ok(()) } else { Err(self.failed("rds:ModifyDBInstance", &format!("{id} to {to}"), refused)) }
