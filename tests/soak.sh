@@ -17,9 +17,6 @@ started=$SECONDS
 cargo test --workspace --locked --test e2e -- --ignored --nocapture only_what_was_killed
 printf 'terraform killed in each stack: %d s\n' $((SECONDS - started))
 started=$SECONDS
-cargo test --workspace --locked --test e2e -- --ignored --nocapture every_action_that_is_missing_is_named
-printf 'every action of the deployer taken away: %d s\n' $((SECONDS - started))
-started=$SECONDS
 cargo test --workspace --locked --test front_door -- --nocapture a_newcomer
 printf 'every action of the bootstrap policy taken away: %d s\n' $((SECONDS - started))
 started=$SECONDS
