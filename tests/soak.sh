@@ -24,6 +24,5 @@ soak "services killed, cut off, fed with bad files" --test services -- --nocaptu
 soak "migrators killed at each statement" --test database -- --nocapture killed_at_each_statement
 soak "the page for a failed migration, each command on it" --test e2e -- --ignored --nocapture a_migration_failed
 soak "every step at every moment, and random kills" --test e2e -- --ignored --nocapture every_step_at_every_moment
-soak "every action of the deployer taken away" --test e2e -- --ignored --nocapture every_action_that_is_missing_is_named
 soak "every action of the bootstrap policy taken away" --test front_door -- --nocapture a_newcomer
 soak "every promise of the stacks broken" --test terraform -- --ignored --nocapture every_weakening_is_noticed

@@ -68,7 +68,6 @@ fn the_whole_plan_for_real() {
     eprintln!("{}", after.err);
     secrets.are_found_nowhere(&target, &watched);
     matrix::sample(&target);
-    permissions::are_exact(&target);
 }
 
 #[test]
@@ -82,7 +81,6 @@ fn every_step_at_every_moment() {
     matrix::everything(&target);
 }
 
-/// What the roles were seen to do by then is most of what they ever do.
 #[test]
 #[ignore = "a part of the whole plan, for whoever works on permissions and images alone"]
 fn only_the_permissions() {
@@ -94,16 +92,6 @@ fn only_the_permissions() {
     services::are_real(&target, secrets.token());
     commands::work(&target, &secrets.every_command(&target), &secrets.plan());
     images::retire(&target);
-    permissions::are_exact(&target);
-}
-
-/// Some hundred applies: `make soak` has the time.
-#[test]
-#[ignore = "takes half an hour"]
-fn every_action_that_is_missing_is_named() {
-    let target = Target::up();
-    let _secrets = canary::Canaries::set(&target);
-    permissions::are_all_named(&target);
 }
 
 #[test]

@@ -27,6 +27,7 @@ async fn a_denial_names_the_action_and_the_resource() {
     assert!(renamed.text.contains("eks:DescribeCluster"), "{}", renamed.text);
     let record = stack.record();
     assert!(record.contains(r#""action":"eks:DescribeCluster""#), "{record}");
+    assert!(record.contains(r#""principal":"arn:aws:sts::111122223333:assumed-role/deployctl-deployer/test""#), "{record}");
     assert!(!record.contains(&deployer.secret) && !record.contains("Signature"), "{record}");
 }
 
