@@ -16,3 +16,6 @@ printf 'random plans (%s cases a property): %d s\n' "$PROPTEST_CASES" $((SECONDS
 started=$SECONDS
 cargo test --workspace --locked --test e2e -- --ignored --nocapture only_what_was_killed
 printf 'terraform killed in each stack: %d s\n' $((SECONDS - started))
+started=$SECONDS
+cargo test --workspace --locked --test e2e -- --ignored --nocapture only_the_recovery
+printf 'a lost region, drills and restores: %d s\n' $((SECONDS - started))
