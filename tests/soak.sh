@@ -7,7 +7,6 @@ tests/prerequisites.sh
 cargo build --workspace --locked --quiet
 "$CARGO_TARGET_DIR/debug/deployctl-sandbox" install
 
-<<<<<<< HEAD
 only=${1:-}
 soak() {
   local title=$1 started=$SECONDS
@@ -27,17 +26,4 @@ soak "the page for a failed migration, each command on it" --test e2e -- --ignor
 soak "every step at every moment, and random kills" --test e2e -- --ignored --nocapture every_step_at_every_moment
 soak "every action of the bootstrap policy taken away" --test front_door -- --nocapture a_newcomer
 soak "every promise of the stacks broken" --test terraform -- --ignored --nocapture every_weakening_is_noticed
-=======
-started=$SECONDS
-cargo test --workspace --locked --quiet --test faults
-printf 'crash points: %d s\n' $((SECONDS - started))
-started=$SECONDS
-cargo test --workspace --locked --lib -- --nocapture contract
-printf 'random plans (%s cases a property): %d s\n' "$PROPTEST_CASES" $((SECONDS - started))
-started=$SECONDS
-cargo test --workspace --locked --test e2e -- --ignored --nocapture only_what_was_killed
-printf 'terraform killed in each stack: %d s\n' $((SECONDS - started))
-started=$SECONDS
-cargo test --workspace --locked --test e2e -- --ignored --nocapture only_the_recovery
-printf 'a lost region, drills and restores: %d s\n' $((SECONDS - started))
->>>>>>> heads/dr
+soak "a lost region, drills and restores" --test e2e -- --ignored --nocapture only_the_recovery
