@@ -56,9 +56,9 @@ run "bootstrapped" {
   }
   assert {
     condition = length(flatten([for key, policy in aws_iam_policy.ours : jsondecode(policy.policy).Statement if startswith(key, "deployer-")])) == length(
-      jsondecode(file("../policies/deployer.json")).Statement
+      flatten([for name in ["deployer", "recovery"] : jsondecode(file("../policies/${name}.json")).Statement])
     )
-    error_message = "every statement of the committed policy is in one of the parts"
+    error_message = "every statement of the committed policies is in one of the parts"
   }
   assert {
     condition     = alltrue([for policy in aws_iam_policy.ours : !strcontains(policy.policy, "$${")])
