@@ -45,8 +45,6 @@ pub enum Direction {
     Forward,
     /// Towards nothing.
     Destroy,
-    /// Nowhere: the state takes notice of what is there.
-    Refresh,
 }
 
 /// terraform in one working directory.
@@ -125,10 +123,8 @@ impl Terraform {
     ) -> Result<(), Failure> {
         // No lock: whoever applies this plan does so to the very state that it was made from, or is told that it is stale.
         let mut program = self.program(PLAN_DEADLINE).args(["plan", "-json", "-input=false", "-lock=false"]).log(&self.log);
-        match direction {
-            Direction::Forward => {}
-            Direction::Destroy => program = program.arg("-destroy"),
-            Direction::Refresh => program = program.arg("-refresh-only"),
+        if direction == Direction::Destroy {
+            program = program.arg("-destroy");
         }
         let program = program.arg(joined("-var-file=", variables)).arg(joined("-out=", out));
         let (ended, ui) = self.run(program, on_message).await?;
