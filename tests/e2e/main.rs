@@ -53,20 +53,35 @@ fn the_whole_plan_for_real() {
     assert!(format!("{}{}", again.out, again.err).contains("Nothing had to be changed"), "{}", again.err);
     // The promise is 20 s; the rest is for a machine that others use.
     assert!(again.seconds < 30.0, "an unchanged apply took {} s", again.seconds);
-    planned::by_who_may_only_read(&target);
-    known::everywhere(&target);
-    commands::work(&target, &secrets.every_command(&target), &secrets.plan());
-    database::is_looked_at(&target);
-    images::retire(&target);
-    machines::take_turns(&target);
-    sandbox::is_closed(&target);
-    sandbox::is_repaired(&target);
-    the_wrong_account_is_refused(&target);
-    bad_input::is_told(&target);
+    once_deployed(&target, &secrets, &watched);
+}
+
+/// What follows once everything is there.
+fn once_deployed(target: &Target, secrets: &canary::Canaries, watched: &[processes::Seen]) {
+    planned::by_who_may_only_read(target);
+    known::everywhere(target);
+    commands::work(target, &secrets.every_command(target), &secrets.plan());
+    database::is_looked_at(target);
+    images::retire(target);
+    machines::take_turns(target);
+    sandbox::is_closed(target);
+    sandbox::is_repaired(target);
+    the_wrong_account_is_refused(target);
+    bad_input::is_told(target);
     let after = target.deployctl(&["apply", "--yes"]).expect(0);
     eprintln!("{}", after.err);
-    secrets.are_found_nowhere(&target, &watched);
-    matrix::sample(&target);
+    secrets.are_found_nowhere(target, watched);
+    matrix::sample(target);
+}
+
+#[test]
+#[ignore = "a part of the whole plan, for whoever works on what is not its first apply"]
+fn only_once_deployed() {
+    let target = Target::up();
+    let secrets = canary::Canaries::set(&target);
+    let watch = processes::Watch::start();
+    target.deployctl_loud(&["apply", "--yes", "--json-into", secrets.events()], None).expect(0);
+    once_deployed(&target, &secrets, &watch.stop());
 }
 
 #[test]
