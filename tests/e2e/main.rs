@@ -53,11 +53,11 @@ fn the_whole_plan_for_real() {
     assert!(format!("{}{}", again.out, again.err).contains("Nothing had to be changed"), "{}", again.err);
     // The promise is 20 s; the rest is for a machine that others use.
     assert!(again.seconds < 30.0, "an unchanged apply took {} s", again.seconds);
-    once_deployed(&target, &secrets, &watched);
+    once_deployed(&target, secrets, &watched);
 }
 
 /// What follows once everything is there.
-fn once_deployed(target: &Target, secrets: &canary::Canaries, watched: &[processes::Seen]) {
+fn once_deployed(target: &Target, secrets: canary::Canaries, watched: &[processes::Seen]) {
     planned::by_who_may_only_read(target);
     known::everywhere(target);
     commands::work(target, &secrets.every_command(target), &secrets.plan());
@@ -81,7 +81,7 @@ fn only_once_deployed() {
     let secrets = canary::Canaries::set(&target);
     let watch = processes::Watch::start();
     target.deployctl_loud(&["apply", "--yes", "--json-into", secrets.events()], None).expect(0);
-    once_deployed(&target, &secrets, &watch.stop());
+    once_deployed(&target, secrets, &watch.stop());
 }
 
 #[test]
