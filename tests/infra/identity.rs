@@ -22,13 +22,17 @@ use super::{emulator::with_aws, fixture};
 
 const AS_PERSON: &str = "DEPLOYCTL_TEST_PERSON";
 
-/// The committed policy with its placeholders filled in, less one action.
+/// The committed policies with their placeholders filled in, less one action.
 fn policy(without: &str) -> String {
-    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/terraform/policies/deployer.json");
-    let text = std::fs::read_to_string(path).unwrap();
-    let text = text.replace("${account_id}", "111122223333").replace("${region}", "us-east-1").replace("${dr_region}", "eu-west-1");
-    let text = text.replace("${environment}", "sandbox").replace("${prefix}", "deployctl-sandbox");
-    let mut policy: serde_json::Value = serde_json::from_str(&text).unwrap();
+    let mut policy = json!({ "Version": "2012-10-17", "Statement": [] });
+    for name in ["deployer", "recovery"] {
+        let path = format!("{}/terraform/policies/{name}.json", env!("CARGO_MANIFEST_DIR"));
+        let text = std::fs::read_to_string(path).unwrap();
+        let text = text.replace("${account_id}", "111122223333").replace("${region}", "us-east-1").replace("${dr_region}", "eu-west-1");
+        let text = text.replace("${environment}", "sandbox").replace("${prefix}", "deployctl-sandbox");
+        let more: serde_json::Value = serde_json::from_str(&text).unwrap();
+        policy["Statement"].as_array_mut().unwrap().extend(more["Statement"].as_array().unwrap().clone());
+    }
     for statement in policy["Statement"].as_array_mut().unwrap() {
         statement["Action"].as_array_mut().unwrap().retain(|action| action != without);
     }
