@@ -21,10 +21,13 @@ pub fn by_who_may_only_read(target: &Target) {
     permissions::grant(target, permissions::committed("planner.json"), |_| true);
     let (asked, changed) = (target.requests().len(), audited(target).len());
     let plan = target.deployctl(&["plan", "--detailed-exitcode", "--out", saved]).expect(0);
+    let requests = target.requests();
+    let changes = audited(target);
+    where_it_may_not_look_it_says_so(target);
+    permissions::grant(target, permissions::own(), |_| true);
     assert!(!plan.out.contains("unknown"), "{}", plan.out);
     // Services go on with their work meanwhile, each under its own role.
     let own = |request: &&Value| request["principal"].as_str().unwrap_or_default().contains("deployctl-deployer");
-    let requests = target.requests();
     let requests: Vec<&Value> = requests[asked..].iter().filter(own).collect();
     assert!(requests.len() > 20, "{}", requests.len());
     for request in requests {
@@ -33,9 +36,7 @@ pub fn by_who_may_only_read(target: &Target) {
         assert!(action.starts_with("HEAD ") || action.starts_with("GET ") || READS.iter().any(|read| verb.starts_with(read)), "{action}");
         assert!(request["status"] != 403, "{action} was refused");
     }
-    in_the_cluster_only_one_job(target, &audited(target)[changed..]);
-    where_it_may_not_look_it_says_so(target);
-    permissions::grant(target, permissions::own(), |_| true);
+    in_the_cluster_only_one_job(target, &changes[changed..]);
     what_has_moved_is_named(target, saved);
 }
 

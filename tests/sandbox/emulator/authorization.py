@@ -298,6 +298,7 @@ def _simulated(original):
         evaluation = iam_evaluator.EvalContext
 
         def with_context(**fields):
+            fields["region"] = context.get("aws:requestedregion", fields.get("region", ""))
             return evaluation(**fields, service_context=context)
 
         iam_evaluator.EvalContext = with_context
