@@ -341,6 +341,11 @@ async fn apply_what_is_left(cx: &StepContext, input: &Input, shown: &Found, sinc
     if since == Since::Begun {
         let record = &workspace.terraform.record;
         let killed = Guarded::read(record).filter(|found| found.record.ended.is_none()).map(|_| record.clone());
+        let is_made = |address: &str| shown.changes.iter().any(|change| change.name == address && change.action == Action::Create);
+        if plan.gone().any(is_made) {
+            forget_what_is_gone(cx, &workspace).await?;
+            (workspace, plan, file) = plan_now(cx, input, Backend::Bucket, Direction::Forward).await?;
+        }
         let mut world = adoption::Live::beside(cx, &workspace, killed)?;
         let (with_taken, taken) = adoption::adopt(&mut world, plan, &shown.changes).await?;
         plan = with_taken;
@@ -365,6 +370,15 @@ async fn apply_what_is_left(cx: &StepContext, input: &Input, shown: &Found, sinc
     }
     let file = write_plan(cx, &fresh)?;
     apply_file(cx, &workspace, &file, fresh.changes.len()).await
+}
+
+/// What was gone before a killed terraform made it anew is still in the state, under its old id: terraform takes nothing over under an
+/// address that its state has, and would make it twice.
+async fn forget_what_is_gone(cx: &StepContext, workspace: &Workspace) -> Result<(), Failure> {
+    let file = cx.scratch.join("refresh.tfplan");
+    workspace.terraform.plan(Direction::Refresh, &workspace.variables, &file, &mut |_| {}).await?;
+    cx.progress("the state still has what was gone before the interruption: terraform is told to forget it");
+    apply_file(cx, workspace, &file, 0).await.map(drop)
 }
 
 fn is_taken_over(plan: &PlanJson, shown: &[Change], fresh: &Change) -> bool {

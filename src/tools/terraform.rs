@@ -45,6 +45,8 @@ pub enum Direction {
     Forward,
     /// Towards nothing.
     Destroy,
+    /// Nowhere: the state takes notice of what is there.
+    Refresh,
 }
 
 /// terraform in one working directory.
@@ -123,8 +125,10 @@ impl Terraform {
     ) -> Result<(), Failure> {
         // No lock: whoever applies this plan does so to the very state that it was made from, or is told that it is stale.
         let mut program = self.program(PLAN_DEADLINE).args(["plan", "-json", "-input=false", "-lock=false"]).log(&self.log);
-        if direction == Direction::Destroy {
-            program = program.arg("-destroy");
+        match direction {
+            Direction::Forward => {}
+            Direction::Destroy => program = program.arg("-destroy"),
+            Direction::Refresh => program = program.arg("-refresh-only"),
         }
         let program = program.arg(joined("-var-file=", variables)).arg(joined("-out=", out));
         let (ended, ui) = self.run(program, on_message).await?;

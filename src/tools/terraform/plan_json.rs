@@ -13,6 +13,9 @@ pub struct PlanJson {
     /// What happens to each resource.
     #[serde(default)]
     pub resource_changes: Vec<ResourceChange>,
+    /// Where the state says other than what is there.
+    #[serde(default)]
+    pub resource_drift: Vec<ResourceChange>,
     /// What happens to each output.
     #[serde(default)]
     pub output_changes: BTreeMap<String, Change>,
@@ -154,6 +157,10 @@ impl PlanJson {
     pub fn prior_resources(&self) -> Vec<&Resource> {
         self.prior_state.as_ref().map(StateJson::resources).unwrap_or_default()
     }
+    /// Addresses that the state has and that nothing is behind any more.
+    pub fn gone(&self) -> impl Iterator<Item = &str> {
+        self.resource_drift.iter().filter(|drift| drift.change.actions == ["delete"]).map(|drift| drift.address.as_str())
+    }
     /// Whether the state held nothing; what the plan takes over was not in it.
     pub fn starts_from_nothing(&self) -> bool {
         let taken_over = |resource: &Resource| {
@@ -209,6 +216,14 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+
+    #[test]
+    fn what_is_gone_is_told_from_what_has_changed() {
+        let drift =
+            |name: &str, action: &str| json!({"address": name, "mode": "managed", "type": "aws_flow_log", "change": {"actions": [action]}});
+        let plan = json!({"format_version": "1.2", "resource_drift": [drift("a", "update"), drift("b", "delete")]});
+        assert_eq!(PlanJson::parse(plan.to_string().as_bytes()).unwrap().gone().collect::<Vec<_>>(), ["b"]);
+    }
 
     #[test]
     fn what_is_taken_over_was_not_in_the_state() {
