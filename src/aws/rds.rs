@@ -1,7 +1,11 @@
 //! RDS: what an instance is, and snapshots of it, here and in the other region.
 use std::{collections::BTreeMap, time::Duration};
 
-use aws_sdk_rds::types::Tag;
+use aws_sdk_rds::{
+    primitives::DateTime,
+    types::{DbInstance as Described, DbInstanceAutomatedBackup, DbSnapshot as DescribedSnapshot, Tag},
+};
+use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::{Aws, error};
@@ -59,19 +63,45 @@ pub struct DbSnapshot {
 }
 
 impl Aws {
-    /// Describes an instance; none if there is none.
-    pub async fn db_instance(&self, id: &DbInstanceId) -> Result<Option<DbInstance>, Failure> {
-        let answer = match self.rds().describe_db_instances().db_instance_identifier(id.as_str()).send().await {
-            Ok(answer) => answer,
+    /// What RDS says of an instance; none if there is none.
+    pub(super) async fn described(&self, id: &DbInstanceId) -> Result<Option<Described>, Failure> {
+        match self.rds().describe_db_instances().db_instance_identifier(id.as_str()).send().await {
+            Ok(answer) => Ok(answer.db_instances.unwrap_or_default().into_iter().next()),
             Err(e)
                 if e.as_service_error().is_some_and(|e| e.is_db_instance_not_found_fault())
-                    || error::code(&e) == Some("DBInstanceNotFound") =>
+                    || error::code(&e).is_some_and(|code| code.starts_with("DBInstanceNotFound")) =>
             {
-                return Ok(None);
+                Ok(None)
             }
-            Err(e) => return Err(self.failed("rds:DescribeDBInstances", id.as_str(), e)),
-        };
-        let Some(found) = answer.db_instances.unwrap_or_default().into_iter().next() else { return Ok(None) };
+            Err(e) => Err(self.failed("rds:DescribeDBInstances", id.as_str(), e)),
+        }
+    }
+
+    /// Every instance of this region that carries this tag; all pages are read.
+    pub(super) async fn described_with_tag(&self, key: &str) -> Result<Vec<Described>, Failure> {
+        let found: Result<Vec<_>, _> = self.rds().describe_db_instances().into_paginator().items().send().collect().await;
+        let found = found.map_err(|e| self.failed("rds:DescribeDBInstances", key, e))?;
+        Ok(found.into_iter().filter(|instance| instance.tag_list().iter().any(|tag| tag.key() == Some(key))).collect())
+    }
+
+    /// Every snapshot of an instance in this region, whichever region it lived in; of one kind (`manual`), or of all. All pages are read.
+    pub(super) async fn described_snapshots(&self, instance: &DbInstanceId, kind: Option<&str>) -> Result<Vec<DescribedSnapshot>, Failure> {
+        let request = self.rds().describe_db_snapshots().db_instance_identifier(instance.as_str());
+        let pages = request.set_snapshot_type(kind.map(str::to_owned)).into_paginator();
+        let found: Result<Vec<_>, _> = pages.items().send().collect().await;
+        found.map_err(|e| self.failed("rds:DescribeDBSnapshots", instance.as_str(), e))
+    }
+
+    /// Backups that this region keeps of the instance with this ARN, also those whose replication has ended.
+    pub(super) async fn described_backups(&self, instance_arn: &str) -> Result<Vec<DbInstanceAutomatedBackup>, Failure> {
+        let found: Result<Vec<_>, _> = self.rds().describe_db_instance_automated_backups().into_paginator().items().send().collect().await;
+        let found = found.map_err(|e| self.failed("rds:DescribeDBInstanceAutomatedBackups", instance_arn, e))?;
+        Ok(found.into_iter().filter(|backup| backup.db_instance_arn.as_deref() == Some(instance_arn)).collect())
+    }
+
+    /// Describes an instance; none if there is none.
+    pub async fn db_instance(&self, id: &DbInstanceId) -> Result<Option<DbInstance>, Failure> {
+        let Some(found) = self.described(id).await? else { return Ok(None) };
         let (host, port) = found.endpoint.map(|e| (e.address, e.port)).unwrap_or_default();
         Ok(Some(DbInstance {
             id: id.clone(),
@@ -103,13 +133,6 @@ impl Aws {
             Err(e) => return Err(self.failed("rds:DescribeDBSnapshots", id.as_str(), e)),
         };
         Ok(answer.db_snapshots.unwrap_or_default().into_iter().next().and_then(snapshot))
-    }
-
-    /// Every snapshot that somebody took of an instance.
-    pub async fn db_snapshots_of(&self, instance: &DbInstanceId) -> Result<Vec<DbSnapshot>, Failure> {
-        let pages = self.rds().describe_db_snapshots().db_instance_identifier(instance.as_str()).snapshot_type("manual").into_paginator();
-        let found: Result<Vec<_>, _> = pages.items().send().collect().await;
-        Ok(found.map_err(|e| self.failed("rds:DescribeDBSnapshots", instance.as_str(), e))?.into_iter().filter_map(snapshot).collect())
     }
 
     /// Starts a snapshot under this name; one that is there already is taken for the same one.
@@ -211,14 +234,7 @@ impl Aws {
 
     /// ARNs of backups that this region replicates of an instance in another one.
     pub async fn replicated_backups(&self, source: &str) -> Result<Vec<String>, Failure> {
-        let pages = self.rds().describe_db_instance_automated_backups().into_paginator().items().send();
-        let found: Result<Vec<_>, _> = pages.collect().await;
-        let found = found.map_err(|e| self.failed("rds:DescribeDBInstanceAutomatedBackups", source, e))?;
-        let ours = found.into_iter().filter(|backup| backup.db_instance_arn.as_deref() == Some(source));
-        // What has stopped being replicated stays for as long as it is to be kept, and can't go on.
-        let ours = ours.filter(|backup| {
-            backup.status.as_deref().is_some_and(|status| ["pending", "replicating"].contains(&status.to_lowercase().as_str()))
-        });
+        let ours = self.described_backups(source).await?.into_iter().filter(is_replicated);
         Ok(ours.filter_map(|backup| backup.db_instance_automated_backups_arn).collect())
     }
 }
@@ -227,13 +243,26 @@ pub(super) fn rds_tags(tags: &BTreeMap<String, String>) -> Vec<Tag> {
     tags.iter().map(|(key, value)| Tag::builder().key(key).value(value).build()).collect()
 }
 
-fn snapshot(found: aws_sdk_rds::types::DbSnapshot) -> Option<DbSnapshot> {
+pub(super) fn tags_of(tags: Option<Vec<Tag>>) -> BTreeMap<String, String> {
+    tags.unwrap_or_default().into_iter().filter_map(|tag| Some((tag.key?, tag.value.unwrap_or_default()))).collect()
+}
+
+pub(super) fn moment(time: DateTime) -> Option<Timestamp> {
+    Timestamp::from_nanosecond(time.as_nanos()).ok()
+}
+
+/// What has stopped being replicated stays for as long as it is to be kept, and can't go on.
+pub(super) fn is_replicated(backup: &DbInstanceAutomatedBackup) -> bool {
+    backup.status.as_deref().is_some_and(|status| ["pending", "replicating"].contains(&status.to_lowercase().as_str()))
+}
+
+fn snapshot(found: DescribedSnapshot) -> Option<DbSnapshot> {
     Some(DbSnapshot {
         id: SnapshotId::parse(found.db_snapshot_identifier?).ok()?,
         arn: found.db_snapshot_arn.unwrap_or_default(),
         status: found.status.unwrap_or_default(),
         percent: found.percent_progress.and_then(|p| u8::try_from(p).ok()).unwrap_or(0),
         encrypted: found.encrypted == Some(true),
-        tags: found.tag_list.unwrap_or_default().into_iter().filter_map(|tag| Some((tag.key?, tag.value.unwrap_or_default()))).collect(),
+        tags: tags_of(found.tag_list),
     })
 }

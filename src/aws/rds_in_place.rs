@@ -1,11 +1,14 @@
 //! RDS: everything that decides how an instance runs, so that a restored one runs as the one whose place it takes and not by AWS' defaults.
 use std::collections::BTreeMap;
 
-use aws_sdk_rds::types::{DbInstance as Described, Tag};
+use aws_sdk_rds::types::DbInstance as Described;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::{Aws, error};
+use super::{
+    Aws, error,
+    rds::{is_replicated, rds_tags, tags_of},
+};
 use crate::{
     failure::Failure,
     ids::{DbInstanceId, KmsKeyId, SnapshotId},
@@ -92,7 +95,7 @@ fn settings(found: Described) -> Option<DbSettings> {
         resource: found.dbi_resource_id?,
         arn: found.db_instance_arn.unwrap_or_default(),
         status: found.db_instance_status.unwrap_or_default(),
-        tags: found.tag_list.unwrap_or_default().into_iter().filter_map(|tag| Some((tag.key?, tag.value.unwrap_or_default()))).collect(),
+        tags: tags_of(found.tag_list),
         managed_password: secret.is_some(),
         password_key: secret.and_then(|secret| secret.kms_key_id),
         kept: Kept {
@@ -135,23 +138,12 @@ fn settings(found: Described) -> Option<DbSettings> {
 impl Aws {
     /// An instance's settings; none if there is none.
     pub async fn db_settings(&self, id: &DbInstanceId) -> Result<Option<DbSettings>, Failure> {
-        match self.rds().describe_db_instances().db_instance_identifier(id.as_str()).send().await {
-            Ok(answer) => Ok(answer.db_instances.unwrap_or_default().into_iter().next().and_then(settings)),
-            Err(e)
-                if e.as_service_error().is_some_and(|e| e.is_db_instance_not_found_fault())
-                    || error::code(&e) == Some("DBInstanceNotFound") =>
-            {
-                Ok(None)
-            }
-            Err(e) => Err(self.failed("rds:DescribeDBInstances", id.as_str(), e)),
-        }
+        Ok(self.described(id).await?.and_then(settings))
     }
 
     /// Every instance of this region that carries this tag; all pages are read.
     pub async fn db_instances_tagged(&self, key: &str) -> Result<Vec<DbSettings>, Failure> {
-        let found: Result<Vec<_>, _> = self.rds().describe_db_instances().into_paginator().items().send().collect().await;
-        let found = found.map_err(|e| self.failed("rds:DescribeDBInstances", key, e))?;
-        Ok(found.into_iter().filter_map(settings).filter(|found| found.tags.contains_key(key)).collect())
+        Ok(self.described_with_tag(key).await?.into_iter().filter_map(settings).collect())
     }
 
     /// Restores a snapshot under a new name, as `like` is set up. One that is there already under that name is taken for the same one.
@@ -184,7 +176,7 @@ impl Aws {
             .enable_iam_database_authentication(kept.iam_authentication)
             .set_ca_certificate_identifier(kept.ca_certificate.clone())
             .set_enable_cloudwatch_logs_exports((!kept.log_exports.is_empty()).then(|| kept.log_exports.clone()))
-            .set_tags(Some(tags.iter().map(|(key, value)| Tag::builder().key(key).value(value).build()).collect()));
+            .set_tags(Some(rds_tags(tags)));
         if like.managed_password {
             request = request.manage_master_user_password(true).set_master_user_secret_kms_key_id(like.password_key.clone());
         }
@@ -247,8 +239,7 @@ impl Aws {
             Err(e) if error::code(&e) == Some("DBInstanceAutomatedBackupNotFound") => Vec::new(),
             Err(e) => return Err(self.failed("rds:DescribeDBInstanceAutomatedBackups", resource, e)),
         };
-        let going_on = |status: &str| ["pending", "replicating"].contains(&status.to_lowercase().as_str());
-        Ok(found.iter().any(|backup| backup.dbi_resource_id.as_deref() == Some(resource) && backup.status.as_deref().is_some_and(going_on)))
+        Ok(found.iter().any(|backup| backup.dbi_resource_id.as_deref() == Some(resource) && is_replicated(backup)))
     }
 
     /// Starts to replicate an instance's backups into this region; one that is replicated already is left alone.

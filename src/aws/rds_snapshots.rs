@@ -4,7 +4,10 @@ use std::collections::BTreeMap;
 use jiff::Timestamp;
 use serde::Serialize;
 
-use super::{Aws, error};
+use super::{
+    Aws, error,
+    rds::{moment, tags_of},
+};
 use crate::{
     failure::Failure,
     ids::{DbInstanceId, SnapshotId},
@@ -28,9 +31,7 @@ pub struct ManualSnapshot {
 impl Aws {
     /// Every manual snapshot of an instance in this region, copies from another one among them, the newest first. All pages are read.
     pub async fn manual_snapshots(&self, instance: &DbInstanceId) -> Result<Vec<ManualSnapshot>, Failure> {
-        let pages = self.rds().describe_db_snapshots().db_instance_identifier(instance.as_str()).snapshot_type("manual").into_paginator();
-        let found: Result<Vec<_>, _> = pages.items().send().collect().await;
-        let found = found.map_err(|e| self.failed("rds:DescribeDBSnapshots", instance.as_str(), e))?;
+        let found = self.described_snapshots(instance, Some("manual")).await?;
         let mut snapshots: Vec<ManualSnapshot> = found.into_iter().filter_map(manual).collect();
         // What is still being made is the newest.
         snapshots.sort_by(|a, b| (b.taken.is_none(), b.taken, &b.id).cmp(&(a.taken.is_none(), a.taken, &a.id)));
@@ -57,8 +58,8 @@ fn manual(found: aws_sdk_rds::types::DbSnapshot) -> Option<ManualSnapshot> {
     Some(ManualSnapshot {
         id: SnapshotId::parse(found.db_snapshot_identifier?).ok()?,
         status: found.status.unwrap_or_default(),
-        taken: taken.and_then(|at| Timestamp::new(at.secs(), i32::try_from(at.subsec_nanos()).ok()?).ok()),
+        taken: taken.and_then(moment),
         storage_gib: found.allocated_storage.and_then(|gib| u32::try_from(gib).ok()).unwrap_or(0),
-        tags: found.tag_list.unwrap_or_default().into_iter().filter_map(|tag| Some((tag.key?, tag.value.unwrap_or_default()))).collect(),
+        tags: tags_of(found.tag_list),
     })
 }

@@ -6,7 +6,10 @@ use aws_sdk_rds::primitives::DateTime;
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use super::{Aws, error, rds::rds_tags};
+use super::{
+    Aws, error,
+    rds::{moment, rds_tags, tags_of},
+};
 use crate::{
     failure::{Failure, FailureKind, LeftBehind},
     ids::{DbInstanceId, InvalidId, Region, SnapshotId},
@@ -185,10 +188,6 @@ pub struct Restored {
     pub master_secret_arn: Option<String>,
 }
 
-fn moment(time: DateTime) -> Option<Timestamp> {
-    Timestamp::from_nanosecond(time.as_nanos()).ok()
-}
-
 /// RDS takes whole seconds in a restore's time.
 fn date_time(at: Timestamp) -> DateTime {
     DateTime::from_secs(at.as_second())
@@ -197,9 +196,7 @@ fn date_time(at: Timestamp) -> DateTime {
 impl Aws {
     /// Snapshots of an instance that are in this region, whichever region it lived in.
     pub async fn snapshot_copies(&self, instance: &DbInstanceId) -> Result<Vec<SnapshotCopy>, Failure> {
-        let pages = self.rds().describe_db_snapshots().db_instance_identifier(instance.as_str()).into_paginator();
-        let found: Result<Vec<_>, _> = pages.items().send().collect().await;
-        let found = found.map_err(|e| self.failed("rds:DescribeDBSnapshots", instance.as_str(), e))?;
+        let found = self.described_snapshots(instance, None).await?;
         let copy = |found: aws_sdk_rds::types::DbSnapshot| {
             let at = found.snapshot_database_time.or(found.original_snapshot_create_time).or(found.snapshot_create_time);
             Some(SnapshotCopy {
@@ -217,9 +214,6 @@ impl Aws {
     /// Backups in this region of an instance that lives or lived in `home`, also those whose replication has ended.
     pub async fn backups_of(&self, instance: &DbInstanceId, home: &Region) -> Result<Vec<ReplicatedBackup>, Failure> {
         let arn = format!("arn:aws:rds:{home}:{}:db:{instance}", self.account());
-        let found: Result<Vec<_>, _> = self.rds().describe_db_instance_automated_backups().into_paginator().items().send().collect().await;
-        let found = found.map_err(|e| self.failed("rds:DescribeDBInstanceAutomatedBackups", &arn, e))?;
-        let ours = found.into_iter().filter(|backup| backup.db_instance_arn.as_deref() == Some(&arn));
         let backup = |found: aws_sdk_rds::types::DbInstanceAutomatedBackup| {
             let window = found.restore_window.and_then(|w| Some((w.earliest_time.and_then(moment)?, w.latest_time.and_then(moment)?)));
             Some(ReplicatedBackup {
@@ -230,7 +224,7 @@ impl Aws {
                 kms_key: found.kms_key_id,
             })
         };
-        Ok(ours.filter_map(backup).collect())
+        Ok(self.described_backups(&arn).await?.into_iter().filter_map(backup).collect())
     }
 
     /// The VPC of a group of subnets; none if there is no such group.
@@ -296,23 +290,13 @@ impl Aws {
 
     /// A restored instance as it is; none if there is none.
     pub async fn restored(&self, id: &DbInstanceId) -> Result<Option<Restored>, Failure> {
-        let answer = match self.rds().describe_db_instances().db_instance_identifier(id.as_str()).send().await {
-            Ok(answer) => answer,
-            Err(e) if error::code(&e).is_some_and(|code| code.starts_with("DBInstanceNotFound")) => return Ok(None),
-            Err(e) => return Err(self.failed("rds:DescribeDBInstances", id.as_str(), e)),
-        };
-        let Some(found) = answer.db_instances.unwrap_or_default().into_iter().next() else { return Ok(None) };
+        let Some(found) = self.described(id).await? else { return Ok(None) };
         let endpoint = found.endpoint.and_then(|e| Some((e.address?, u16::try_from(e.port?).ok()?)));
         let groups = found.db_parameter_groups.unwrap_or_default().into_iter();
         Ok(Some(Restored {
             id: id.clone(),
             status: found.db_instance_status.unwrap_or_default(),
-            tags: found
-                .tag_list
-                .unwrap_or_default()
-                .into_iter()
-                .filter_map(|tag| Some((tag.key?, tag.value.unwrap_or_default())))
-                .collect(),
+            tags: tags_of(found.tag_list),
             endpoint,
             database: found.db_name,
             subnet_group: found.db_subnet_group.and_then(|group| group.db_subnet_group_name),
@@ -336,9 +320,8 @@ pub const DRILL: (&str, &str) = ("deployctl:drill", "throw-away");
 impl Aws {
     /// Instances that drills have made under names that begin like this.
     pub async fn drilled(&self, prefix: &DbInstanceId) -> Result<Vec<DbInstanceId>, Failure> {
-        let found: Result<Vec<_>, _> = self.rds().describe_db_instances().into_paginator().items().send().collect().await;
-        let found = found.map_err(|e| self.failed("rds:DescribeDBInstances", "*", e))?;
         let start = format!("{prefix}-");
+        let found = self.described_with_tag(DRILL.0).await?;
         let ours = found
             .into_iter()
             .filter(|instance| instance.tag_list().iter().any(|tag| (tag.key(), tag.value()) == (Some(DRILL.0), Some(DRILL.1))));

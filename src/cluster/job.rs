@@ -218,9 +218,10 @@ impl Cluster {
 
     /// The log of a Job that has ended: as it was followed, or, where that broke off, read once more.
     async fn whole_log(&self, job: &ObjectKey, followed: Result<String, Failure>) -> Result<String, Failure> {
-        match (followed, self.started_pod(job).await?) {
-            (Err(_broke_off), Some(pod)) => self.follow(job, &pod, "agent", CALL, &|_| {}).await,
-            (followed, _) => followed,
+        let Err(broke_off) = followed else { return followed };
+        match self.started_pod(job).await? {
+            Some(pod) => self.follow(job, &pod, "agent", CALL, &|_| {}).await,
+            None => Err(broke_off),
         }
     }
 

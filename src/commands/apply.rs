@@ -5,14 +5,21 @@ use super::{
 };
 use crate::{
     cli::{ApplyArgs, Globals},
-    engine::{apply, consider, limits},
+    engine::{
+        apply::{self, Ended},
+        consider, limits,
+    },
     failure::{Failure, FailureKind, LeftBehind, exit},
     plan::{
         Plan, fresh, render,
         saved::{self, Saved},
         selection::Selection,
     },
-    ui::{Output, Ui, confirm::Consent, report::Collector},
+    ui::{
+        Output, Ui,
+        confirm::Consent,
+        report::{Collector, Report},
+    },
 };
 
 /// Where the plan comes from.
@@ -48,7 +55,7 @@ async fn apply_from(source: Source, globals: &Globals, ui: &Ui) -> Result<u8, Fa
             (_, planned) => planned.clone(),
         },
     };
-    let session = Session::open(globals, &name, Purpose::Apply, ui).await?;
+    let session = Session::open(globals, &name, Purpose::Resume("apply"), ui).await?;
     let result = in_session(&session, source, globals, ui).await;
     if result.is_ok() {
         session.tidy();
@@ -57,20 +64,7 @@ async fn apply_from(source: Source, globals: &Globals, ui: &Ui) -> Result<u8, Fa
 }
 
 async fn in_session(session: &Session, source: Source, globals: &Globals, ui: &Ui) -> Result<u8, Failure> {
-    let Session { work, state, history, run, .. } = session;
-    let (lease, holder) = session.held()?;
-    apply::refuse_if_elsewhere(work, history)?;
-    let mut renderers = ui.render(&work.events)?;
-    let collector = Collector::start(&work.events, &mut renderers);
-    let result = async {
-        let plan = plan(session, source, globals, ui).await?;
-        let journal = apply::open_journal(state, work, &plan, history, run, holder, &**lease)?;
-        apply::apply(work, &plan, history, journal, lease.clone(), &ui.approver()).await
-    }
-    .await;
-    renderers.finish().await?;
-    let ended = result?;
-    let report = collector.report();
+    let (_plan, ended, report) = carried_out(session, plan(session, source, globals, ui), ui).await?;
     match ui.output {
         Output::Human => ui.data(&report.human())?,
         Output::Json => ui.json(&report)?,
@@ -79,6 +73,29 @@ async fn in_session(session: &Session, source: Source, globals: &Globals, ui: &U
         None => Ok(exit::DONE),
         Some(failure) => Err(with_next(failure, &ended.not_started, session)),
     }
+}
+
+/// Applies the plan that comes of `planning`, rendering both; tells how it ended.
+pub(super) async fn carried_out(
+    session: &Session,
+    planning: impl Future<Output = Result<Plan, Failure>>,
+    ui: &Ui,
+) -> Result<(Plan, Ended, Report), Failure> {
+    let Session { work, state, history, run, .. } = session;
+    let (lease, holder) = session.held()?;
+    apply::refuse_if_elsewhere(work, history)?;
+    let mut renderers = ui.render(&work.events)?;
+    let collector = Collector::start(&work.events, &mut renderers);
+    let result = async {
+        let plan = planning.await?;
+        let journal = apply::open_journal(state, work, &plan, history, run, holder, &**lease)?;
+        let ended = apply::apply(work, &plan, history, journal, lease.clone(), &ui.approver()).await?;
+        Ok::<_, Failure>((plan, ended))
+    }
+    .await;
+    renderers.finish().await?;
+    let (plan, ended) = result?;
+    Ok((plan, ended, collector.report()))
 }
 
 /// The plan that will be applied, shown and agreed to.
@@ -92,21 +109,25 @@ async fn plan(session: &Session, source: Source, globals: &Globals, ui: &Ui) -> 
             ui.note(&render::summary(&plan));
             Ok(plan)
         }
-        Source::Now(selection) => {
-            consider::preflight(work, &selection)?;
-            let plan = consider::plan(work, &selection, history).await?;
-            // Standard output holds one document: with --output json that is the report.
-            if ui.output == Output::Human {
-                show(&plan, ui)?;
-            }
-            limits::check_guards(&work.definition.environment.guards, plan.changes())?;
-            if plan.has_changes() {
-                let consent = if globals.yes { Consent::Given } else { Consent::Ask };
-                ui.confirm(&format!("Apply this to {}?", plan.environment), consent)?;
-            }
-            Ok(plan)
-        }
+        Source::Now(selection) => agreed(session, &selection, &work.definition.environment.name.to_string(), globals, ui).await,
     }
+}
+
+/// The plan as it is now, shown and agreed to; `to` says for people where it goes.
+pub(super) async fn agreed(session: &Session, selection: &Selection, to: &str, globals: &Globals, ui: &Ui) -> Result<Plan, Failure> {
+    let Session { work, history, .. } = session;
+    consider::preflight(work, selection)?;
+    let plan = consider::plan(work, selection, history).await?;
+    // Standard output holds one document: with --output json that is the report.
+    if ui.output == Output::Human {
+        show(&plan, ui)?;
+    }
+    limits::check_guards(&work.definition.environment.guards, plan.changes())?;
+    if plan.has_changes() {
+        let consent = if globals.yes { Consent::Given } else { Consent::Ask };
+        ui.confirm(&format!("Apply this to {to}?"), consent)?;
+    }
+    Ok(plan)
 }
 
 fn with_next(mut failure: Failure, not_started: &[crate::ids::StepId], session: &Session) -> Failure {

@@ -10,20 +10,16 @@ use std::collections::BTreeMap;
 use serde_json::Value;
 
 use super::{
-    plan::show,
+    apply,
     session::{self, Place, Session, Subject},
 };
 use crate::{
     cli::{DrCommand, Globals},
-    engine::{
-        apply::{self, Ended},
-        consider, limits,
-        workplace::StateFolder,
-    },
+    engine::{apply::Ended, workplace::StateFolder},
     failure::{Failure, FailureKind, LeftBehind},
     plan::{Plan, read, selection::Selection},
     steps::registry::Registry,
-    ui::{Output, Ui, confirm::Consent, report::Collector},
+    ui::{Output, Ui},
 };
 
 /// What is restored, and how.
@@ -55,32 +51,12 @@ fn subject(globals: &Globals, plan_file: &str, parameters: BTreeMap<&str, Value>
 
 /// Plans, shows, asks and applies, as `apply` does; `again` is the command that goes on after a failure.
 async fn carry_out(session: &Session, again: &str, globals: &Globals, ui: &Ui) -> Result<(Plan, Ended), Failure> {
-    let Session { work, state, history, run, .. } = session;
-    let (lease, holder) = session.held()?;
-    apply::refuse_if_elsewhere(work, history)?;
-    let mut renderers = ui.render(&work.events)?;
-    let collector = Collector::start(&work.events, &mut renderers);
-    let result = async {
-        let selection = Selection::default();
-        consider::preflight(work, &selection)?;
-        let plan = consider::plan(work, &selection, history).await?;
-        if ui.output == Output::Human {
-            show(&plan, ui)?;
-        }
-        limits::check_guards(&work.definition.environment.guards, plan.changes())?;
-        if plan.has_changes() {
-            let consent = if globals.yes { Consent::Given } else { Consent::Ask };
-            ui.confirm(&format!("Apply this to {} in {}?", plan.environment, plan.region), consent)?;
-        }
-        let journal = apply::open_journal(state, work, &plan, history, run, holder, &**lease)?;
-        let ended = apply::apply(work, &plan, history, journal, lease.clone(), &ui.approver()).await?;
-        Ok::<_, Failure>((plan, ended))
-    }
-    .await;
-    renderers.finish().await?;
-    let (plan, mut ended) = result?;
+    let environment = &session.work.definition.environment;
+    let to = format!("{} in {}", environment.name, environment.aws.region);
+    let (plan, mut ended, report) =
+        apply::carried_out(session, apply::agreed(session, &Selection::default(), &to, globals, ui), ui).await?;
     if ui.output == Output::Human {
-        ui.data(&collector.report().human())?;
+        ui.data(&report.human())?;
     }
     match ended.failure.take() {
         None => Ok((plan, ended)),

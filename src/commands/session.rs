@@ -119,9 +119,7 @@ struct Held {
 pub enum Purpose {
     /// To look. Files of steps go with the process.
     Plan,
-    /// To change, and to go on with what was begun: files of steps are kept until the run has ended well.
-    Apply,
-    /// The same under another command's name.
+    /// To change, and to go on with what was begun: files of steps are kept until the run has ended well; the command's name.
     Resume(&'static str),
     /// To change, always as a run of its own; the command's name.
     Once(&'static str),
@@ -131,7 +129,6 @@ impl Purpose {
     fn holder(self) -> Option<Holder> {
         match self {
             Self::Plan => None,
-            Self::Apply => Some(Holder::this_process("apply")),
             Self::Resume(what) | Self::Once(what) => Some(Holder::this_process(what)),
         }
     }
@@ -143,8 +140,7 @@ fn readable(purpose: Purpose, history: History) -> Result<History, Failure> {
 }
 
 fn run_of(purpose: Purpose, history: &History, definition: &str) -> Result<RunId, Failure> {
-    let resumes = matches!(purpose, Purpose::Apply | Purpose::Resume(_));
-    let resumed = if resumes { apply::run_to_resume(history, definition) } else { None };
+    let resumed = if matches!(purpose, Purpose::Resume(_)) { apply::run_to_resume(history, definition) } else { None };
     resumed.map_or_else(apply::new_run_id, Ok)
 }
 
@@ -197,7 +193,7 @@ impl Session {
             let history = readable(purpose, place.runs(History::read(&state, name)?))?;
             let run = run_of(purpose, &history, &definition.digest)?;
             let scratch = match purpose {
-                Purpose::Apply | Purpose::Resume(_) => state.run(name, &run).join("scratch"),
+                Purpose::Resume(_) => state.run(name, &run).join("scratch"),
                 Purpose::Plan | Purpose::Once(_) => state.plans(name).join(run.as_str()),
             };
             private_folder(&scratch)?;

@@ -19,7 +19,7 @@ use crate::{
     failure::Failure,
     ids::StepId,
     plan::{reference::Resolved, resolve},
-    steps::{Outputs, StepContext, question::Answers, registry::Considered},
+    steps::{StepContext, question::Answers, registry::Considered},
     waiting,
 };
 
@@ -45,8 +45,7 @@ pub(super) fn ahead<'a>(
     answers: Arc<Answers>,
 ) -> Result<(Ahead, impl Future<Output = ()> + use<'a>), Failure> {
     let definition = &work.definition;
-    let given: BTreeMap<StepId, Outputs> =
-        definition.dag.order().iter().filter_map(|id| Some((id.clone(), history.outputs(id)?.clone()))).collect();
+    let given = history.given(definition.dag.order());
     let (mut asked, mut looks) = (BTreeMap::new(), Vec::new());
     for &id in steps.iter().filter(|id| given.contains_key(*id)) {
         // What the last run gave may lack what this plan file asks for; in its turn the step is asked with what is there then.

@@ -1,5 +1,5 @@
 //! The runs of an environment, read from their journals: what `history` shows, what a resumed run goes on from.
-use std::path::Path;
+use std::{collections::BTreeMap, path::Path};
 
 use super::{
     journal::{self, RunRecord},
@@ -82,6 +82,10 @@ impl History {
             .find(|record| record.last_status() == Status::Succeeded)?
             .outputs
             .as_ref()
+    }
+    /// What each of these steps gave when it last ended well.
+    pub fn given<'s>(&self, steps: impl IntoIterator<Item = &'s StepId>) -> BTreeMap<StepId, Outputs> {
+        steps.into_iter().filter_map(|id| Some((id.clone(), self.outputs(id)?.clone()))).collect()
     }
     /// Whether it must be verified again although nothing is to be done: nobody on this machine has seen it end well.
     pub fn is_unverified(&self, step: &StepId) -> bool {

@@ -9,7 +9,7 @@ use crate::{
     ids::{ClusterName, StepId},
     plan::{reference::Resolved, resolve},
     steps::{
-        Outputs, StepContext,
+        StepContext,
         question::{Answer, Answers, Question, ask_together},
     },
 };
@@ -47,8 +47,7 @@ type Together = (StepContext, ClusterName, Vec<Question>);
 /// stays unknown in this plan.
 async fn gathered(work: &Workplace, history: &History, steps: &[&StepId]) -> Result<Option<Together>, Failure> {
     let definition = &work.definition;
-    let given: BTreeMap<StepId, Outputs> =
-        definition.dag.order().iter().filter_map(|id| Some((id.clone(), history.outputs(id)?.clone()))).collect();
+    let given = history.given(definition.dag.order());
     let asked = steps.iter().map(|id| {
         let given = &given;
         async move {

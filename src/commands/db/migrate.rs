@@ -1,17 +1,18 @@
 //! `db migrate`: as apply does it for the steps that have migrations: checked, snapshot, run, rolled out, verified. And its dry run.
 use std::collections::BTreeMap;
 
-use super::{Command, deployed, status::described};
+use super::{Command, Deployed, looked_at, status::described};
 use crate::{
     cli::MigrateArgs,
-    commands::{
-        apply,
-        session::{Purpose, Session},
-    },
+    cluster::Cluster,
+    commands::apply,
     failure::{Failure, FailureKind, exit},
     ids::{ServiceName, StepId},
     plan::selection::Selection,
-    steps::service::migration::{self, DryRun},
+    steps::service::{
+        Migrations,
+        migration::{self, DryRun},
+    },
     ui::Output,
 };
 
@@ -27,32 +28,17 @@ pub(super) async fn run(args: MigrateArgs, command: Command<'_>) -> Result<u8, F
 
 async fn dry_run(command: &Command<'_>) -> Result<u8, Failure> {
     let ui = command.ui;
-    let session = Session::open(command.globals, &command.environment, Purpose::Plan, ui).await?;
-    let renderers = ui.render(&session.work.events)?;
-    let looked = look(&session, command).await;
-    session.tidy();
-    renderers.finish().await?;
-    let looked = looked?;
+    let looked = looked_at(command, async |one: &Deployed, cluster: &Cluster, migrations: &Migrations| {
+        let found = migration::dry_run(&one.cx, cluster, one.input.agent()?, &one.input.service, migrations).await?;
+        Ok((one.input.service.clone(), found))
+    })
+    .await?;
     match ui.output {
         Output::Json => ui.json(&looked.iter().map(|(id, (_, found))| (id, found)).collect::<BTreeMap<_, _>>())?,
         Output::Human => looked.iter().try_for_each(|(id, (_, found))| ui.data(&told(id, found)))?,
     }
     looked.iter().try_for_each(|(id, (service, found))| refuse(service, found).map_err(|failure| failure.in_step(id)))?;
     Ok(exit::DONE)
-}
-
-async fn look(session: &Session, command: &Command<'_>) -> Result<BTreeMap<StepId, (ServiceName, DryRun)>, Failure> {
-    let mut found = BTreeMap::new();
-    for one in deployed(session, command)? {
-        let Some(migrations) = &one.input.migrations else { continue };
-        let looking = async {
-            let cluster = one.cx.cluster(&one.input.cluster).await?;
-            migration::dry_run(&one.cx, &cluster, one.input.agent()?, &one.input.service, migrations).await
-        };
-        let looked = looking.await.map_err(|failure| failure.in_step(&one.cx.step))?;
-        found.insert(one.cx.step.clone(), (one.input.service, looked));
-    }
-    Ok(found)
 }
 
 fn told(id: &StepId, found: &DryRun) -> String {

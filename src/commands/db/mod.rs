@@ -9,9 +9,10 @@ mod undo;
 
 use std::{collections::BTreeMap, sync::Arc};
 
-use super::session::{self, Session};
+use super::session::{self, Purpose, Session};
 use crate::{
     cli::{DbCommand, Globals},
+    cluster::Cluster,
     engine::journal::NoIntents,
     failure::{Failure, FailureKind},
     ids::{EnvironmentName, StepId},
@@ -19,7 +20,7 @@ use crate::{
     steps::{
         Outputs, StepContext,
         registry::Registry,
-        service::{self, Snapshot},
+        service::{self, Migrations, Snapshot},
     },
     ui::Ui,
 };
@@ -63,8 +64,7 @@ struct Deployed {
 
 /// What every step has given last.
 fn given(session: &Session) -> BTreeMap<StepId, Outputs> {
-    let order = session.work.definition.dag.order();
-    order.iter().filter_map(|id| Some((id.clone(), session.history.outputs(id)?.clone()))).collect()
+    session.history.given(session.work.definition.dag.order())
 }
 
 /// The steps that have migrations.
@@ -84,6 +84,29 @@ fn deployed(session: &Session, command: &Command<'_>) -> Result<Vec<Deployed>, F
         Ok(Deployed { cx: session.work.context(id, None, Arc::new(NoIntents))?, input })
     };
     command.steps.iter().map(|id| one(id).map_err(|failure| failure.in_step(id))).collect()
+}
+
+/// What `ask` finds out of each step that has migrations, one after another; nothing is changed.
+async fn looked_at<T>(
+    command: &Command<'_>,
+    ask: impl AsyncFn(&Deployed, &Cluster, &Migrations) -> Result<T, Failure>,
+) -> Result<BTreeMap<StepId, T>, Failure> {
+    let session = Session::open(command.globals, &command.environment, Purpose::Plan, command.ui).await?;
+    let renderers = command.ui.render(&session.work.events)?;
+    let looking = async {
+        let mut found = BTreeMap::new();
+        for one in deployed(&session, command)? {
+            let Some(migrations) = &one.input.migrations else { continue };
+            let asking = async { ask(&one, &one.cx.cluster(&one.input.cluster).await?, migrations).await };
+            let answer = asking.await.map_err(|failure| failure.in_step(&one.cx.step))?;
+            found.insert(one.cx.step.clone(), answer);
+        }
+        Ok(found)
+    };
+    let found = looking.await;
+    session.tidy();
+    renderers.finish().await?;
+    found
 }
 
 /// The instances that these steps snapshot, each once.

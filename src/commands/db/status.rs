@@ -1,42 +1,24 @@
 //! `db status`: which migrations are applied and pending, and what is wrong with them.
-use std::collections::BTreeMap;
-
-use super::{Command, deployed};
+use super::{Command, Deployed, looked_at};
 use crate::{
-    commands::session::{Purpose, Session},
+    cluster::Cluster,
     failure::{Failure, exit},
     ids::StepId,
-    steps::service::{Schema, migration},
+    steps::service::{Migrations, Schema, migration},
     ui::Output,
 };
 
 pub(super) async fn run(command: &Command<'_>) -> Result<u8, Failure> {
     let ui = command.ui;
-    let session = Session::open(command.globals, &command.environment, Purpose::Plan, ui).await?;
-    let renderers = ui.render(&session.work.events)?;
-    let looked = look(&session, command).await;
-    session.tidy();
-    renderers.finish().await?;
-    let schemas = looked?;
+    let schemas = looked_at(command, async |one: &Deployed, cluster: &Cluster, migrations: &Migrations| {
+        migration::observe(&one.cx, cluster, one.input.agent()?, &one.input.service, migrations).await
+    })
+    .await?;
     match ui.output {
         Output::Json => ui.json(&schemas)?,
         Output::Human => schemas.iter().try_for_each(|(id, schema)| ui.data(&described(id, schema)))?,
     }
     Ok(exit::DONE)
-}
-
-async fn look(session: &Session, command: &Command<'_>) -> Result<BTreeMap<StepId, Schema>, Failure> {
-    let mut schemas = BTreeMap::new();
-    for one in deployed(session, command)? {
-        let Some(migrations) = &one.input.migrations else { continue };
-        let looking = async {
-            let cluster = one.cx.cluster(&one.input.cluster).await?;
-            migration::observe(&one.cx, &cluster, one.input.agent()?, &one.input.service, migrations).await
-        };
-        let schema = looking.await.map_err(|failure| failure.in_step(&one.cx.step))?;
-        schemas.insert(one.cx.step.clone(), schema);
-    }
-    Ok(schemas)
 }
 
 /// What a person reads of a schema.
