@@ -108,16 +108,8 @@ impl World {
 
     async fn prove(&self, cell: &Cell) -> Proof {
         let Cell { row, name } = cell;
-        let needles = needles(row.call, name);
         self.prepare(row.call, name).await;
-        if row.kind == Kind::Refused {
-            self.proxy.refuse_for(Duration::from_secs(2));
-            // Until it has closed.
-            tokio::time::sleep(Duration::from_millis(100)).await;
-        } else {
-            self.proxy.strike(&needles, fault(row), row.times);
-        }
-        let attempts = |since| self.proxy.seen(&needles, since).into_iter().map(|seen| seen.at).collect();
+        let attempts = self.proxy.strike_as(row, needles(row.call, name), fault).await;
         prove(row, self.call(row.call, name), attempts).await
     }
 }

@@ -13,6 +13,8 @@ use tokio::{
     time::Instant,
 };
 
+use crate::table::{Kind, Row};
+
 /// What happens to a request.
 #[derive(Clone, Debug)]
 pub enum Fault {
@@ -89,6 +91,22 @@ impl HttpProxy {
     /// The next `times` requests that hold all these words meet this fault.
     pub fn strike(&self, needles: &[String], fault: Fault, times: usize) {
         self.shared.rules.lock().unwrap().push(Rule { needles: needles.to_vec(), fault, left: times });
+    }
+    /// What a line of the table says; gives the times of the requests that it meets.
+    pub async fn strike_as(
+        &self,
+        row: &Row,
+        needles: Vec<String>,
+        fault: impl FnOnce(&Row) -> Fault,
+    ) -> impl FnOnce(Instant) -> Vec<Instant> {
+        if row.kind == Kind::Refused {
+            self.refuse_for(Duration::from_secs(2));
+            // Until it has closed.
+            tokio::time::sleep(Duration::from_millis(100)).await;
+        } else {
+            self.strike(&needles, fault(row), row.times);
+        }
+        move |since| self.seen(&needles, since).into_iter().map(|seen| seen.at).collect()
     }
     /// As [`HttpProxy::strike`], before whatever else would meet them.
     pub fn strike_first(&self, needles: &[String], fault: Fault, times: usize) {

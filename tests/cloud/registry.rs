@@ -72,14 +72,6 @@ async fn push(world: &World, name: &str) -> Result<(), Failure> {
 pub async fn prove_one(world: &World, cell: &Cell) -> Proof {
     let Cell { row, name } = cell;
     world.aws.ensure_repository(&repository(name), &Default::default()).await.unwrap();
-    let needles = needles(row.call, name);
-    if row.kind == Kind::Refused {
-        world.proxy.refuse_for(Duration::from_secs(2));
-        // Until it has closed.
-        tokio::time::sleep(Duration::from_millis(100)).await;
-    } else {
-        world.proxy.strike(&needles, fault(row), row.times);
-    }
-    let attempts = |since| world.proxy.seen(&needles, since).into_iter().map(|seen| seen.at).collect();
+    let attempts = world.proxy.strike_as(row, needles(row.call, name), fault).await;
     prove(row, push(world, name), attempts).await
 }

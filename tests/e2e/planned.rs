@@ -3,10 +3,7 @@ use std::path::Path;
 
 use serde_json::Value;
 
-use super::{
-    READS, permissions,
-    target::{Target, text},
-};
+use super::{READS, permissions, target::Target};
 
 /// Everything is applied and nothing is to be done.
 pub fn by_who_may_only_read(target: &Target) {
@@ -47,22 +44,16 @@ fn in_the_cluster_only_one_job(target: &Target, changed: &[Value]) {
     let others = |line: &&&Value| !["jobs", "configmaps"].iter().any(|resource| line["objectRef"]["resource"] == **resource);
     assert_eq!(real.iter().filter(others).count(), 0, "{real:?}");
     let job = jobs.first().unwrap();
-    let containers = kubectl(target, &["-n", "deployctl", "get", "job", job, "-o", "jsonpath={.spec.template.spec.containers[*].args[1]}"]);
+    let containers = target.kubectl(&["-n", "deployctl", "get", "job", job, "-o", "jsonpath={.spec.template.spec.containers[*].args[1]}"]);
     assert_eq!(containers, "topics schema", "both questions in one Job");
 }
 
 /// Somebody takes an object away between plan and apply.
 fn what_has_moved_is_named(target: &Target, saved: &str) {
-    kubectl(target, &["-n", "observability", "delete", "configmap", "grafana-dashboards"]);
+    target.kubectl(&["-n", "observability", "delete", "configmap", "grafana-dashboards"]);
     let stale = target.deployctl(&["apply", saved]).expect(13);
     assert!(stale.err.contains("dashboards: ConfigMap observability/grafana-dashboards"), "{}", stale.err);
     target.deployctl(&["apply", "--yes", "--only", "dashboards"]).expect(0);
-}
-
-fn kubectl(target: &Target, args: &[&str]) -> String {
-    let output = target.command(Path::new("kubectl")).args(args).output().unwrap();
-    assert!(output.status.success(), "{}", text(&output));
-    String::from_utf8(output.stdout).unwrap()
 }
 
 /// What the API server has recorded of deployctl's requests that may change something.
