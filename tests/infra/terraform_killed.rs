@@ -1,6 +1,6 @@
 //! deployctl dies or freezes in the middle of an apply: terraform is told to stop, saves its state and gives its lock back.
 use std::{
-    process::{Child, Command, Stdio},
+    process::{Child, Command},
     time::{Duration, Instant},
 };
 
@@ -29,14 +29,28 @@ fn the_parent() {
 
 /// Starts the parent and returns once terraform is in the middle of its apply.
 pub async fn parent_in_the_middle(cx: &StepContext) -> (Child, ProcessRecord) {
-    let child = Command::new(std::env::current_exe().unwrap())
-        .args(["--exact", "terraform_killed::the_parent", "--ignored"])
+    let said = cx.project.join("parent.log");
+    let log = std::fs::File::create(&said).unwrap();
+    let mut child = Command::new(std::env::current_exe().unwrap())
+        .args(["--exact", "terraform_killed::the_parent", "--ignored", "--nocapture"])
         .env(PARENT, &cx.project)
-        .stdout(Stdio::null())
-        .stderr(Stdio::null())
+        .stdout(log.try_clone().unwrap())
+        .stderr(log)
         .spawn()
         .unwrap();
-    wait("terraform to be in the middle", 40, async || stack::made(&cx.project).len() == 2).await;
+    // Images are compiled beside this test, so it may take long; a parent that gave up is told at once, in its own words.
+    let started = Instant::now();
+    while stack::made(&cx.project).len() < 2 {
+        let gone = child.try_wait().unwrap();
+        let late = started.elapsed() > Duration::from_secs(120);
+        assert!(
+            gone.is_none() && !late,
+            "not in the middle after {:?}, {gone:?}: {}",
+            started.elapsed(),
+            std::fs::read_to_string(&said).unwrap()
+        );
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
     assert_eq!(stack::held(cx).await, (true, true));
     let found = Guarded::read(&stack::record(cx)).unwrap();
     assert_eq!(found.record.liveness(), Liveness::Alive);
