@@ -2,15 +2,22 @@
 # make test: every part in turn (or those named), each with the time that it took. The first failure ends it.
 set -euo pipefail
 cd "$(dirname "$0")/.."
-all=(format lint build unit install provider terraform parts faults cloud services clean e2e)
+all=(format lint unit install provider terraform parts faults cloud services image clean e2e)
 parts=("$@")
 [ ${#parts[@]} -gt 0 ] || parts=("${all[@]}")
 # By hand a test may leave out what it lacks a program for; here that is a failure.
 export DEPLOYCTL_TEST_COMPLETE=1
+# As the sandbox's installation compiles (tests/sandbox/src/install/go.rs): what both need is then compiled once.
+export CGO_ENABLED=0 GOFLAGS="-trimpath -buildvcs=false -gcflags=all=-dwarf=false"
 tests/prerequisites.sh
 
 # Always the whole workspace: a single package resolves other features of the same dependencies and compiles all of them again.
-cargo_test() { cargo test --workspace --locked --quiet "$@"; }
+# clippy's driver is a compiler that also lints. In the compiler's place, for our own crates, it saves compiling everything a second time
+# just to look at it: four minutes when cold. What it makes is for these tests only; images and people's builds are rustc's.
+cargo_test() {
+  CLIPPY_ARGS=-D__CLIPPY_HACKERY__warnings__CLIPPY_HACKERY__ \
+    cargo test --workspace --locked --quiet --config 'build.rustc-workspace-wrapper="clippy-driver"' "$@"
+}
 
 format() {
   cargo fmt --all --check
@@ -18,21 +25,31 @@ format() {
   files=$(gofmt -l tests/sandbox/provider tests/sandbox/kube-node)
   [ -z "$files" ] || { printf 'not formatted: %s\n' "$files" >&2 && return 1; }
 }
-lint() { cargo clippy --workspace --all-targets --locked --quiet -- -D warnings; }
-build() { cargo build --workspace --locked --quiet; }
+# Compiles all that later parts run, and starts the two long builds beside them.
+lint() { cargo_test --no-run && beside; }
 unit() { cargo_test --lib --bins --test cli --test boundaries; }
 sandbox() { "$CARGO_TARGET_DIR/debug/deployctl-sandbox" "$@"; }
-install() { sandbox install; start_images; }
-# The release build of the images takes minutes when cold: it goes on beside the parts that mostly wait, at the lowest priority.
-images=
-start_images() {
-  nice -n 19 "$CARGO_TARGET_DIR/debug/deployctl" image build -e sandbox >"$CARGO_TARGET_DIR/images.log" 2>&1 </dev/null &
+
+# Two builds of ten minutes when cold, beside the parts that mostly wait: what the sandbox needs, and the images at the lowest priority.
+installation= images=
+beside() {
+  wanted install || return 0
+  setsid "$CARGO_TARGET_DIR/debug/deployctl-sandbox" install >"$CARGO_TARGET_DIR/install.log" 2>&1 </dev/null &
+  installation=$!
+  # One service by name: cargo compiles all that images are made of, and what other images hold is still being installed.
+  setsid nice -n 19 "$CARGO_TARGET_DIR/debug/deployctl" image build -e sandbox uploader >"$CARGO_TARGET_DIR/images.log" 2>&1 </dev/null &
   images=$!
+}
+wanted() { [[ " ${parts[*]} " == *" $1 "* ]]; }
+install() {
+  [ -n "$installation" ] || { sandbox install; return; }
+  tail -n +1 -f --pid="$installation" "$CARGO_TARGET_DIR/install.log"
+  wait "$installation" && installation=
 }
 images_are_built() {
   [ -n "$images" ] || return 0
-  wait "$images" || { cat "$CARGO_TARGET_DIR/images.log" >&2 && return 1; }
-  images=
+  tail -n 1 -f --pid="$images" "$CARGO_TARGET_DIR/images.log"
+  wait "$images" && images=
 }
 # In a sandbox of its own: every type of resource is made, changed, imported and destroyed there.
 provider() (
@@ -45,20 +62,22 @@ provider() (
 )
 terraform() { cargo_test --test terraform; }
 # Single parts against real programs: PostgreSQL, ministack, an API server, a registry.
-parts() { cargo_test --test database --test infra --test cluster --test image --test front_door --test rds --test observability; }
+parts() { cargo_test --test database --test infra --test cluster --test front_door --test rds --test observability; }
 # Killed and refused at every call that writes; `make soak` tries more points.
 faults() { cargo_test --test faults; }
 # Both services in a sandbox of their own: killed, cut off, fed with bad files, attacked; `make soak` does it at length.
 services() { cargo_test --test services -- --nocapture; }
 # Throttled, silent, cut and lost: the quick lines of tests/cloud/table.rs; `make soak` proves all.
 cloud() { cargo_test --test cloud -- --nocapture --test-threads 8; }
+# Compiles and pushes; cargo would wait for the images that are compiled beside the other parts.
+image() { images_are_built && cargo_test --test image; }
 # Compares the machine before and after; nothing else may run.
 clean() { images_are_built && cargo_test --test clean; }
 e2e() { images_are_built && cargo_test --test e2e -- --nocapture; }
 
 summary=()
 # Also when a part fails: how far it came, and how long that took.
-trap '[ -z "$images" ] || kill "$images"; printf "%s\n" "${summary[@]}"' EXIT
+trap 'for build in $installation $images; do kill -- "-$build" 2>/dev/null || true; done; printf "%s\n" "${summary[@]}"' EXIT
 for part in "${parts[@]}"; do
   [[ " ${all[*]} " == *" $part "* ]] || { echo "no part $part; there are: ${all[*]}" >&2; exit 10; }
   started=$SECONDS

@@ -169,7 +169,7 @@ impl Kind for Terraform {
         let resumed = cx.intents.once(&cx.step, "terraform-apply", attempt.clone()).await? != attempt;
         let left = was_left(cx, input)?;
         if left || resumed {
-            lock::settle(cx, &input.stack, &prepare(cx, input, Backend::Bucket).await?).await?;
+            lock::settle(cx, &prepare(cx, input, Backend::Bucket).await?).await?;
         }
         if shown.backend != Backend::Bucket || resumed || left {
             let since = if resumed || left { Since::Begun } else { Since::Shown };
@@ -217,7 +217,7 @@ impl Kind for Terraform {
             return Ok(Vec::new());
         }
         if was_left(cx, input)? {
-            lock::settle(cx, &input.stack, &prepare(cx, input, Backend::Bucket).await?).await?;
+            lock::settle(cx, &prepare(cx, input, Backend::Bucket).await?).await?;
         }
         let (workspace, found) = planned(cx, input, Backend::Bucket, Direction::Destroy).await?;
         if found.plan.is_none() {
@@ -324,10 +324,18 @@ fn write_plan(cx: &StepContext, found: &Found) -> Result<PathBuf, Failure> {
 async fn apply_file(cx: &StepContext, workspace: &Workspace, file: &Path, total: usize) -> Result<Applied, Failure> {
     let call = format!("terraform apply of step {}", cx.step);
     let _under_way = cx.aws.permit().begin(&call).map_err(|refused| refused.failure(&call))?;
+    // The last one here said that it could not give its lock back.
+    if Guarded::read(&workspace.terraform.record).is_some_and(|found| found.record.ended.is_some()) {
+        lock::give_back_own(cx, workspace).await?;
+    }
     let mut progress = Progress { cx, done: 0, total: u64::try_from(total).unwrap_or(0) };
     let applied = match workspace.terraform.apply(file, &mut |message| progress.take(message)).await {
         Err(failure) if wants_init(&failure) && failure.left_behind == crate::failure::LeftBehind::Nothing => {
             workspace.initialise(cx).await?;
+            workspace.terraform.apply(file, &mut |message| progress.take(message)).await?
+        }
+        // It has done nothing yet. Somebody else's lock is not given back, and stays a failure.
+        Err(failure) if failure.kind == FailureKind::Locked && lock::give_back_own(cx, workspace).await? => {
             workspace.terraform.apply(file, &mut |message| progress.take(message)).await?
         }
         other => other?,

@@ -1,5 +1,6 @@
 //! terraform: init once, one plan, one apply of exactly that plan; everything it says is read as JSON.
 use std::{
+    collections::BTreeSet,
     ffi::OsString,
     fs::File,
     path::{Path, PathBuf},
@@ -27,6 +28,8 @@ const INIT_DEADLINE: Duration = Duration::from_secs(15 * 60);
 const PLAN_DEADLINE: Duration = Duration::from_secs(20 * 60);
 const APPLY_DEADLINE: Duration = Duration::from_secs(120 * 60);
 const SHOW_DEADLINE: Duration = Duration::from_secs(5 * 60);
+/// What its S3 backend's log says of the lock that it asks for (terraform 1.11, internal/backend/remote-state/s3/logging.go).
+const LOCK_ID: &str = "tf_backend.lock.id=";
 
 /// Variables that would make terraform another identity than the one it is given.
 const NOT_INHERITED: [&str; 6] = [
@@ -157,7 +160,7 @@ impl Terraform {
     /// Applies exactly this plan file. Told to stop once when cancelled, then waited for: it saves its state.
     pub async fn apply(&self, plan: &Path, on_message: &mut (dyn FnMut(&Message) + Send)) -> Result<Apply, Failure> {
         let program = self.program(APPLY_DEADLINE).args(["apply", "-json", "-input=false", "-lock-timeout=5s"]).arg(plan);
-        let program = program.log(&self.log).care(Care::Guarded).record(&self.record);
+        let program = program.env(self.tells_its_locks()?).log(&self.log).care(Care::Guarded).record(&self.record);
         let (ended, ui) = self.run(program, on_message).await?;
         let left = ui.apply.left_behind();
         let judged = self.judge("apply", &ended, &ui, left);
@@ -167,6 +170,29 @@ impl Terraform {
             return Err(if errored.exists() { self.keep_errored_state(&errored, failure) } else { failure });
         }
         Ok(ui.apply)
+    }
+
+    /// The ids of the locks that the last apply asked for, as its own log has them. Empty if it wrote none.
+    pub fn locks_asked_for(&self) -> BTreeSet<String> {
+        let said = std::fs::read_to_string(self.lock_log()).unwrap_or_default();
+        let after = said.split(LOCK_ID).skip(1);
+        after.filter_map(|text| text.split_whitespace().next()).map(|id| id.trim_matches('"').to_owned()).collect()
+    }
+
+    fn lock_log(&self) -> PathBuf {
+        self.record.with_extension("locks.log")
+    }
+
+    /// Has terraform write which locks it asks for, at a level where it names what it does and no values. Somebody who sets these variables
+    /// wants to see something else: then there is no such log.
+    fn tells_its_locks(&self) -> Result<Vec<(OsString, OsString)>, Failure> {
+        let log = self.lock_log();
+        let failed = |e: std::io::Error| Failure::step(format!("could not write {}", log.display())).because(e);
+        File::create(&log).map_err(failed)?;
+        own_only(&log)?;
+        let callers = ["TF_LOG", "TF_LOG_CORE", "TF_LOG_PATH"].into_iter().any(|name| std::env::var_os(name).is_some());
+        let ours = || vec![("TF_LOG_CORE".into(), "INFO".into()), ("TF_LOG_PATH".into(), log.clone().into())];
+        Ok(if callers { Vec::new() } else { ours() })
     }
 
     /// Takes one resource out of the state; what it stands for stays.

@@ -112,6 +112,10 @@ impl HttpProxy {
     pub fn strike_first(&self, needles: &[String], fault: Fault, times: usize) {
         self.shared.rules.lock().unwrap().insert(0, Rule { needles: needles.to_vec(), fault, left: times });
     }
+    /// Nothing is struck any more.
+    pub fn forgive(&self) {
+        self.shared.rules.lock().unwrap().clear();
+    }
     /// Nobody listens for this long.
     pub fn refuse_for(&self, time: Duration) {
         self.closed_until.send_replace(Some(Instant::now() + time));

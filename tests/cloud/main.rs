@@ -12,6 +12,8 @@ mod command;
 mod database;
 #[path = "../infra/emulator.rs"]
 mod emulator;
+#[path = "../infra/fixture.rs"]
+mod fixture;
 mod http_proxy;
 #[path = "../installed/mod.rs"]
 mod installed;
@@ -22,5 +24,8 @@ mod proof;
 mod real_api_server;
 mod registry;
 mod repeated;
+#[path = "../infra/stack.rs"]
+mod stack;
 mod table;
 mod tcp_proxy;
+mod terraform;

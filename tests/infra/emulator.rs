@@ -96,6 +96,10 @@ fn inside<F: Future<Output = ()>>(test: &str, way: Way, body: impl FnOnce(String
         let log = std::fs::read_to_string(dir.path().join("ministack.log")).unwrap_or_default();
         let lines: Vec<&str> = log.lines().rev().take(25).collect();
         eprintln!("ministack's last words, newest first:\n{}", lines.join("\n"));
+        for folder in std::fs::read_dir(dir.path().join("scratch")).into_iter().flatten().flatten() {
+            let log = std::fs::read_to_string(folder.path().join("terraform.log")).unwrap_or_default();
+            eprintln!("{}: terraform said:\n{log}", folder.path().display());
+        }
     }
     assert!(status.success(), "{test} failed inside");
 }

@@ -1,4 +1,5 @@
 //! A step's context as the engine would make it, for the sandbox's environment file.
+#![allow(dead_code, reason = "each test program uses a part of it")]
 use std::{
     path::{Path, PathBuf},
     sync::Arc,
@@ -69,4 +70,10 @@ pub async fn run<K: Kind>(cx: &StepContext, input: &K::Input) -> Result<(StepPla
     let applied = K::apply(cx, input, &plan).await?;
     K::verify(cx, input, &applied).await?;
     Ok((plan, applied))
+}
+
+/// The same world in the next run, in a process of its own.
+pub fn another_run(cx: &StepContext) -> StepContext {
+    let run = RunId::parse(uuid::Uuid::now_v7().to_string()).unwrap();
+    StepContext { run: Some(run), intents: Arc::new(MemoryIntents::default()), cancel: Default::default(), ..cx.clone() }
 }

@@ -1,4 +1,5 @@
 //! A stack that needs no provider: builtin terraform_data, some of it slow.
+#![allow(dead_code, reason = "each test program uses a part of it")]
 use std::path::{Path, PathBuf};
 
 use deployctl::{

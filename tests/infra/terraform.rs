@@ -2,24 +2,12 @@
 use deployctl::{
     engine::event::Outcome,
     failure::{FailureKind, LeftBehind},
-    ids::RunId,
     plan::fresh::differing,
     steps::{Action, Kind, StepContext, terraform::Terraform},
 };
 use serde_json::json;
 
 use super::{emulator::with_aws, fixture, stack};
-
-/// Another run: no intents of earlier ones.
-fn another_run(cx: &StepContext) -> StepContext {
-    let run = RunId::parse(uuid::Uuid::now_v7().to_string()).unwrap();
-    StepContext {
-        run: Some(run),
-        intents: std::sync::Arc::new(fixture::MemoryIntents::default()),
-        cancel: Default::default(),
-        ..cx.clone()
-    }
-}
 
 #[test]
 fn applies_what_was_shown() {
@@ -47,7 +35,7 @@ fn applies_what_was_shown() {
         assert_eq!(stack::held(&cx).await, (false, false));
 
         // Nothing to do: no terraform runs for the apply, and the outputs are there all the same.
-        let cx = another_run(&cx);
+        let cx = fixture::another_run(&cx);
         let started = std::time::Instant::now();
         let (plan, applied) = fixture::run::<Terraform>(&cx, &stack::input(2)).await.unwrap();
         eprintln!("unchanged: {} ms", started.elapsed().as_millis());
@@ -57,9 +45,9 @@ fn applies_what_was_shown() {
         // A saved plan goes stale when somebody else applies in between, and says so before it changes anything.
         let stale = fixture::planned::<Terraform>(&cx, &stack::input(3)).await.unwrap();
         assert_eq!(stale.changes.len(), 1, "{:?}", stale.changes);
-        let other = another_run(&cx);
+        let other = fixture::another_run(&cx);
         fixture::run::<Terraform>(&other, &stack::input(1)).await.unwrap();
-        let cx = another_run(&cx);
+        let cx = fixture::another_run(&cx);
         let failure = Terraform::apply(&cx, &stack::input(3), &stale).await.unwrap_err();
         assert_eq!((failure.kind, &failure.left_behind), (FailureKind::PlanStale, &LeftBehind::Nothing));
         assert!(failure.evidence.iter().any(|line| line.contains("now also: create terraform_data.thing[1]")), "{:?}", failure.evidence);
@@ -69,7 +57,7 @@ fn applies_what_was_shown() {
         let facts = async || Terraform::facts(&stack::input(3), &Terraform::observe(&cx, &stack::input(3)).await.unwrap()).unwrap();
         let then = facts().await;
         assert_eq!(differing(&then, &facts().await), Vec::<String>::new(), "nothing has moved by itself");
-        fixture::run::<Terraform>(&another_run(&cx), &stack::input(2)).await.unwrap();
+        fixture::run::<Terraform>(&fixture::another_run(&cx), &stack::input(2)).await.unwrap();
         let moved = differing(&then, &facts().await);
         assert!(moved.iter().any(|line| line.starts_with("state serial: ")), "{moved:?}");
         assert!(moved.contains(&"terraform_data.thing[1] plan: \"create\" -> \"nothing\"".to_owned()), "{moved:?}");
@@ -77,7 +65,7 @@ fn applies_what_was_shown() {
         // A damaged plan is not applied.
         let mut damaged = fixture::planned::<Terraform>(&cx, &stack::input(3)).await.unwrap();
         damaged.payload["sha256"] = json!("00");
-        let failure = Terraform::apply(&another_run(&cx), &stack::input(3), &damaged).await.unwrap_err();
+        let failure = Terraform::apply(&fixture::another_run(&cx), &stack::input(3), &damaged).await.unwrap_err();
         assert!(failure.message.contains("damaged"), "{failure}");
 
         // Guards judge the plan's JSON.
@@ -130,14 +118,18 @@ fn an_interrupted_apply_saves_its_state_and_goes_on() {
         let plan = fixture::planned::<Terraform>(&cx, &stack::input(2)).await.unwrap();
         let cancel = cx.cancel.clone();
         let began = project.clone();
-        let killer = tokio::spawn(async move {
+        let killer = async {
             while stack::made(&began).len() < 2 {
                 tokio::time::sleep(std::time::Duration::from_millis(50)).await;
             }
             cancel.cancel();
-        });
-        let failure = Terraform::apply(&cx, &stack::input(2), &plan).await.unwrap_err();
-        killer.await.unwrap();
+            std::future::pending::<()>().await;
+        };
+        let input = stack::input(2);
+        let failure = tokio::select! {
+            applied = Terraform::apply(&cx, &input, &plan) => applied.unwrap_err(),
+            () = killer => unreachable!("it goes on for ever"),
+        };
         assert_eq!(failure.kind, FailureKind::Interrupted, "{failure:?}");
         assert_eq!(stack::held(&cx).await, (false, false));
 

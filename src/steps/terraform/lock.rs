@@ -1,5 +1,5 @@
 //! terraform's own lock, and the MD5 beside it, after a terraform died with them: put right only when this machine proves that it is dead.
-use std::{path::Path, time::Duration};
+use std::{collections::BTreeSet, path::Path, time::Duration};
 
 use jiff::{SignedDuration, Timestamp};
 use md5::{Digest, Md5};
@@ -55,19 +55,37 @@ pub(super) fn is_wrong_digest(failure: &Failure) -> bool {
 }
 
 /// Waits for a terraform of an earlier deployctl that still ends, and breaks the lock of one that is proven dead.
-pub(super) async fn settle(cx: &StepContext, stack: &Path, workspace: &Workspace) -> Result<(), Failure> {
+pub(super) async fn settle(cx: &StepContext, workspace: &Workspace) -> Result<(), Failure> {
     let record = &workspace.terraform.record;
     if Guarded::read(record).is_some_and(|found| found.record.liveness() == Liveness::Alive) {
         wait_until_dead(cx, record).await?;
     }
     let guarded = Guarded::read(record);
-    let locks = Locks::of(cx, stack)?;
+    let asked_for = workspace.terraform.locks_asked_for();
+    let locks = Locks::of(cx, &workspace.stack)?;
     for held in locks.held(cx).await? {
         let info = locks.info(&held)?;
-        ours(&info, guarded.as_ref()).map_err(|why| refused(&locks, &info, &why, guarded.as_ref(), workspace))?;
+        ours(&info, guarded.as_ref(), &asked_for).map_err(|why| refused(&locks, &info, &why, guarded.as_ref(), workspace))?;
         locks.release(cx, &held, &info).await?;
     }
     locks.settle_digest(cx, guarded.as_ref()).await
+}
+
+/// Gives back the lock that the terraform which has just ended took, and then believed to be somebody else's: the answer of AWS was lost, and
+/// its SDK asked once more. Only its own log proves that. Says whether there was one.
+pub(super) async fn give_back_own(cx: &StepContext, workspace: &Workspace) -> Result<bool, Failure> {
+    let asked_for = workspace.terraform.locks_asked_for();
+    let guarded = Guarded::read(&workspace.terraform.record);
+    let locks = Locks::of(cx, &workspace.stack)?;
+    let mut given_back = false;
+    for held in locks.held(cx).await? {
+        let info = locks.info(&held)?;
+        if asked_for.contains(&info.id) && ours(&info, guarded.as_ref(), &asked_for).is_ok() {
+            locks.release(cx, &held, &info).await?;
+            given_back = true;
+        }
+    }
+    Ok(given_back)
 }
 
 /// Gives back the locks of a terraform on another machine that a person has declared dead; whoever else holds one keeps it. Says what was done.
@@ -107,8 +125,8 @@ async fn wait_until_dead(cx: &StepContext, record: &Path) -> Result<(), Failure>
     })
 }
 
-/// Whether a lock is that of the terraform on record, and that one is dead; if not, why not.
-fn ours(info: &Info, guarded: Option<&Guarded>) -> Result<(), String> {
+/// Whether a lock is that of the terraform on record, and that one is dead; if not, why not. `asked_for` are the ids that its log names.
+fn ours(info: &Info, guarded: Option<&Guarded>, asked_for: &BTreeSet<String>) -> Result<(), String> {
     let Some(Guarded { record, seen }) = guarded else {
         return Err("this machine has no record of a terraform of its own that could hold it".to_owned());
     };
@@ -125,7 +143,15 @@ fn ours(info: &Info, guarded: Option<&Guarded>) -> Result<(), String> {
     if info.who.rsplit('@').next() != Some(host) {
         return Err(format!("the terraform that died here ran on {host}"));
     }
-    // Whoever took it before ours began or after our watchdog died is somebody else on this machine.
+    if !asked_for.is_empty() {
+        let asked = || asked_for.iter().map(String::as_str).collect::<Vec<_>>().join(", ");
+        return if asked_for.contains(&info.id) {
+            Ok(())
+        } else {
+            Err(format!("the terraform that died here (pid {pid}) asked for lock {}", asked()))
+        };
+    }
+    // It wrote no log. Whoever took the lock before ours began or after our watchdog died is somebody else on this machine.
     if info.created < record.started - TOLERANCE || info.created > *seen + TOLERANCE {
         return Err(format!("the terraform that died here (pid {pid}) lived from {} to {seen}", record.started));
     }
@@ -209,7 +235,7 @@ impl Locks {
         };
         let intent = json!({"state": self.state(), "who": info.who, "created": info.created});
         cx.intents.once(&cx.step, &format!("terraform-unlock-{place}-{}", info.id), intent).await?;
-        cx.progress(format!("terraform was killed with its lock held: breaking lock {} ({place}) of {}", info.id, self.state()));
+        cx.progress(format!("terraform has ended with its lock held: breaking lock {} ({place}) of {}", info.id, self.state()));
         let released = match (held, &self.table) {
             (Held::Object { etag, .. }, _) => cx.aws.delete_object_of(&self.bucket, &self.object(), etag).await?,
             (Held::Item { text }, Some(table)) => cx.aws.release_lock_item_of(table, &self.state(), text).await?,
@@ -277,12 +303,12 @@ mod tests {
     }
 
     fn why_not(info: &Info, guarded: Option<&Guarded>) -> String {
-        ours(info, guarded).unwrap_err()
+        ours(info, guarded, &BTreeSet::new()).unwrap_err()
     }
 
     #[test]
     fn a_lock_of_a_terraform_that_is_proven_dead_is_broken() {
-        ours(&lock(), Some(&dead(|_| {}))).unwrap();
+        ours(&lock(), Some(&dead(|_| {})), &BTreeSet::new()).unwrap();
     }
 
     #[test]
@@ -312,6 +338,17 @@ mod tests {
             let other = Info { created: created.parse().unwrap(), ..lock() };
             assert!(why_not(&other, Some(&dead(|_| {}))).contains("lived from"), "{created}");
         }
+    }
+
+    #[test]
+    fn its_own_log_says_more_than_the_time() {
+        let asked = |id: &str| BTreeSet::from([id.to_owned()]);
+        let late = Info { created: "2026-11-23T03:00:30Z".parse().unwrap(), ..lock() };
+        ours(&late, Some(&dead(|_| {})), &asked("0f1c")).unwrap();
+        let why = ours(&lock(), Some(&dead(|_| {})), &asked("77aa")).unwrap_err();
+        assert!(why.contains("asked for lock 77aa"), "{why}");
+        let me = ProcessRecord::of(std::process::id()).unwrap();
+        assert!(ours(&lock(), Some(&dead(|record| record.program = me.clone())), &asked("0f1c")).unwrap_err().contains("still runs"));
     }
 
     #[test]

@@ -41,6 +41,8 @@ pub(super) struct Workspace {
     pub variables: PathBuf,
     /// Where terraform was initialised.
     pub dir: PathBuf,
+    /// The stack's folder, from the project's root.
+    pub stack: PathBuf,
     backend_file: PathBuf,
     source: PathBuf,
     backend: Backend,
@@ -71,7 +73,7 @@ impl Workspace {
             record,
             cancel: cx.cancel.clone(),
         };
-        let workspace = Self { terraform, variables, dir, backend_file, source, backend };
+        let workspace = Self { terraform, variables, dir, stack: stack.to_owned(), backend_file, source, backend };
         if !workspace.dir.join(READY).exists() {
             workspace.initialise(cx).await?;
         }

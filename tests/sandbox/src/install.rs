@@ -1,6 +1,7 @@
 //! Gets what a sandbox needs onto the machine: Debian packages, and downloads and builds cached by content.
 mod cached;
 mod debian;
+mod go;
 mod kafka;
 mod kube_node;
 mod ministack;

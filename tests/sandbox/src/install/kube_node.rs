@@ -2,9 +2,11 @@
 use std::{os::unix::fs::symlink, path::PathBuf};
 
 use anyhow::Result;
-use tokio::process::Command;
 
-use super::cached::{Cache, key, step};
+use super::{
+    cached::{Cache, key, step},
+    go::go,
+};
 
 const MAIN: &str = include_str!("../../kube-node/main.go");
 const GO_MOD: &str = include_str!("../../kube-node/go.mod");
@@ -27,8 +29,8 @@ pub async fn install(cache: &Cache) -> Result<PathBuf> {
         for package in ["k8s.io/component-base/version", "k8s.io/client-go/pkg/version"] {
             flags.push_str(&format!(" -X {package}.gitVersion={VERSION} -X {package}.gitMajor=1 -X {package}.gitMinor=34"));
         }
-        let mut go = Command::new("go");
-        go.current_dir(source.path()).args(["build", "-mod=readonly", "-ldflags", &flags, "-o"]).arg(folder.join("kube-node")).arg(".");
+        let mut go = go(source.path(), "build");
+        go.args(["-mod=readonly", "-ldflags", &flags, "-o"]).arg(folder.join("kube-node")).arg(".");
         step("building Kubernetes from its Go modules (4 to 6 minutes the first time)", go).await?;
         for program in PROGRAMS {
             symlink("kube-node", folder.join(program))?;

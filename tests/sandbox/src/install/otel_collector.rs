@@ -2,10 +2,10 @@
 use std::{fs, path::PathBuf};
 
 use anyhow::Result;
-use tokio::process::Command;
 
 use super::{
     cached::{Cache, key, step},
+    go::go,
     stable,
 };
 
@@ -27,10 +27,8 @@ pub async fn install(cache: &Cache) -> Result<()> {
         for (name, content) in SOURCES {
             fs::write(source.path().join(name), content)?;
         }
-        let mut go = Command::new("go");
-        // Static, because an image holds the program and nothing else.
-        go.env("CGO_ENABLED", "0").current_dir(source.path());
-        go.args(["build", "-mod=readonly", "-trimpath", "-ldflags", "-s -w", "-o"]).arg(folder.join(PROGRAM)).arg(".");
+        let mut go = go(source.path(), "build");
+        go.args(["-mod=readonly", "-ldflags", "-s -w", "-o"]).arg(folder.join(PROGRAM)).arg(".");
         step("building the OpenTelemetry collector from its Go modules", go).await?;
         Ok(())
     });

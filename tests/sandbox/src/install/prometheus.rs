@@ -2,10 +2,10 @@
 use std::{fs, path::PathBuf};
 
 use anyhow::Result;
-use tokio::process::Command;
 
 use super::{
     cached::{Cache, key, step},
+    go::go,
     stable,
 };
 
@@ -25,10 +25,8 @@ pub async fn install(cache: &Cache) -> Result<()> {
         let source = tempfile::tempdir()?;
         fs::write(source.path().join("go.mod"), GO_MOD)?;
         fs::write(source.path().join("go.sum"), GO_SUM)?;
-        let mut go = Command::new("go");
-        // Static, because an image holds the program and nothing else.
-        go.env("CGO_ENABLED", "0").current_dir(source.path());
-        go.args(["build", "-mod=readonly", "-trimpath", "-tags", TAGS, "-ldflags"]);
+        let mut go = go(source.path(), "build");
+        go.args(["-mod=readonly", "-tags", TAGS, "-ldflags"]);
         go.arg(format!("-s -w -X github.com/prometheus/common/version.Version={VERSION}"));
         // A folder to build into is one that ends with a slash.
         go.arg("-o").arg(folder.join(""));

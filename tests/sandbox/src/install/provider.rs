@@ -5,9 +5,11 @@ use std::{
 };
 
 use anyhow::{Context as _, Result};
-use tokio::process::Command;
 
-use super::cached::{Cache, key, step};
+use super::{
+    cached::{Cache, key, step},
+    go::go,
+};
 
 /// The providers that one binary stands in for, with the versions that the stacks pin.
 const PROVIDERS: [(&str, &str); 5] = [("aws", "6.62.0"), ("tls", "4.1.0"), ("time", "0.13.0"), ("null", "3.2.4"), ("cloudinit", "2.3.7")];
@@ -28,8 +30,8 @@ pub async fn install(cache: &Cache, project: &Path) -> Result<Option<PathBuf>> {
     }
     let made = cache.get("provider", key(parts.iter().map(Vec::as_slice)), async |folder: PathBuf| {
         let built = folder.join("terraform-provider");
-        let mut go = Command::new("go");
-        go.current_dir(&source).args(["build", "-mod=readonly", "-trimpath", "-o"]).arg(&built).arg(".");
+        let mut go = go(&source, "build");
+        go.args(["-mod=readonly", "-ldflags", "-s -w", "-o"]).arg(&built).arg(".");
         step("building the offline provider", go).await?;
         for (name, version) in PROVIDERS {
             let place = folder.join("registry.terraform.io/hashicorp").join(name).join(version).join("linux_amd64");

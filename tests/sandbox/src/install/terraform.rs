@@ -4,7 +4,10 @@ use std::{path::PathBuf, time::Duration};
 use anyhow::Result;
 use tokio::process::Command;
 
-use super::cached::{Cache, step};
+use super::{
+    cached::{Cache, step},
+    go::go,
+};
 use crate::tool;
 
 const VERSION: &str = "1.11.4";
@@ -20,9 +23,8 @@ pub async fn install(cache: &Cache) -> Result<PathBuf> {
         }
     }
     let made = cache.get("terraform", VERSION.into(), async |folder: PathBuf| {
-        let mut go = Command::new("go");
-        go.args(["install", "-ldflags=-X github.com/hashicorp/terraform/version.dev=no"])
-            .arg(format!("github.com/hashicorp/terraform@v{VERSION}"));
+        let mut go = go(&folder, "install");
+        go.arg("-ldflags=-s -w -X github.com/hashicorp/terraform/version.dev=no").arg(format!("github.com/hashicorp/terraform@v{VERSION}"));
         go.env("GOBIN", &folder);
         step("building terraform from its Go module", go).await?;
         Ok(())
