@@ -94,10 +94,11 @@ impl World {
         input("charts/thing", &self.digest(), more)
     }
     async fn plan(&self, input: &Input) -> Result<StepPlan, Failure> {
-        fixture::planned::<ChartKind>(&self.cx, input).await
+        Box::pin(fixture::planned::<ChartKind>(&self.cx, input)).await
     }
     async fn applied(&self, input: &Input) -> Vec<String> {
-        let (plan, _) = fixture::run::<ChartKind>(&self.cx, input).await.unwrap_or_else(|f| panic!("{:?} {:?}", f.chain(), f.evidence));
+        let (plan, _) =
+            Box::pin(fixture::run::<ChartKind>(&self.cx, input)).await.unwrap_or_else(|f| panic!("{:?} {:?}", f.chain(), f.evidence));
         let again = self.plan(input).await.unwrap();
         assert_eq!(lines(&again), Vec::<String>::new(), "an unchanged chart changes nothing: {again:?}");
         lines(&plan)
@@ -116,15 +117,16 @@ fn from_a_folder_and_from_a_registry() {
         runtime.block_on(helm::program(&Default::default(), &|line| eprintln!("{line}"))).unwrap();
     }
     with_proxied_aws(NAME, |emulator| async {
-        let Some(world) = world(emulator).await else { return };
+        // On the heap, as the engine has them: unoptimised, one after the other would not fit into a test's stack.
+        let Some(world) = Box::pin(world(emulator)).await else { return };
         a_folder_has_the_digest_that_sha256sum_gives(&world);
-        what_is_not_pinned_or_not_itself_is_refused(&world).await;
-        hooks_are_refused_unless_they_are_named(&world).await;
-        a_saved_plan_is_all_that_is_applied(&world).await;
-        what_changes_is_shown_and_what_is_gone_is_pruned(&world).await;
-        what_a_chart_makes_up_stays_and_is_in_no_plan(&world).await;
-        a_registry_gives_what_its_manifest_says(&world).await;
-        left_out_and_taken_away(&world).await;
+        Box::pin(what_is_not_pinned_or_not_itself_is_refused(&world)).await;
+        Box::pin(hooks_are_refused_unless_they_are_named(&world)).await;
+        Box::pin(a_saved_plan_is_all_that_is_applied(&world)).await;
+        Box::pin(what_changes_is_shown_and_what_is_gone_is_pruned(&world)).await;
+        Box::pin(what_a_chart_makes_up_stays_and_is_in_no_plan(&world)).await;
+        Box::pin(a_registry_gives_what_its_manifest_says(&world)).await;
+        Box::pin(left_out_and_taken_away(&world)).await;
     });
 }
 

@@ -95,7 +95,8 @@ fn service_policies() -> Outcome<Vec<(String, String)>> {
                     let values: Vec<String> = list(condition, "values").into_iter().map(made_up).collect();
                     let (test, variable) =
                         (condition["test"].as_str().unwrap_or_default(), condition["variable"].as_str().unwrap_or_default());
-                    made["Condition"][test][variable] = json!(values);
+                    // A list of one is what it lists; parliament reads `Null` only so.
+                    made["Condition"][test][variable] = if let [value] = values.as_slice() { json!(value) } else { json!(values) };
                 }
                 made
             })
@@ -210,7 +211,10 @@ fn parliament_finds_nothing() -> Outcome {
         ensure(output.status.success(), || String::from_utf8_lossy(&output.stderr).into_owned())?;
         Ok(String::from_utf8_lossy(&output.stdout).into_owned())
     };
-    let found = audit(&policies)?;
+    // A key that AWS has (Service Authorization Reference, Elastic Load Balancing V2) and parliament's data are too old for; the controller's
+    // published policy is built on it.
+    let old = |line: &&str| !line.contains("elasticloadbalancing:CreateAction for action elasticloadbalancing:AddTags");
+    let found = audit(&policies)?.lines().filter(old).collect::<Vec<_>>().join("\n");
     ensure(found.is_empty(), || found.clone())?;
     ensure(audit(&[("bad".to_owned(), bad)])?.contains("UNKNOWN_ACTION"), || "parliament reads what it is given".into())
 }

@@ -119,7 +119,8 @@ impl<'a> Ready<'a> {
 
 /// What a chart comes to for a cluster that nobody can ask: of the environment file's version, serving what Kubernetes itself serves.
 pub async fn render_offline(place: Place<'_>, input: &Input) -> Result<Rendered, Failure> {
-    let version = format!("v{}", place.environment.cluster.version);
+    // An environment names no patch release.
+    let version = format!("v{}.0", place.environment.cluster.version);
     Ready::make(place, input, async { Ok(Capabilities::of_version(&version)) }).await?.render("one").await
 }
 
