@@ -15,7 +15,6 @@ use serde_json::{Map, Value};
 
 use self::{
     made_up::{MadeUp, Taken},
-    rendered::WHOLE_CLUSTER,
     rendering::{Ready, mentioned, unpinned},
 };
 use super::{
@@ -33,25 +32,33 @@ use crate::{
 pub use rendered::{Hook, Rendered};
 pub use rendering::{Place, render_offline};
 
-/// Kinds that charts hold, of a namespace; what else a chart of the project mentions is added, what else a published one holds is `allow`ed.
-const NAMESPACED: [&str; 17] = [
+/// Kinds that charts hold; what else a chart of the project mentions is added, what else a published one holds is `allow`ed.
+const ORDINARY: [&str; 25] = [
+    "APIService",
+    "ClusterRole",
+    "ClusterRoleBinding",
     "ConfigMap",
     "CronJob",
+    "CustomResourceDefinition",
     "DaemonSet",
     "Deployment",
     "HorizontalPodAutoscaler",
     "Ingress",
+    "IngressClass",
     "Job",
-    "Lease",
+    "MutatingWebhookConfiguration",
     "NetworkPolicy",
     "PersistentVolumeClaim",
     "PodDisruptionBudget",
+    "PriorityClass",
     "Role",
     "RoleBinding",
     "Secret",
     "Service",
     "ServiceAccount",
     "StatefulSet",
+    "StorageClass",
+    "ValidatingWebhookConfiguration",
 ];
 
 /// Kind `chart`.
@@ -185,9 +192,9 @@ impl Kind for ChartKind {
     type Observed = Observed;
 
     fn bound(with: &Value, project: &Path) -> Vec<String> {
-        let fixed = NAMESPACED.iter().chain(&WHOLE_CLUSTER).map(|kind| (*kind).to_owned());
         let own = with["chart"].as_str().map(|chart| mentioned(&project.join(chart))).unwrap_or_default();
-        bound_of(fixed.chain(own).collect::<BTreeSet<_>>())
+        let namespace = (!with["create_namespace"].is_null()).then(|| "Namespace".to_owned());
+        bound_of(ORDINARY.map(str::to_owned).into_iter().chain(own).chain(namespace).collect::<BTreeSet<_>>())
     }
 
     fn left_out(with: &Value) -> Option<String> {

@@ -18,7 +18,7 @@ use crate::{
 /// Helm's mark of a hook: when it would run.
 const HOOK: &str = "helm.sh/hook";
 /// Kinds of the whole cluster, for when nobody can be asked.
-pub(super) const WHOLE_CLUSTER: [&str; 18] = [
+const WHOLE_CLUSTER: [&str; 18] = [
     "APIService",
     "CSIDriver",
     "ClusterRole",
