@@ -112,6 +112,9 @@ pub enum Command {
     /// Build or push the images of services
     #[command(subcommand)]
     Image(ImageCommand),
+    /// Pin or render the charts of the plan file
+    #[command(subcommand)]
+    Chart(ChartCommand),
     /// Work on the database: snapshots, migrations, restores
     #[command(subcommand)]
     Db(DbCommand),
@@ -318,6 +321,37 @@ pub struct RenderArgs {
     /// Step whose manifests are rendered [default: all]
     #[arg(value_parser = step)]
     pub step: Option<StepId>,
+}
+
+/// Commands of `chart`.
+#[derive(Debug, Subcommand)]
+pub enum ChartCommand {
+    /// Resolve the digest of each chart's version and write it into the plan file
+    Pin(ChartPinArgs),
+    /// Show what charts come to without asking any cluster: what steps would give is named in its place
+    Render(ChartRenderArgs),
+}
+
+/// Arguments of `chart render`.
+#[derive(Debug, Args)]
+pub struct ChartRenderArgs {
+    /// Steps whose charts are rendered [default: all of kind chart that are used]
+    #[arg(value_name = "STEP", value_parser = step)]
+    pub steps: Vec<StepId>,
+}
+
+/// Arguments of `chart pin`.
+#[derive(Debug, Args)]
+pub struct ChartPinArgs {
+    /// Steps whose charts are pinned [default: all of kind chart]
+    #[arg(value_name = "STEP", value_parser = step)]
+    pub steps: Vec<StepId>,
+    /// Print the digests and leave the plan file as it is
+    #[arg(long)]
+    pub print: bool,
+    /// Write another digest in the place of one that is there
+    #[arg(long)]
+    pub replace: bool,
 }
 
 /// Commands of `image`.

@@ -205,8 +205,8 @@ impl Failure {
 }
 
 /// Commands that work on an environment.
-const ON_AN_ENVIRONMENT: [&str; 13] =
-    ["plan", "apply", "smoke", "secret", "db", "dr", "image", "render", "destroy", "lock", "status", "history", "doctor"];
+const ON_AN_ENVIRONMENT: [&str; 14] =
+    ["plan", "apply", "chart", "smoke", "secret", "db", "dr", "image", "render", "destroy", "lock", "status", "history", "doctor"];
 
 /// The text with ` -e NAME` behind each such command, unless it names an environment already.
 fn with_environment(text: &str, environment: &EnvironmentName) -> String {

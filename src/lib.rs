@@ -2,6 +2,7 @@
 pub mod agent;
 pub mod aws;
 pub mod cache;
+pub mod charts;
 pub mod cli;
 pub mod clock;
 pub mod cluster;

@@ -9,6 +9,7 @@ use serde_json::Value;
 
 pub use object::{Object, ObjectKey};
 pub use schema::{CrdSchemas, validate};
+pub use template::{documents, values_file};
 
 use crate::failure::Failure;
 

@@ -3,12 +3,16 @@
 
 #[path = "cluster/api_server.rs"]
 mod api_server;
+#[path = "infra/charts.rs"]
+mod charts;
 #[path = "infra/ecr.rs"]
 mod ecr;
 #[path = "infra/emulator.rs"]
 mod emulator;
 #[path = "infra/fixture.rs"]
 mod fixture;
+#[path = "infra/front.rs"]
+mod front;
 #[path = "infra/identity.rs"]
 mod identity;
 #[path = "installed/mod.rs"]

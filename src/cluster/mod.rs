@@ -3,6 +3,7 @@ mod account_token;
 mod again;
 mod apply;
 mod diff;
+mod discovery;
 mod evidence;
 mod gate;
 mod job;
@@ -27,6 +28,7 @@ use tokio::sync::Mutex;
 
 pub use apply::Conflict;
 pub use diff::{Diff, Verdict};
+pub use discovery::{Capabilities, Scope};
 pub use job::{AgentJob, JobResult, Keep, PodSettings};
 pub use prune::ApplySet;
 pub use status::{Status, status_of};
@@ -59,6 +61,7 @@ pub struct Cluster {
     /// Of one call.
     patience: Duration,
     access: Arc<Access>,
+    plurals: Arc<discovery::Plurals>,
 }
 
 enum Access {
@@ -88,7 +91,7 @@ impl Cluster {
             CertificateDer::pem_slice_iter(&found.certificate_authority_pem).map(|der| der.map(|der| der.to_vec())).collect();
         config.root_cert = Some(authorities.map_err(|e| broken(name, "no usable certificate authority", e))?);
         let access = Access::Eks { aws: aws.clone(), config: Box::new(config), current: Mutex::new(None) };
-        Ok(Self { name: name.clone(), endpoint, patience: CALL, access: Arc::new(access) })
+        Ok(Self { name: name.clone(), endpoint, patience: CALL, access: Arc::new(access), plurals: Arc::default() })
     }
 
     /// The cluster that this process runs in, as the pod's service account.
@@ -103,7 +106,7 @@ impl Cluster {
         let endpoint = config.cluster_url.clone();
         config.connect_timeout = Some(CONNECT);
         let client = gate::client(config, &Permit::unleased()).map_err(|e| broken(name, "no client", e))?;
-        Ok(Self { name: name.clone(), endpoint, patience: CALL, access: Arc::new(Access::Fixed(client)) })
+        Ok(Self { name: name.clone(), endpoint, patience: CALL, access: Arc::new(Access::Fixed(client)), plurals: Arc::default() })
     }
 
     /// Its name.
@@ -133,7 +136,7 @@ impl Cluster {
 
     async fn api(&self, key: &ObjectKey) -> Result<Api<DynamicObject>, Failure> {
         let client = self.client().await?;
-        let resource = resource_of(&key.api_version, &key.kind);
+        let resource = self.resource(&key.api_version, &key.kind).await?;
         Ok(match &key.namespace {
             Some(namespace) => Api::namespaced_with(client, namespace, &resource),
             None => Api::all_with(client, &resource),

@@ -21,6 +21,9 @@ const TOOL: &str = "deployctl";
 /// Never pruned, whoever rendered them: with them goes everything that is in them.
 const KEPT: [&str; 4] = ["Namespace", "PersistentVolumeClaim", "PersistentVolume", "CustomResourceDefinition"];
 
+/// Helm's own mark of what outlives its release.
+const HELM_POLICY: &str = "helm.sh/resource-policy";
+
 /// The objects that one step owns, so that one taken out of its templates can be found.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct ApplySet {
@@ -92,7 +95,7 @@ impl Cluster {
             }
             let Some(api_version) = versions.get(group_kind).cloned().or(self.preferred(group).await?) else { continue };
             for value in self.list(&api_version, kind, None, &format!("{PART_OF}={}", set.id())).await? {
-                let Some(key) = ObjectKey::of(&value) else { continue };
+                let Some(key) = ObjectKey::of(&value).filter(|_| value["metadata"]["annotations"][HELM_POLICY] != "keep") else { continue };
                 // The label could be anybody's; only namespaces that the parent names are the set's.
                 let inside = key.namespace.as_ref().is_none_or(|namespace| namespaces.contains(namespace));
                 if inside && !wanted.contains(&(group_kind.to_owned(), key.namespace.clone(), key.name.clone())) {

@@ -6,7 +6,7 @@ use kube::{
 };
 use serde_json::Value;
 
-use super::{Cluster, again, resource_of};
+use super::{Cluster, again};
 use crate::{
     failure::{Failure, LeftBehind},
     manifests::ObjectKey,
@@ -29,7 +29,7 @@ impl Cluster {
 
     /// Every object of a kind, in a namespace or everywhere, with these labels; an unknown kind has none.
     pub async fn list(&self, api_version: &str, kind: &str, namespace: Option<&str>, labels: &str) -> Result<Vec<Value>, Failure> {
-        let resource = resource_of(api_version, kind);
+        let resource = self.resource(api_version, kind).await?;
         let client = self.client().await?;
         let api: Api<DynamicObject> = match namespace {
             Some(namespace) => Api::namespaced_with(client, namespace, &resource),

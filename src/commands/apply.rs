@@ -10,11 +10,13 @@ use crate::{
         consider, limits,
     },
     failure::{Failure, FailureKind, LeftBehind, exit},
+    ids::EnvironmentName,
     plan::{
-        Plan, fresh, render,
+        Plan, fresh, read, render,
         saved::{self, Saved},
         selection::Selection,
     },
+    steps::registry::Registry,
     ui::{
         Output, Ui,
         confirm::Consent,
@@ -55,12 +57,24 @@ async fn apply_from(source: Source, globals: &Globals, ui: &Ui) -> Result<u8, Fa
             (_, planned) => planned.clone(),
         },
     };
+    refuse(&source, globals, &name)?;
     let session = Session::open(globals, &name, Purpose::Resume("apply"), ui).await?;
     let result = in_session(&session, source, globals, ui).await;
     if result.is_ok() {
         session.tidy();
     }
     session.end(result).await.map_err(|failure| failure.in_environment(&name))
+}
+
+/// Refuses what the files alone say can't be applied, before anybody is asked for anything.
+fn refuse(source: &Source, globals: &Globals, name: &EnvironmentName) -> Result<(), Failure> {
+    let registry = Registry::standard();
+    let definition = read::definition(&session::project(globals)?, name, &registry)?;
+    let selection = match source {
+        Source::Now(selection) => selection,
+        Source::Saved(saved) => &saved.plan.selection,
+    };
+    consider::refuse(&definition, &registry, selection)
 }
 
 async fn in_session(session: &Session, source: Source, globals: &Globals, ui: &Ui) -> Result<u8, Failure> {

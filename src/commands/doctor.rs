@@ -10,7 +10,7 @@ use crate::{
     failure::{Failure, exit},
     plan::{environment::Environment, read},
     steps::state_backend::Names,
-    tools::{process, terraform},
+    tools::{helm, process, terraform},
     ui::{Output, Ui},
 };
 
@@ -125,12 +125,14 @@ async fn optional_tools() -> Vec<Check> {
         ("cargo", "building images natively"),
         ("buildah", "builder: buildah"),
         ("docker", "builder: docker"),
-        ("helm", "steps of kind chart"),
+        ("helm", "steps of kind chart (where Go is, deployctl builds it)"),
     ];
     let look = needed_for.map(|(tool, what)| async move {
-        match process::find(OsStr::new(tool)) {
+        let found = if tool == "helm" { helm::find() } else { process::find(OsStr::new(tool)) };
+        match found {
             Some(path) => {
-                let version = process::version_of(tool).await.unwrap_or_else(|| "it does not say its version".to_owned());
+                let version =
+                    process::version_of(&path.to_string_lossy()).await.unwrap_or_else(|| "it does not say its version".to_owned());
                 Check::new(tool, Status::Ok, format!("{version} ({})", path.display()))
             }
             None => Check::new(tool, Status::Warning, format!("not installed; needed for {what}"))

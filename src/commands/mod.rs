@@ -14,6 +14,7 @@ use crate::{
 
 mod apply;
 mod capacity;
+mod chart;
 mod db;
 mod destroy;
 pub mod doctor;
@@ -121,6 +122,7 @@ fn dispatch(command: Command, globals: &Globals, ui: &Ui) -> Result<u8, Failure>
             Command::Render(args) => render::run(args, globals, ui).await,
             Command::Db(command) => db::run(command, globals, ui).await,
             Command::Dr(command) => dr::run(command, globals, ui).await,
+            Command::Chart(command) => chart::run(command, globals, ui).await,
             Command::Image(command) => image::run(command, globals, ui).await,
             Command::Secret(SecretCommand::Set(args)) => secret::run(args, globals, ui).await,
             Command::Lock(command) => lock::run(command, globals, ui).await,

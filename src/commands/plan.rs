@@ -81,11 +81,14 @@ fn offline(globals: &Globals, selection: &Selection) -> Result<Plan, Failure> {
     let none = BTreeMap::new();
     let mut found = BTreeMap::new();
     for id in definition.dag.order() {
-        let waits = match resolve::input(&definition, definition.step(id)?, &none)? {
+        let step = definition.step(id)?;
+        let left_out = resolve::left_out(&definition, step, &registry)?;
+        let waits = match resolve::input(&definition, step, &none)? {
             crate::plan::reference::Resolved::Waits(waits) => waits.into_iter().collect(),
             crate::plan::reference::Resolved::Value(_) => Vec::new(),
         };
-        found.insert(id.clone(), skipped.get(id).map_or(Found::Waits(waits), |reason| Found::Skipped(reason.clone(), None)));
+        let skipped = skipped.get(id).cloned().or(left_out);
+        found.insert(id.clone(), skipped.map_or(Found::Waits(waits), |reason| Found::Skipped(reason, None)));
     }
     resolve::plan(&definition, selection, &registry, &project, found)
 }

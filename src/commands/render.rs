@@ -9,7 +9,7 @@ use crate::{
     ids::StepId,
     plan::{Decision, Plan, read, selection::Selection},
     steps::registry::Registry,
-    ui::{Output, Ui},
+    ui::Ui,
 };
 
 /// Kinds whose plans hold Kubernetes objects.
@@ -32,16 +32,7 @@ pub async fn run(args: RenderArgs, globals: &Globals, ui: &Ui) -> Result<u8, Fai
     renderers.finish().await?;
     session.tidy();
     let objects = objects(&plan?, &only)?;
-    match ui.output {
-        Output::Json => ui.json(&objects)?,
-        Output::Human => {
-            for object in &objects {
-                let text = serde_saphyr::to_string(object)
-                    .map_err(|error| Failure::new(FailureKind::Internal, "an object cannot be written as YAML").because(error))?;
-                ui.data(&format!("---\n{text}"))?;
-            }
-        }
-    }
+    ui.objects(&objects)?;
     Ok(exit::DONE)
 }
 

@@ -18,11 +18,12 @@ use crate::{
     ids::StepId,
     plan::{
         Plan,
+        definition::Definition,
         reference::Resolved,
         resolve::{self, Found},
         selection::Selection,
     },
-    steps::{Action, Outputs, StepPlan},
+    steps::{Action, Outputs, StepPlan, registry::Registry},
 };
 
 struct Considering<'a> {
@@ -45,6 +46,17 @@ pub fn preflight(work: &Workplace, selection: &Selection) -> Result<(), Failure>
         let step = definition.step(id)?;
         let kind = work.registry.require(&step.kind)?;
         kind.preflight(&step.with, &work.project, &definition.environment).map_err(|failure| failure.in_step(id))?;
+    }
+    Ok(())
+}
+
+/// Refuses, for apply, what a plan shows as refused.
+pub fn refuse(definition: &Definition, registry: &Registry, selection: &Selection) -> Result<(), Failure> {
+    let skipped = selection.skipped(&definition.dag)?;
+    for id in definition.dag.order().iter().filter(|id| !skipped.contains_key(id)) {
+        if let Some(failure) = resolve::refused(definition, definition.step(id)?, registry)? {
+            return Err(failure.in_step(id));
+        }
     }
     Ok(())
 }
@@ -133,7 +145,12 @@ impl Considering<'_> {
             return Ok(Found::Skipped(reason.clone(), Some(outputs)));
         }
         let found = self.look(id).await?;
-        let Some(reason) = reason else { return self.selected(id, found) };
+        let Some(reason) = reason else {
+            return match resolve::left_out(&self.work.definition, self.work.definition.step(id)?, &self.work.registry)? {
+                Some(left_out) => self.left_out(id, left_out, found),
+                None => self.selected(id, found),
+            };
+        };
         // A skipped step is taken as it is: what it would change does not count, what it last gave does.
         lock(&self.not_there).remove(id);
         let outputs = match found {
@@ -151,6 +168,16 @@ impl Considering<'_> {
         let declared = &self.work.definition.step(id)?.outputs;
         let outputs = self.history.outputs(id).filter(|outputs| declared.keys().all(|name| outputs.contains_key(name)));
         Ok(outputs.cloned())
+    }
+
+    /// A step that does nothing in this environment: nobody waits for it. What is still there of it is taken away.
+    fn left_out(&self, id: &StepId, reason: String, found: Found) -> Result<Found, Failure> {
+        if matches!(&found, Found::Considered(_, considered) if !considered.plan.changes.is_empty()) {
+            return self.selected(id, found);
+        }
+        lock(&self.not_there).remove(id);
+        lock(&self.outputs).insert(id.clone(), Outputs::new());
+        Ok(Found::Skipped(reason, Some(Outputs::new())))
     }
 
     /// A selected step may not wait for one that is skipped and has never run.
@@ -184,6 +211,9 @@ impl Considering<'_> {
             Resolved::Value(_) if !absent.is_empty() => return Ok(self.waits(id, absent)),
             Resolved::Value(input) => input,
         };
+        if resolve::refused(definition, step, &self.work.registry)?.is_some() {
+            return Ok(self.waits(id, vec!["what apply asks for first".to_owned()]));
+        }
         let mut considered = self.ahead.answer(self.work, id, &input).await?;
         if defers_others(&considered.plan) && considered.known_outputs.is_none() {
             lock(&self.not_there).insert(id.clone());

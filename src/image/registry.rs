@@ -1,4 +1,6 @@
 //! Pushes to a registry (ECR) by its HTTP API: asks for every blob first, sends what is missing in one piece each.
+mod pull;
+
 use std::{
     convert::Infallible,
     sync::{Arc, Mutex, PoisonError},
@@ -7,10 +9,10 @@ use std::{
 
 use futures::{StreamExt, TryStreamExt, stream};
 use reqwest::{Body, Method, RequestBuilder, Response, StatusCode, header};
-use secrecy::ExposeSecret;
 use tokio::time::Instant;
 use url::Url;
 
+use self::pull::Access;
 use super::{Blob, Image, Uploaded};
 use crate::{
     aws::{Aws, ecr::RegistryLogin},
@@ -45,11 +47,11 @@ pub struct Pushed {
     pub uploaded: Uploaded,
 }
 
-/// A registry that we are logged in to.
+/// A registry that we are logged in to, or that everybody may read.
 pub struct Registry {
     http: reqwest::Client,
     base: Url,
-    login: RegistryLogin,
+    access: Access,
     permit: Arc<Permit>,
 }
 
@@ -63,10 +65,14 @@ impl Registry {
 
     /// A registry at an address.
     pub fn new(base: &str, login: RegistryLogin, permit: Arc<Permit>) -> Result<Self, Failure> {
+        Self::with(base, Access::Login(login), permit)
+    }
+
+    fn with(base: &str, access: Access, permit: Arc<Permit>) -> Result<Self, Failure> {
         let base = Url::parse(base).map_err(|e| Failure::usage(format!("{base} is no address of a registry")).because(e))?;
         let http = reqwest::Client::builder().connect_timeout(CONNECT).build();
         let http = http.map_err(|e| Failure::new(FailureKind::Internal, "no HTTP client").because(e))?;
-        Ok(Self { http, base, login, permit })
+        Ok(Self { http, base, access, permit })
     }
 
     fn url(&self, path: &str) -> Result<Url, Failure> {
@@ -74,7 +80,7 @@ impl Registry {
     }
 
     fn request(&self, method: Method, url: Url) -> RequestBuilder {
-        self.http.request(method, url).basic_auth(&self.login.username, Some(self.login.password.expose_secret()))
+        self.access.on(self.http.request(method, url))
     }
 
     /// Sends one request, once. What the registry could not take now, and what got no answer, was missed; `sending` is over all of it.
@@ -119,7 +125,7 @@ impl Registry {
     /// The manifest that a tag or a digest leads to, and its media type; none if the registry has no such image.
     async fn manifest(&self, what: &str, repository: &RepositoryName, reference: &str) -> Result<Option<(Blob, String)>, Missed> {
         let url = self.url(&format!("/v2/{repository}/manifests/{reference}"))?;
-        let response = self.send_small(what, self.request(Method::GET, url).header(header::ACCEPT, MANIFESTS)).await?;
+        let response = self.read(what, url, MANIFESTS).await?;
         if response.status() == StatusCode::NOT_FOUND {
             return Ok(None);
         }

@@ -19,6 +19,15 @@ pub fn render_folder(folder: &Path, values: &Value) -> Result<Vec<Object>, Failu
     Ok(objects)
 }
 
+/// A file of values: `*.yaml.hbs` is a template like any other, `*.yaml` is taken as it is.
+pub fn values_file(file: &Path, values: &Value) -> Result<Value, Failure> {
+    let source = std::fs::read_to_string(file).map_err(|e| Failure::usage(format!("{} cannot be read", file.display())).because(e))?;
+    let text = if file.extension().is_some_and(|e| e == "hbs") { expand(&engine(), file, &source, values)? } else { source };
+    let value: Value =
+        serde_saphyr::from_str(&text).map_err(|e| Failure::usage(format!("{}: not valid YAML", file.display())).because(e))?;
+    if value.is_object() { Ok(value) } else { Err(Failure::usage(format!("{}: values are a map", file.display()))) }
+}
+
 fn files(folder: &Path) -> Result<Vec<PathBuf>, Failure> {
     let unreadable = |e: std::io::Error| Failure::usage(format!("the template folder {} cannot be read", folder.display())).because(e);
     let mut files = Vec::new();
@@ -117,7 +126,7 @@ fn parse(file: &Path, source: &str, text: &str) -> Result<Vec<Object>, Failure> 
 }
 
 /// The documents of a stream, each with the number (from 0) of its first line. A `---` inside a block scalar is indented, so it splits nothing.
-fn documents(text: &str) -> Vec<(usize, &str)> {
+pub fn documents(text: &str) -> Vec<(usize, &str)> {
     let mut found = Vec::new();
     let (mut start_line, mut start_byte, mut byte) = (0, 0, 0);
     for (number, line) in text.split_inclusive('\n').enumerate() {

@@ -38,6 +38,7 @@ impl Definition {
     pub fn new(file: PlanFile, environment: Environment) -> Result<Self, Failure> {
         let dag =
             Dag::new(file.steps.iter().map(|step| (&step.id, step.needs.as_slice()))).map_err(|cycle| Failure::usage(cycle.to_string()))?;
+        charts_are_known(&file, &environment)?;
         let not_json = |error| Failure::new(FailureKind::Internal, "the plan file is not JSON").because(error);
         let environment_value = serde_json::to_value(&environment).map_err(not_json)?;
         let parameters_value = serde_json::to_value(&file.parameters).map_err(not_json)?;
@@ -64,6 +65,26 @@ impl Definition {
     pub fn step(&self, id: &StepId) -> Result<&StepDeclaration, Failure> {
         self.file.steps.iter().find(|step| step.id == *id).ok_or_else(|| Failure::usage(format!("the plan file has no step `{id}`")))
     }
+}
+
+/// Refuses an environment that chooses a chart which the plan file does not have, or leaves out one whose name is misspelt: it would do nothing.
+/// Other plan files for the same environment have fewer charts, or none.
+fn charts_are_known(file: &PlanFile, environment: &Environment) -> Result<(), Failure> {
+    let charts = file.steps.iter().filter(|step| step.kind == "chart");
+    let releases: Vec<&str> = charts.filter_map(|step| step.with["release"].as_str()).collect();
+    if releases.is_empty() {
+        return Ok(());
+    }
+    let near = |name: &str| super::suggest::nearest(name, releases.iter().copied());
+    let unknown = |name: &&String| !releases.contains(&name.as_str());
+    let chosen = environment.charts.chosen.iter().filter(unknown);
+    let skipped = environment.charts.skip.keys().filter(unknown).filter(|name| near(name).is_some());
+    let Some(name) = chosen.chain(skipped).next() else { return Ok(()) };
+    let failure = Failure::usage(format!("`charts` of the environment file names {name}, which is the release of no step of kind chart"));
+    Err(match near(name) {
+        Some(near) => failure.next(format!("did you mean `{near}`?")),
+        None => failure.next(format!("releases of the plan file: {}", releases.join(", "))),
+    })
 }
 
 /// What the services and accounts of a plan file add up to; `${all.…}` reads it by these keys:

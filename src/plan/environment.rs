@@ -36,6 +36,9 @@ pub struct Environment {
     pub secrets: Secrets,
     /// Prometheus, Grafana, Fluent Bit, OpenTelemetry.
     pub observability: Observability,
+    /// Which of the plan file's charts are used here.
+    #[serde(default)]
+    pub charts: Charts,
     /// Guards for apply and destroy.
     #[serde(default)]
     pub guards: Guards,
@@ -351,6 +354,18 @@ pub struct Observability {
     /// Programs of this machine that become images, instead of the published ones of the same names; where no registry can be reached.
     #[serde(default)]
     pub programs: BTreeMap<String, PathBuf>,
+}
+
+/// Which of the plan file's charts are used, by the names of their releases.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Charts {
+    /// Those that are left out, each with the reason: Skipped.
+    #[serde(default)]
+    pub skip: BTreeMap<String, String>,
+    /// Those that are used although the plan file leaves them to choice.
+    #[serde(default)]
+    pub chosen: Vec<String>,
 }
 
 /// Guards for apply and destroy.

@@ -78,6 +78,21 @@ pub struct Permission {
     pub actions: Vec<String>,
     /// ARNs or references to them.
     pub resources: Vec<String>,
+    /// What must hold besides, all of it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub conditions: Vec<Condition>,
+}
+
+/// One condition of a statement.
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Condition {
+    /// IAM's operator, as in `StringEquals`.
+    pub test: String,
+    /// The condition key, as in `aws:ResourceTag/NAME`.
+    pub variable: String,
+    /// One of these.
+    pub values: Vec<String>,
 }
 
 /// A queue that S3 notifies.

@@ -36,7 +36,10 @@ fn plan(steps: Vec<(&str, Decision)>) -> Plan {
         region: Region::parse("us-east-1").unwrap(),
         definition: "sha256:d".to_owned(),
         selection: Selection::default(),
-        steps: steps.into_iter().map(|(name, decision)| PlannedStep { id: id(name), kind: "fake".to_owned(), decision }).collect(),
+        steps: steps
+            .into_iter()
+            .map(|(name, decision)| PlannedStep { id: id(name), kind: "fake".to_owned(), refused: None, decision })
+            .collect(),
     }
 }
 

@@ -15,6 +15,7 @@ pub mod check_with;
 pub mod definition;
 pub mod difference;
 pub mod digest;
+pub mod edit;
 pub mod environment;
 pub mod environment_forms;
 pub mod environment_rules;
@@ -56,6 +57,9 @@ pub struct PlannedStep {
     pub id: StepId,
     /// As in the plan file.
     pub kind: String,
+    /// Why apply refuses it as it stands.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub refused: Option<String>,
     /// What will be done.
     #[serde(flatten)]
     pub decision: Decision,

@@ -86,6 +86,9 @@ fn render_step(text: &mut String, step: &PlannedStep, widest: usize, colour: Col
         Decision::Skipped { reason, .. } => format!("skipped ({reason})"),
     };
     push(text, &format!("  {}  {what}", colour.paint("1", &format!("{:widest$}", step.id.as_str()))));
+    if let Some(refused) = &step.refused {
+        push(text, &format!("    {} apply refuses this: {refused}", colour.paint("31", "!")));
+    }
     for change in step.changes() {
         push(text, &format!("    {} {} {}", sign(change, colour), change.resource, change.name));
         for detail in &change.details {

@@ -14,7 +14,7 @@ fn change(action: Action, resource: &str, name: &str, details: &[&str]) -> Chang
 }
 
 fn step(id: &str, decision: Decision) -> PlannedStep {
-    PlannedStep { id: StepId::parse(id).unwrap(), kind: "terraform".into(), decision }
+    PlannedStep { id: StepId::parse(id).unwrap(), kind: "terraform".into(), refused: None, decision }
 }
 
 fn planned(changes: Vec<Change>) -> Decision {

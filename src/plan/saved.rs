@@ -103,7 +103,7 @@ mod tests {
     };
 
     fn step(id: &str, decision: Decision) -> PlannedStep {
-        PlannedStep { id: StepId::parse(id).unwrap(), kind: "terraform".to_owned(), decision }
+        PlannedStep { id: StepId::parse(id).unwrap(), kind: "terraform".to_owned(), refused: None, decision }
     }
 
     #[test]

@@ -12,6 +12,7 @@ use serde_json::{Map, Value};
 
 use super::{
     Action, Applied, CHECK, Change, Facts, Kind, Outputs, StepContext, StepPlan,
+    chart::{Used, unused},
     question::Asked,
     release::{
         AgentCommand, Findings, LOOKED_AT, Release, authorities_are_there, render_folders, template_bound, template_values, text_list,
@@ -22,7 +23,7 @@ use crate::{
     engine::event::Outcome,
     failure::{Failure, FailureKind},
     ids::ClusterName,
-    plan::environment::Environment,
+    plan::environment::{Charts, Environment},
 };
 
 /// Kind `manifests`.
@@ -52,6 +53,12 @@ pub struct Input {
     /// Folders, by their last name, that are rendered and validated but not applied, each with the reason.
     #[serde(default)]
     pub skip: BTreeMap<String, String>,
+    /// `${env.charts}`, for `replaced_by`.
+    #[serde(default)]
+    pub charts: Charts,
+    /// Folders, by their last name, that a chart takes the place of where it is used.
+    #[serde(default)]
+    pub replaced_by: BTreeMap<String, Replacement>,
     /// Where agent commands run.
     #[serde(default)]
     pub agent: Option<PodSettings>,
@@ -64,6 +71,29 @@ pub struct Input {
     /// Run at every apply, after everything else; they change nothing.
     #[serde(default)]
     pub checks: Vec<AgentCommand>,
+}
+
+/// The chart that is used instead of a folder of templates.
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Replacement {
+    /// Its release.
+    pub release: String,
+    /// As the chart's own step says.
+    #[serde(default)]
+    pub used: Used,
+}
+
+impl Input {
+    /// Folders that are not applied here, each with the reason.
+    fn skipped(&self) -> BTreeMap<String, String> {
+        let mut skipped = self.skip.clone();
+        let replaced = self.replaced_by.iter().filter(|(_, chart)| unused(&self.charts, &chart.release, chart.used).is_none());
+        for (folder, chart) in replaced {
+            skipped.entry(folder.clone()).or_insert_with(|| format!("the chart {} is used instead", chart.release));
+        }
+        skipped
+    }
 }
 
 fn home() -> String {
@@ -129,7 +159,7 @@ impl Kind for ManifestsKind {
             values["files"][name] =
                 Value::String(text.map_err(|e| Failure::usage(format!("{} cannot be read", path.display())).because(e))?);
         }
-        let (objects, skipped) = render_folders(cx, &input.templates, &values, &input.skip)?;
+        let (objects, skipped) = render_folders(cx, &input.templates, &values, &input.skipped())?;
         let cluster = cx.cluster(&input.cluster).await?;
         let release = Release::observe(cx, &cluster, &set(cx, input), objects, skipped).await?;
         let asked = async {

@@ -190,6 +190,14 @@ pub trait Kind: Send + Sync + 'static {
 
     /// What a deferred step may create at most: resource types, as in [`Change::resource`]. Read from `with` before its references resolve.
     fn bound(with: &Value, project: &std::path::Path) -> Vec<String>;
+    /// Why the step does nothing in this environment; nothing if it does. Read from `with`, as far as its references need no step.
+    fn left_out(_with: &Value) -> Option<String> {
+        None
+    }
+    /// What apply refuses before anything is looked at, and a plan shows; read from the same.
+    fn refused(_with: &Value) -> Option<Failure> {
+        None
+    }
     /// Refuses what is known to be missing before anything is looked at, so that nobody waits for a database to hear of a missing file.
     fn preflight(_with: &Value, _project: &std::path::Path, _environment: &Environment) -> Result<(), Failure> {
         Ok(())

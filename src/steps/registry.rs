@@ -26,6 +26,14 @@ pub trait AnyKind: Send + Sync {
     fn input_schema(&self) -> Value;
     /// See [`Kind::bound`].
     fn bound(&self, with: &Value, project: &Path) -> Vec<String>;
+    /// See [`Kind::left_out`].
+    fn left_out(&self, _with: &Value) -> Option<String> {
+        None
+    }
+    /// See [`Kind::refused`].
+    fn refused(&self, _with: &Value) -> Option<Failure> {
+        None
+    }
     /// See [`Kind::preflight`].
     fn preflight(&self, _with: &Value, _project: &Path, _environment: &Environment) -> Result<(), Failure> {
         Ok(())
@@ -72,6 +80,12 @@ impl<K: Kind> AnyKind for Erased<K> {
     }
     fn bound(&self, with: &Value, project: &Path) -> Vec<String> {
         K::bound(with, project)
+    }
+    fn left_out(&self, with: &Value) -> Option<String> {
+        K::left_out(with)
+    }
+    fn refused(&self, with: &Value) -> Option<Failure> {
+        K::refused(with)
     }
     fn preflight(&self, with: &Value, project: &Path, environment: &Environment) -> Result<(), Failure> {
         K::preflight(with, project, environment)

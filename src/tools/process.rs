@@ -34,6 +34,14 @@ pub enum Care {
     Guarded,
 }
 
+/// What of our environment a program gets.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Inherits {
+    /// All but secrets.
+    Environment,
+    Nothing,
+}
+
 /// Which of its two outputs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Stream {
@@ -102,6 +110,7 @@ pub struct Program {
     install: &'static str,
     args: Vec<OsString>,
     env: BTreeMap<OsString, OsString>,
+    inherits: Inherits,
     without: Vec<&'static str>,
     dir: Option<PathBuf>,
     log: Option<PathBuf>,
@@ -119,6 +128,7 @@ impl Program {
             install,
             args: Vec::new(),
             env: BTreeMap::new(),
+            inherits: Inherits::Environment,
             without: Vec::new(),
             dir: None,
             log: None,
@@ -144,6 +154,12 @@ impl Program {
     #[must_use]
     pub fn env(mut self, env: impl IntoIterator<Item = (OsString, OsString)>) -> Self {
         self.env.extend(env);
+        self
+    }
+    /// It gets the variables that [`Program::env`] sets and no other.
+    #[must_use]
+    pub fn alone(mut self) -> Self {
+        self.inherits = Inherits::Nothing;
         self
     }
     /// Takes variables away.
@@ -284,6 +300,9 @@ impl Program {
             }
         };
         command.args(&self.args).stdout(Stdio::piped()).stderr(Stdio::piped()).process_group(0);
+        if self.inherits == Inherits::Nothing {
+            command.env_clear();
+        }
         // Whoever needs credentials is given them by `env`: a compiled crate's build script, for one, must not see ours.
         for name in redact::SECRET_VARIABLES.iter().chain(&self.without) {
             command.env_remove(name);
@@ -345,7 +364,7 @@ pub fn find(name: &OsStr) -> Option<PathBuf> {
 
 /// What a program says of its version, in one line: `NAME --version`, or `NAME version` where that is how it is asked.
 pub async fn version_of(name: &str) -> Option<String> {
-    let ask = if name == "helm" { "version" } else { "--version" };
+    let ask = if Path::new(name).file_name().is_some_and(|name| name == "helm") { "version" } else { "--version" };
     let program = Program::new(name, "a program that is there", Duration::from_secs(10)).arg(ask);
     let (ended, out) = program.output().await.ok()?;
     let line = String::from_utf8_lossy(&out).lines().next().map(str::trim).filter(|line| !line.is_empty()).map(str::to_owned);

@@ -104,6 +104,17 @@ impl Ui {
             .map_err(|error| Failure::new(FailureKind::Internal, "the result is not JSON").because(error))?;
         self.data(&(text + "\n"))
     }
+    /// Writes Kubernetes objects: a list in JSON, or documents of YAML.
+    pub fn objects(&self, objects: &[serde_json::Value]) -> Result<(), Failure> {
+        if self.output == Output::Json {
+            return self.json(&objects);
+        }
+        objects.iter().try_for_each(|object| {
+            let text = serde_saphyr::to_string(object)
+                .map_err(|error| Failure::new(FailureKind::Internal, "an object cannot be written as YAML").because(error))?;
+            self.data(&format!("---\n{text}"))
+        })
+    }
     /// Tells something that is no data.
     pub fn note(&self, text: &str) {
         if self.verbosity > Verbosity::Quiet {

@@ -12,10 +12,11 @@ fn committed(name: &str) -> Value {
 
 #[test]
 fn each_can_be_planned_anywhere() {
-    for name in ["sandbox", "staging", "production"] {
+    // The charts that are a choice are left out, and in the sandbox those that stand-ins stand for too.
+    for (name, deferred) in [("sandbox", 13), ("staging", 15), ("production", 15)] {
         // Without credentials, and with an AWS that nobody answers for.
         let planned = Project::new().run(&["plan", "--offline", "-e", name, "--project", env!("CARGO_MANIFEST_DIR")]);
-        assert!(planned.contains("Plan: 13 steps deferred.") && planned.contains("--- exit 0"), "{planned}");
+        assert!(planned.contains(&format!("Plan: {deferred} steps deferred.")) && planned.contains("--- exit 0"), "{planned}");
         assert!(planned.contains("A month in us-east-1"), "{planned}");
     }
 }

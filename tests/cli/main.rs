@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, reason = "a test may panic and say why")]
 mod apply;
 mod basics;
+mod charts;
 mod db;
 mod environments;
 mod history;

@@ -23,6 +23,11 @@ fn free_port() -> u16 {
 
 impl ApiServer {
     pub fn start() -> Option<Self> {
+        Self::start_with(&[])
+    }
+
+    /// With further arguments of the API server.
+    pub fn start_with(further: &[&str]) -> Option<Self> {
         let binary = installed::kube_node()?;
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path();
@@ -83,39 +88,43 @@ impl ApiServer {
         server.spawn(
             "kube-apiserver",
             &[
-                "--etcd-servers",
-                &client,
-                "--secure-port",
-                &port.to_string(),
-                "--bind-address",
-                "127.0.0.1",
-                "--advertise-address",
-                "127.0.0.1",
-                "--service-cluster-ip-range",
-                "198.19.128.0/17",
-                "--tls-cert-file",
-                "api.crt",
-                "--tls-private-key-file",
-                "api.key",
-                "--client-ca-file",
-                "ca.crt",
-                "--token-auth-file",
-                "tokens.csv",
-                "--service-account-key-file",
-                "sa.key",
-                "--service-account-signing-key-file",
-                "sa.key",
-                "--service-account-issuer",
-                "https://kubernetes.default.svc",
-                "--authorization-mode",
-                "RBAC",
-                "--endpoint-reconciler-type",
-                "none",
-                "--disable-admission-plugins",
-                "ServiceAccount",
-                "--cert-dir",
-                "certs",
-            ],
+                further,
+                &[
+                    "--etcd-servers",
+                    &client,
+                    "--secure-port",
+                    &port.to_string(),
+                    "--bind-address",
+                    "127.0.0.1",
+                    "--advertise-address",
+                    "127.0.0.1",
+                    "--service-cluster-ip-range",
+                    "198.19.128.0/17",
+                    "--tls-cert-file",
+                    "api.crt",
+                    "--tls-private-key-file",
+                    "api.key",
+                    "--client-ca-file",
+                    "ca.crt",
+                    "--token-auth-file",
+                    "tokens.csv",
+                    "--service-account-key-file",
+                    "sa.key",
+                    "--service-account-signing-key-file",
+                    "sa.key",
+                    "--service-account-issuer",
+                    "https://kubernetes.default.svc",
+                    "--authorization-mode",
+                    "RBAC",
+                    "--endpoint-reconciler-type",
+                    "none",
+                    "--disable-admission-plugins",
+                    "ServiceAccount",
+                    "--cert-dir",
+                    "certs",
+                ],
+            ]
+            .concat(),
         );
         Some(server)
     }
@@ -138,6 +147,12 @@ impl ApiServer {
             tokio::time::sleep(Duration::from_millis(100)).await;
         }
         cluster
+    }
+
+    /// The authority of its certificate, as PEM.
+    #[allow(dead_code, reason = "one of the programs that have this file asks for it")]
+    pub fn authority(&self) -> String {
+        std::fs::read_to_string(self.folder.path().join("ca.crt")).unwrap()
     }
 
     pub fn config(&self) -> kube::Config {

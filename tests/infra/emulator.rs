@@ -59,6 +59,13 @@ pub fn with_proxied_aws<F: Future<Output = ()>>(test: &str, body: impl FnOnce(St
     inside(test, Way::ThroughAProxy, body);
 }
 
+/// The installed programs, and the helm that deployctl has built.
+fn path() -> std::ffi::OsString {
+    let helm = installed::cache().join("helm").join(deployctl::tools::helm::VERSION);
+    let before = installed::path();
+    std::env::join_paths(std::env::split_paths(&before).chain([helm])).unwrap()
+}
+
 enum Way {
     Straight,
     ThroughAProxy,
@@ -83,7 +90,7 @@ fn inside<F: Future<Output = ()>>(test: &str, way: Way, body: impl FnOnce(String
         .env("AWS_ENDPOINT_URL", endpoint)
         .env("AWS_ACCESS_KEY_ID", "test")
         .env("AWS_SECRET_ACCESS_KEY", "test")
-        .env("PATH", installed::path())
+        .env("PATH", path())
         .env("XDG_CACHE_HOME", dir.path().join("cache"))
         .env("DEPLOYCTL_TEST_CACHE", installed::cache())
         .env("XDG_STATE_HOME", dir.path().join("state-home"))

@@ -89,15 +89,41 @@ fn service_policies() -> Outcome<Vec<(String, String)>> {
             .flatten()
             .map(|statement| {
                 let resources: Vec<String> = list(statement, "resources").into_iter().map(made_up).collect();
-                json!({ "Effect": "Allow", "Action": statement["actions"], "Resource": resources })
+                let mut made = json!({ "Effect": "Allow", "Action": statement["actions"], "Resource": resources });
+                // As terraform/identity writes them.
+                for condition in statement["conditions"].as_array().into_iter().flatten() {
+                    let values: Vec<String> = list(condition, "values").into_iter().map(made_up).collect();
+                    let (test, variable) =
+                        (condition["test"].as_str().unwrap_or_default(), condition["variable"].as_str().unwrap_or_default());
+                    // A list of one is what it lists; parliament reads `Null` only so.
+                    made["Condition"][test][variable] = if let [value] = values.as_slice() { json!(value) } else { json!(values) };
+                }
+                made
             })
             .collect();
+        // An account that may do nothing has no policy.
+        if statements.is_empty() {
+            continue;
+        }
         policies.push((name.clone(), json!({ "Version": "2012-10-17", "Statement": statements }).to_string()));
     }
     Ok(policies)
 }
 
 fn made_up(resource: &str) -> String {
+    let known = [
+        ("${env.aws.account_id}", "111122223333"),
+        ("${env.aws.region}", "ap-southeast-1"),
+        ("${steps.network.outputs.vpc_id}", "vpc-0123456789abcdef0"),
+        ("${steps.cluster.outputs.cluster_name}", "deployctl-abcdefghijklmn"),
+    ];
+    if let Some(filled) = known
+        .iter()
+        .any(|(name, _)| resource.contains(name))
+        .then(|| known.iter().fold(resource.to_owned(), |text, (name, value)| text.replace(name, value)))
+    {
+        return filled;
+    }
     let Some((reference, rest)) = resource.strip_prefix("${").and_then(|text| text.split_once('}')) else { return resource.to_owned() };
     let last = reference.rsplit('.').next().unwrap_or_default();
     let arn = if reference.ends_with("bucket_arn") {
@@ -108,6 +134,57 @@ fn made_up(resource: &str) -> String {
         format!("arn:aws:secretsmanager:us-east-1:111122223333:secret:deployctl/staging/{last}-AbCdEf")
     };
     arn + rest
+}
+
+/// A role takes 10,240 characters of inline policy without blanks, and changes nothing by an action on `*` that no condition limits.
+#[test]
+fn service_accounts_fit_and_are_limited() -> Outcome {
+    let plan: Value = serde_saphyr::from_str(&fs::read_to_string(project().join("plans/deploy.yaml"))?)?;
+    for account in plan["accounts"].as_object().into_iter().flatten().map(|(_, account)| account) {
+        let part = |key: &str| account[key].as_str().unwrap_or_default();
+        let role = format!("deployctl-abcdefghijklmn-{}-{}", part("namespace"), part("service_account"));
+        ensure(role.len() <= 64, || format!("{role} is too long for a role"))?;
+    }
+    for (name, policy) in service_policies()? {
+        let length = policy.chars().filter(|letter| !letter.is_whitespace()).count();
+        ensure(length <= 10_240, || format!("{name}: {length} characters"))?;
+        for statement in statements(&policy)? {
+            let reads = |action: &&str| {
+                let word = action.split(':').nth(1).unwrap_or_default();
+                ["Describe", "List", "Get"].iter().any(|verb| word.starts_with(verb))
+            };
+            let everything = list(&statement, "Resource").contains(&"*") && statement["Condition"].is_null();
+            ensure(!everything || list(&statement, "Action").iter().all(reads), || format!("{name}: {statement}"))?;
+        }
+    }
+    Ok(())
+}
+
+/// What the controller's published policy has and its role has not: features that its values turn off.
+#[test]
+fn the_load_balancer_controller_may_do_what_it_is_told_to() -> Outcome {
+    let policies = service_policies()?;
+    let (_, policy) = policies.iter().find(|(name, _)| name == "load-balancer-controller").ok_or("there is no such account")?;
+    let actions: BTreeSet<String> = statements(policy)?
+        .iter()
+        .flat_map(|statement| list(statement, "Action").into_iter().map(str::to_owned).collect::<Vec<_>>())
+        .collect();
+    let values = fs::read_to_string(project().join("templates/charts/aws-load-balancer-controller.yaml.hbs"))?;
+    for (feature, service) in [("enableShield", "shield:"), ("enableWaf", "waf-regional:"), ("enableWafv2", "wafv2:")] {
+        let off = values.contains(&format!("{feature}: false"));
+        let may = actions.iter().any(|action| action.starts_with(service));
+        ensure(off != may, || format!("{feature} and the role's {service} actions do not fit"))?;
+    }
+    // One of each kind of work: the account's policy is no empty shell.
+    for action in [
+        "elasticloadbalancing:CreateLoadBalancer",
+        "elasticloadbalancing:RegisterTargets",
+        "ec2:CreateSecurityGroup",
+        "iam:CreateServiceLinkedRole",
+    ] {
+        ensure(actions.contains(action), || format!("{action} is missing"))?;
+    }
+    Ok(())
 }
 
 #[test]
@@ -134,7 +211,10 @@ fn parliament_finds_nothing() -> Outcome {
         ensure(output.status.success(), || String::from_utf8_lossy(&output.stderr).into_owned())?;
         Ok(String::from_utf8_lossy(&output.stdout).into_owned())
     };
-    let found = audit(&policies)?;
+    // A key that AWS has (Service Authorization Reference, Elastic Load Balancing V2) and parliament's data are too old for; the controller's
+    // published policy is built on it.
+    let old = |line: &&str| !line.contains("elasticloadbalancing:CreateAction for action elasticloadbalancing:AddTags");
+    let found = audit(&policies)?.lines().filter(old).collect::<Vec<_>>().join("\n");
     ensure(found.is_empty(), || found.clone())?;
     ensure(audit(&[("bad".to_owned(), bad)])?.contains("UNKNOWN_ACTION"), || "parliament reads what it is given".into())
 }

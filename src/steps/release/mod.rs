@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 
 pub use bound::{bound_of, template_bound};
 pub use jobs::{AgentCommand, Findings, Shown};
-pub use values::{authorities_are_there, template_values, text_list};
+pub use values::{authorities_are_there, template_values, text_list, values_of};
 
 use super::{
     Action, Change, Facts, StepContext,
@@ -223,7 +223,8 @@ impl Release {
         for key in &first {
             cluster.wait_until_gone(key, CURRENT).await?;
         }
-        Ok(vec!["namespaces, volume claims and CustomResourceDefinitions: never deleted with a step".into()])
+        let stays = "namespaces, volume claims and CustomResourceDefinitions: never deleted with a step".to_owned();
+        Ok(if first.is_empty() && rest.is_empty() { Vec::new() } else { vec![stays] })
     }
 }
 

@@ -6,7 +6,10 @@ use serde_json::{Map, Value};
 use super::bound::template_texts;
 use crate::{
     failure::{Failure, FailureKind},
-    plan::environment::{Environment, SecretStore},
+    plan::{
+        environment::{Environment, SecretStore},
+        file::Services,
+    },
     steps::StepContext,
 };
 
@@ -15,19 +18,24 @@ const CA_BUNDLE: &str = "DEPLOYCTL_DATABASE_CA_BUNDLE";
 
 /// `env`, `services`, `prefix`, `secrets_prefix`, `secret_service` (as External Secrets calls it), `database_ca` and, at the top, every key of `own`.
 pub fn template_values(cx: &StepContext, own: &Map<String, Value>) -> Result<Value, Failure> {
+    values_of(&cx.project, &cx.environment, &cx.services, own)
+}
+
+/// The same for whoever has no step.
+pub fn values_of(project: &Path, environment: &Environment, services: &Services, own: &Map<String, Value>) -> Result<Value, Failure> {
     let internal = |e: serde_json::Error| Failure::new(FailureKind::Internal, "values for templates").because(e);
     let mut values = Map::new();
-    values.insert("env".into(), serde_json::to_value(&*cx.environment).map_err(internal)?);
-    values.insert("services".into(), serde_json::to_value(&*cx.services).map_err(internal)?);
-    values.insert("prefix".into(), Value::String(format!("deployctl-{}", cx.environment.name)));
-    values.insert("secrets_prefix".into(), Value::String(format!("deployctl/{}", cx.environment.name)));
-    let store = match cx.environment.secrets.store {
+    values.insert("env".into(), serde_json::to_value(environment).map_err(internal)?);
+    values.insert("services".into(), serde_json::to_value(services).map_err(internal)?);
+    values.insert("prefix".into(), Value::String(format!("deployctl-{}", environment.name)));
+    values.insert("secrets_prefix".into(), Value::String(format!("deployctl/{}", environment.name)));
+    let store = match environment.secrets.store {
         SecretStore::SecretsManager => "SecretsManager",
         SecretStore::Ssm => "ParameterStore",
     };
     values.insert("secret_service".into(), Value::String(store.into()));
     // A template that asks for it where there is none fails by name; most steps never ask.
-    if let Some(text) = authorities(&cx.project, &cx.environment)? {
+    if let Some(text) = authorities(project, environment)? {
         values.insert("database_ca".into(), Value::String(text));
     }
     values.extend(own.clone());

@@ -31,7 +31,7 @@ pub fn random(world: &mut World<'_>, rounds: usize) {
     let mut kills = 0;
     for round in 0..rounds {
         let began = Instant::now();
-        let mut steps = world.steps().to_vec();
+        let mut steps = world.steps();
         steps.retain(|_| random.bool());
         let mut taken = Taken::default();
         for step in &steps {
