@@ -128,7 +128,7 @@ async fn the_state_buckets_survive() {
     let cx = bench.work().context(&StepId::parse("backend").unwrap(), None, Arc::new(NoIntents)).unwrap();
     let input = serde_json::from_value(serde_json::json!({})).unwrap();
     assert!(StateBackend::would_delete(&cx, &input).await.unwrap().is_empty());
-    let stays = StateBackend::undo(&cx, &input).await.unwrap();
+    let stays = StateBackend::stays(&cx, &input).await.unwrap();
     let environment = &bench.definition.environment.aws;
     for region in [&environment.region, &environment.dr_region] {
         assert!(

@@ -117,9 +117,14 @@ impl Walk<'_> {
             .as_str()
             .or_else(|| asked.schema["type"].as_array()?.iter().find_map(|kind| kind.as_str().filter(|kind| *kind != "null")));
         match (kind, &mut *value) {
-            (None, _) if asked.schema["oneOf"].is_array() => self.refuse(value, sample, path, |at| {
-                Problem::new(at, "no such form is known").hint("see plans/schema/environment.schema.json")
-            }),
+            (None, _) if asked.schema["oneOf"].is_array() => {
+                let (tag, words) = tags(asked.schema);
+                let word = value[tag].as_str().unwrap_or_default().to_owned();
+                path.push(tag.into());
+                let at = self.located.value(path);
+                path.pop();
+                self.refuse(value, sample, path, |_| Problem::new(at, format!("unknown value `{word}` of `{tag}`")).one_of(&word, &words))
+            }
             (None, _) => true,
             (Some("object"), Value::Object(fields)) => self.object(asked.schema, fields, sample, path),
             (Some("array"), Value::Array(items)) => {
@@ -197,20 +202,21 @@ impl Walk<'_> {
             }
             path.pop();
         }
-        for name in required.iter().filter(|name| !fields.contains_key(**name)) {
-            path.push((*name).into());
+        let missing: Vec<&str> = required.into_iter().filter(|name| !fields.contains_key(*name)).collect();
+        for name in missing {
+            path.push(name.into());
             // One that was there and was refused has been spoken of.
             if !self.mended.contains(path) {
                 let problem = Problem::new(self.located.value(&path[..path.len() - 1]), format!("the key `{name}` is missing"));
-                let example = sample.and_then(|sample| sample.get(*name)).filter(|example| !example.is_object() && !example.is_array());
+                let example = sample.and_then(|sample| sample.get(name)).filter(|example| !example.is_object() && !example.is_array());
                 self.problems.push(match example {
                     Some(example) => problem.hint(format!("as in {name}: {example}")),
                     None => problem.hint("see plans/environments/staging.yaml"),
                 });
                 self.mended.push(path.clone());
             }
-            if let Some(example) = sample.and_then(|sample| sample.get(*name)) {
-                fields.insert((*name).to_owned(), example.clone());
+            if let Some(example) = sample.and_then(|sample| sample.get(name)) {
+                fields.insert(name.to_owned(), example.clone());
             }
             path.pop();
         }
@@ -218,7 +224,9 @@ impl Walk<'_> {
     }
 
     fn refuse(&mut self, value: &mut Value, sample: Option<&Value>, path: &[Key], problem: impl FnOnce(Spot) -> Problem) -> bool {
-        self.problems.push(problem(self.located.value(path)));
+        // What takes several lines begins on its key's.
+        let at = if value.is_object() || value.is_array() { self.located.key(path) } else { self.located.value(path) };
+        self.problems.push(problem(at));
         self.mended.push(path.to_vec());
         match sample {
             Some(sample) => *value = sample.clone(),
@@ -241,6 +249,15 @@ fn variant<'s>(schema: &'s Value, value: &Value) -> Option<&'s Value> {
         let mut fixed = fixed.peekable();
         fixed.peek().is_some() && fixed.all(|(name, wanted)| value[name] == wanted["const"])
     })
+}
+
+/// The key by which several maps are told apart, and its words.
+fn tags(schema: &Value) -> (&str, Vec<&str>) {
+    let variants = schema["oneOf"].as_array().into_iter().flatten();
+    let fixed = variants.flat_map(|one| one["properties"].as_object().into_iter().flatten());
+    let mut found: Vec<(&str, &str)> = fixed.filter_map(|(name, wanted)| Some((name.as_str(), wanted["const"].as_str()?))).collect();
+    found.dedup();
+    (found.first().map_or("", |(name, _)| name), found.iter().map(|(_, word)| *word).collect())
 }
 
 fn form(name: &str, text: &str) -> Result<(), InvalidId> {

@@ -1,6 +1,6 @@
 //! Forms of what an environment file says of a service's Ingress: what AWS' load balancers, certificates and identity providers are called.
 use super::{
-    environment::{Authentication, Environment, Ingress},
+    environment::{Authentication, Environment, Ingress, Scheme},
     environment_forms::is_label,
 };
 
@@ -24,6 +24,8 @@ pub(super) fn check(environment: &Environment, ingress: &Ingress) -> Vec<(&'stat
             ));
         }
         Some(_) => {}
+        // Of what faces the internet the missing certificate is spoken of elsewhere.
+        None if ingress.scheme == Scheme::InternetFacing => {}
         None => {
             let needs = [
                 (ingress.tls_policy.is_some(), "tls_policy"),
@@ -145,7 +147,7 @@ mod tests {
                 "is no https:// address",
             ),
             (by("by: cognito, user_pool_arn: a, client_id: b, domain: c"), "is no user pool"),
-            (by("by: guessing"), "guessing"),
+            (by("by: cognit, domain: c"), "did you mean `cognito`?"),
         ];
         for (fields, expected) in mistakes {
             assert!(said(&fields).contains(expected), "{fields}: {}", said(&fields));

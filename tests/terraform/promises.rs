@@ -106,10 +106,6 @@ fn addons(plan: &Plan, found: &mut Findings) -> Outcome {
         .filter_map(|(_, addon)| addon["addon_name"].as_str().map(str::to_owned))
         .collect();
     found.ensure(before == set(["kube-proxy", "vpc-cni"]), || format!("the network's add-ons come before the nodes, not {before:?}"));
-    for name in ["vpc-cni", "aws-ebs-csi-driver"] {
-        let own = addons.iter().any(|(_, addon)| addon["addon_name"] == name && addon["service_account_role_arn"].is_string());
-        found.ensure(own, || format!("{name} has a role of its own"));
-    }
     let settings: Value = serde_json::from_str(first.1["configuration_values"].as_str().unwrap_or_default())?;
     found.holds(&settings, "enableNetworkPolicy", json!("true"));
     Ok(())

@@ -2,7 +2,7 @@
 mod addresses;
 pub mod gates;
 mod listener;
-pub mod rules;
+mod rules;
 mod targets;
 
 use std::{

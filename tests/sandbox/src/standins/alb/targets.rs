@@ -136,9 +136,11 @@ impl Targets {
     /// delay's time. When no target is well, the unwell ones serve, as a load balancer fails open; one that was never well does not.
     pub fn choice(&self, of: &BTreeSet<SocketAddr>, now: Instant) -> Vec<SocketAddr> {
         let all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let in_state =
-            |state: State| of.iter().filter(move |target| all.registered.get(target).is_some_and(|found| found.state == state)).copied();
-        let (well, unwell): (Vec<_>, Vec<_>) = (in_state(State::Well).collect(), in_state(State::Unwell).collect());
+        let in_state = |state: State| -> Vec<SocketAddr> {
+            let is_so = |target: &&SocketAddr| all.registered.get(target).is_some_and(|found| found.state == state);
+            of.iter().filter(is_so).copied().collect()
+        };
+        let (well, unwell) = (in_state(State::Well), in_state(State::Unwell));
         let leaving = all.leaving.iter().filter(|(_, found)| now - found.since < found.delay).map(|(target, _)| *target);
         let mut choice = if well.is_empty() { unwell } else { well };
         choice.extend(leaving);
