@@ -268,6 +268,12 @@ pub struct DestroyArgs {
     /// Environment's name, typed out: --yes is not enough for this
     #[arg(long, value_name = "NAME")]
     pub confirm: Option<String>,
+    /// Take data too, for good: buckets with every version of every object, snapshots and backups of the database in both regions, keys
+    #[arg(long)]
+    pub include_data: bool,
+    /// The bucket's name, typed out: the second answer that --include-data asks for
+    #[arg(long, value_name = "BUCKET", requires = "include_data")]
+    pub confirm_data: Option<String>,
 }
 
 /// Commands of `lock`.

@@ -1,4 +1,5 @@
 //! Templates and values to Kubernetes objects; pure: it reads a folder and talks to nobody.
+pub mod exposure;
 mod object;
 mod schema;
 mod template;

@@ -26,4 +26,6 @@ soak "the page for a failed migration, each command on it" --test e2e -- --ignor
 soak "every step at every moment, and random kills" --test e2e -- --ignored --nocapture every_step_at_every_moment
 soak "every action of the bootstrap policy taken away" --test front_door -- --nocapture a_newcomer
 soak "every promise of the stacks broken" --test terraform -- --ignored --nocapture every_weakening_is_noticed
+soak "rolling updates under load" --test e2e -- --ignored --nocapture only_the_rollout
+soak "an environment taken away, without and with its data" --test e2e -- --ignored --nocapture only_the_destroy
 soak "a lost region, drills and restores" --test e2e -- --ignored --nocapture only_the_recovery

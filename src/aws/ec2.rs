@@ -17,7 +17,36 @@ pub struct Subnet {
     pub tags: BTreeMap<String, String>,
 }
 
+/// A network interface in a VPC.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NetworkInterface {
+    /// As in `eni-0123`.
+    pub id: String,
+    /// Services of AWS say here what it is for, as in `ELB app/NAME/ID`.
+    pub description: String,
+}
+
 impl Aws {
+    /// The environment's VPCs, by their tag.
+    pub async fn vpcs_of(&self, environment: &str) -> Result<Vec<String>, Failure> {
+        let tag = ("tag:deployctl:environment".to_owned(), environment.to_owned());
+        let found = self.ec2_objects("DescribeVpcs", "vpcSet/item", &[tag]).await?;
+        let ours = found.into_iter().filter(|vpc| vpc.tags().get("deployctl:environment").is_some_and(|name| name == environment));
+        Ok(ours.filter_map(|vpc| vpc.text("vpcId").map(str::to_owned)).collect())
+    }
+
+    /// The network interfaces in a VPC.
+    pub async fn network_interfaces(&self, vpc: &str) -> Result<Vec<NetworkInterface>, Failure> {
+        let wanted = ("vpc-id".to_owned(), vpc.to_owned());
+        let found = self.ec2_objects("DescribeNetworkInterfaces", "networkInterfaceSet/item", &[wanted]).await?;
+        let there = found.into_iter().filter(|one| one.text("vpcId") == Some(vpc));
+        let interface = |one: Element| {
+            let description = one.text("description").unwrap_or_default().to_owned();
+            one.text("networkInterfaceId").map(|id| NetworkInterface { id: id.to_owned(), description })
+        };
+        Ok(there.filter_map(interface).collect())
+    }
+
     /// Subnets by id; an unknown id is an error of EC2's own.
     pub async fn subnets(&self, ids: &[String]) -> Result<Vec<Subnet>, Failure> {
         self.describe_subnets(ids.iter().enumerate().map(|(i, id)| (format!("SubnetId.{}", i + 1), id.clone())).collect()).await

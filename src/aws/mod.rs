@@ -17,6 +17,7 @@ mod error;
 mod gate;
 
 pub mod bucket;
+mod bucket_contents;
 pub mod dynamodb;
 pub mod ec2;
 pub mod ecr;

@@ -1,4 +1,4 @@
-//! RDS: the snapshots of an instance as a list, and taking one away.
+//! RDS: the snapshots of an instance as a list, and taking copies of a database away, and what keeps it from being deleted.
 use std::collections::BTreeMap;
 
 use jiff::Timestamp;
@@ -49,6 +49,33 @@ impl Aws {
                 Ok(())
             }
             Err(e) => Err(self.failed("rds:DeleteDBSnapshot", &format!("{id} in {}", self.region()), e)),
+        }
+    }
+
+    /// Lets an instance be deleted; one that is not there needs nothing.
+    pub async fn lift_deletion_protection(&self, id: &DbInstanceId) -> Result<(), Failure> {
+        let request =
+            self.rds().modify_db_instance().db_instance_identifier(id.as_str()).deletion_protection(false).apply_immediately(true);
+        match request.send().await {
+            Ok(_) => Ok(()),
+            Err(e) if e.as_service_error().is_some_and(|e| e.is_db_instance_not_found_fault()) => Ok(()),
+            Err(e) => Err(self.failed("rds:ModifyDBInstance", id.as_str(), e)),
+        }
+    }
+
+    /// ARNs of automated backups that outlive the instance with this ARN in this region.
+    pub async fn retained_backups(&self, instance_arn: &str) -> Result<Vec<String>, Failure> {
+        let found = self.described_backups(instance_arn).await?.into_iter();
+        let retained = found.filter(|backup| backup.status.as_deref().is_some_and(|status| status.eq_ignore_ascii_case("retained")));
+        Ok(retained.filter_map(|backup| backup.db_instance_automated_backups_arn).collect())
+    }
+
+    /// Deletes such a backup; one that is gone is deleted.
+    pub async fn delete_retained_backup(&self, arn: &str) -> Result<(), Failure> {
+        match self.rds().delete_db_instance_automated_backup().db_instance_automated_backups_arn(arn).send().await {
+            Ok(_) => Ok(()),
+            Err(e) if e.as_service_error().is_some_and(|e| e.is_db_instance_automated_backup_not_found_fault()) => Ok(()),
+            Err(e) => Err(self.failed("rds:DeleteDBInstanceAutomatedBackup", arn, e)),
         }
     }
 }

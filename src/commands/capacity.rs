@@ -1,9 +1,10 @@
 //! Part of `doctor`: whether account and regions have room for the environment and offer what it asks for; whether clock and cluster are reached.
-use std::{net::ToSocketAddrs, time::Duration};
+use std::{net::ToSocketAddrs, sync::Arc, time::Duration};
 
 use super::doctor::{Check, Status};
 use crate::{
     aws::{Aws, quotas::Quota},
+    cluster::Cluster,
     failure::Failure,
     ids::{ClusterName, DbInstanceId},
     plan::environment::{Environment, NatGateways},
@@ -15,7 +16,7 @@ const ADDRESSES: Quota = Quota { service: "ec2", code: "L-0263D0A3" };
 const PROCESSORS: Quota = Quota { service: "ec2", code: "L-1216C47A" };
 
 /// Everything of this file, in the order in which it is shown.
-pub(super) async fn checks(aws: &Aws, environment: &Environment) -> Vec<Check> {
+pub(super) async fn checks(aws: &Arc<Aws>, environment: &Environment) -> Vec<Check> {
     let (clock, vpcs, addresses, processors, databases, zones, nodes, class, version, endpoint) = tokio::join!(
         clock(aws),
         vpcs(aws, environment),
@@ -220,14 +221,14 @@ async fn kubernetes(aws: &Aws, environment: &Environment) -> Check {
 }
 
 /// Whether the API server can be spoken to from here. A private one answers inside its VPC, or through a tunnel.
-async fn cluster_endpoint(aws: &Aws, environment: &Environment) -> Check {
+async fn cluster_endpoint(aws: &Arc<Aws>, environment: &Environment) -> Check {
     const NAME: &str = "cluster endpoint";
     let private = environment.cluster.public_access_cidrs.is_empty();
-    let look = async {
-        let name = ClusterName::parse(format!("deployctl-{}", environment.name));
-        aws.find_cluster(&name.map_err(|e| Failure::usage("the environment's name").because(e))?).await
+    let name = match ClusterName::parse(format!("deployctl-{}", environment.name)) {
+        Ok(name) => name,
+        Err(error) => return unknown(NAME, &Failure::usage("the environment's name").because(error)),
     };
-    let found = match look.await {
+    let found = match aws.find_cluster(&name).await {
         Ok(Some(found)) if !found.endpoint.is_empty() => found,
         Ok(_) if private => {
             return Check::new(NAME, Status::Warning, "there is no cluster yet, and its endpoint will be private")
@@ -241,10 +242,27 @@ async fn cluster_endpoint(aws: &Aws, environment: &Environment) -> Check {
         return Check::new(NAME, Status::Failed, format!("{} is no URL", found.endpoint));
     };
     let connect = tokio::time::timeout(Duration::from_secs(5), tokio::net::TcpStream::connect((host.as_str(), port))).await;
-    if matches!(connect, Ok(Ok(_))) {
-        return Check::new(NAME, Status::Ok, if through_a_tunnel(&host, port) { "reached through a tunnel" } else { "reached" });
+    if !matches!(connect, Ok(Ok(_))) {
+        return Check::new(NAME, Status::Failed, format!("{host}:{port} does not answer from here")).fix(way_to(&host, private));
     }
-    Check::new(NAME, Status::Failed, format!("{host}:{port} does not answer from here")).fix(way_to(&host, private))
+    // A forgotten tunnel leads to another cluster, and any listener takes a connection: the certificate and our token say which one it is.
+    let asked = async { Cluster::connect(aws, &name).await?.version().await };
+    let way = if through_a_tunnel(&host, port) { "reached through a tunnel" } else { "reached" };
+    match asked.await {
+        Ok(version) => Check::new(NAME, Status::Ok, format!("{way}: Kubernetes {version}")),
+        Err(failure) => {
+            let check = Check::new(
+                NAME,
+                Status::Failed,
+                format!("{host}:{port} is {way}, and does not answer as {name}: {}", failure.chain().join(": ")),
+            );
+            check.fix(if way == "reached" {
+                failure.next.first().cloned().unwrap_or_else(|| way_to(&host, private))
+            } else {
+                way_to(&host, private)
+            })
+        }
+    }
 }
 
 fn through_a_tunnel(host: &str, port: u16) -> bool {

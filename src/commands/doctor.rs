@@ -1,5 +1,5 @@
 //! `deployctl doctor`: whether everything is there that an apply needs; one line each, with the fix. Changes nothing.
-use std::{ffi::OsStr, path::Path, time::Duration};
+use std::{ffi::OsStr, path::Path, sync::Arc, time::Duration};
 
 use serde::{Deserialize, Serialize};
 
@@ -88,6 +88,9 @@ pub async fn run(environment: &Environment, project: &Path) -> Vec<Check> {
     let (terraform, identity) = tokio::join!(terraform_version(), identity(environment));
     let mut checks = vec![terraform];
     checks.extend(optional_tools().await);
+    if environment.cluster.public_access_cidrs.is_empty() {
+        checks.push(tunnel_tools());
+    }
     checks.push(endpoint().await);
     let (found, aws) = identity;
     checks.extend(found);
@@ -96,6 +99,7 @@ pub async fn run(environment: &Environment, project: &Path) -> Vec<Check> {
         checks.extend(["region", "DR region", "state bucket", "quotas", "permissions"].map(unknown));
         return checks;
     };
+    let aws = Arc::new(aws);
     let elsewhere = aws.in_region(&environment.aws.dr_region);
     let (region, dr_region, bucket, capacity, permissions) = tokio::join!(
         region("region", &aws),
@@ -140,6 +144,21 @@ async fn optional_tools() -> Vec<Check> {
         }
     });
     futures::future::join_all(look).await
+}
+
+/// Whether a tunnel to a private endpoint can be opened from here; whoever works inside the VPC needs none.
+fn tunnel_tools() -> Check {
+    let missing: Vec<&str> =
+        ["aws", "session-manager-plugin"].into_iter().filter(|tool| process::find(OsStr::new(tool)).is_none()).collect();
+    match missing.as_slice() {
+        [] => Check::new("tunnel", Status::Ok, "aws and session-manager-plugin are installed"),
+        missing => Check::new(
+            "tunnel",
+            Status::Warning,
+            format!("{} not installed; needed outside the VPC: the endpoint is private", missing.join(" and ")),
+        )
+        .fix("install the AWS CLI and its Session Manager plugin, or run deployctl inside the VPC"),
+    }
 }
 
 /// Whether anything listens where AWS_ENDPOINT_URL points; AWS itself is reached by the calls that follow.

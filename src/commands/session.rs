@@ -21,7 +21,7 @@ use crate::{
     ids::{EnvironmentName, RunId},
     permit::Permit,
     plan::{definition::Definition, environment::Environment, read},
-    steps::{registry::Registry, state_backend::Names},
+    steps::{Data, registry::Registry, state_backend::Names},
     ui::{self, Ui},
 };
 
@@ -217,6 +217,7 @@ impl Session {
             cancel,
             in_flight,
             parallel: globals.parallel,
+            data: Data::Stays,
             definition,
         };
         Ok(Self { work, state, history, run, records, held })

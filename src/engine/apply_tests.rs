@@ -87,6 +87,7 @@ impl Bench {
             cancel: CancellationToken::new(),
             in_flight: InFlight::default(),
             parallel: NonZeroUsize::new(4).unwrap(),
+            data: crate::steps::Data::Stays,
         }
     }
     async fn plan(&self) -> Plan {

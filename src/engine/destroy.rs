@@ -1,12 +1,15 @@
-//! Takes away what apply has made, in reverse order, through each kind's undo. Journalled like an apply; what stays is listed with its reason.
+//! Takes away what apply has made: first what plans/destroy.yaml names, then the deployment's steps in reverse order, through each kind's undo.
+//! Journalled like an apply; what stays is listed with its reason. Decided by records and by what is there, never by a plan: a half-destroyed
+//! environment can't be planned.
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     sync::{Arc, Mutex, PoisonError},
     time::Instant,
 };
 
 use super::{
-    consider, dag,
+    consider,
+    dag::{self, Dag},
     event::{EventKind, Outcome, Phase},
     history::History,
     journal::{Entry, Journal, JournalIntents, NoIntents},
@@ -18,8 +21,8 @@ use super::{
 use crate::{
     failure::{Failure, FailureKind},
     ids::StepId,
-    plan::{Decision, Plan, reference::Resolved, resolve},
-    steps::{Change, Outputs},
+    plan::{reference::Resolved, resolve},
+    steps::{Action, Change, Outputs},
     waiting,
 };
 
@@ -33,90 +36,149 @@ pub enum Undo {
         /// `with`, its references resolved.
         input: serde_json::Value,
     },
-    /// What it needs is not known or not there, so there is nothing that it could have made.
+    /// What it needs is not known, so there is nothing that it could have made, or it has gone with its cluster.
     NotThere {
         /// Outputs that are missing.
         waits: Vec<String>,
     },
 }
 
-/// Decides from a plan (which has observed everything) what can be taken away.
-pub fn decide(work: &Workplace, plan: &Plan, history: &History) -> Result<Vec<(StepId, Undo)>, Failure> {
-    let definition = &work.definition;
-    let mut outputs: BTreeMap<StepId, Outputs> = BTreeMap::new();
-    for step in &plan.steps {
-        let known = match &step.decision {
-            Decision::Planned { known_outputs, .. } | Decision::Skipped { outputs: known_outputs, .. } => known_outputs.clone(),
-            Decision::Deferred { .. } => None,
-        };
-        if let Some(known) = known.or_else(|| history.outputs(&step.id).cloned()) {
-            outputs.insert(step.id.clone(), known);
-        }
-    }
-    let skipped = plan.selection.skipped(&definition.dag)?;
-    let reversed = definition.dag.reversed();
-    let mut undo = Vec::new();
-    for id in reversed.order().iter().filter(|id| !skipped.contains_key(id)) {
-        let step = definition.step(id)?;
-        undo.push(match resolve::input(definition, step, &outputs)? {
-            Resolved::Value(input) => (id.clone(), Undo::Away { kind: step.kind.clone(), input }),
-            Resolved::Waits(waits) => (id.clone(), Undo::NotThere { waits: waits.into_iter().collect() }),
+/// One plan file's steps and the order in which they are taken away.
+pub struct Part {
+    /// Where they belong to.
+    pub work: Workplace,
+    dag: Dag,
+    /// In this order.
+    pub undo: Vec<(StepId, Undo)>,
+}
+
+/// The order of a plan file's steps.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Order {
+    /// As they need each other.
+    AsWritten,
+    /// The other way round.
+    Reversed,
+}
+
+impl Part {
+    /// Decides from the records of former runs, and from what else is recorded of a step, what can be taken away.
+    pub async fn decide(work: Workplace, order: Order, history: &History) -> Result<Self, Failure> {
+        let definition = &work.definition;
+        let recorded = definition.dag.order().iter().map(|id| async {
+            let step = definition.step(id)?;
+            let cx = work.context(id, None, Arc::new(NoIntents))?;
+            let recorded = work.registry.require(&step.kind)?.recorded(&cx, &step.with).await.map_err(|failure| failure.in_step(id))?;
+            let mut outputs = history.last_given(id);
+            outputs.extend(recorded);
+            Ok::<_, Failure>((id.clone(), outputs))
         });
+        let outputs: BTreeMap<StepId, Outputs> = futures::future::try_join_all(recorded).await?.into_iter().collect();
+        let dag = match order {
+            Order::AsWritten => definition.dag.clone(),
+            Order::Reversed => definition.dag.reversed(),
+        };
+        let mut undo = Vec::new();
+        for id in dag.order() {
+            let step = definition.step(id)?;
+            undo.push(match resolve::input(definition, step, &outputs)? {
+                Resolved::Value(input) => (id.clone(), Undo::Away { kind: step.kind.clone(), input }),
+                Resolved::Waits(waits) => (id.clone(), Undo::NotThere { waits: waits.into_iter().collect() }),
+            });
+        }
+        Ok(Self { work, dag, undo })
     }
-    Ok(undo)
+}
+
+/// What would be done, and what would not.
+#[derive(Clone, Debug, Default)]
+pub struct Permitted {
+    /// Deletions, and what has to be changed before them.
+    pub changes: Vec<(StepId, Change)>,
+    /// What stays, with its step and the reason.
+    pub stays: Vec<String>,
 }
 
 /// What would be deleted. Fails with everything that stands in the way, the guards over all of it together, before anything is taken away:
 /// half an environment is worse than a whole one.
-pub async fn permitted(work: &Workplace, undo: &[(StepId, Undo)]) -> Result<Vec<(StepId, Change)>, Failure> {
-    let looks = undo.iter().filter_map(|(id, what)| match what {
+pub async fn permitted(parts: &[Part]) -> Result<Permitted, Failure> {
+    let looks = parts.iter().flat_map(|part| part.undo.iter().map(move |(id, what)| (&part.work, id, what)));
+    let looks = looks.filter_map(|(work, id, what)| match what {
         Undo::Away { kind, input } => Some(async move {
             let cx = work.context(id, None, Arc::new(NoIntents))?;
-            let asked = work.registry.require(kind)?.would_delete(&cx, input);
-            let gone = waiting::by_step(id, &work.events, asked).await.map_err(|failure| failure.in_step(id))?;
-            Ok::<_, Failure>(gone.into_iter().map(|change| (id.clone(), change)).collect::<Vec<_>>())
+            let kind = work.registry.require(kind)?;
+            let asked = async { tokio::try_join!(kind.would_delete(&cx, input), kind.stays(&cx, input)) };
+            let (gone, stays) = waiting::by_step(id, &work.events, asked).await.map_err(|failure| failure.in_step(id))?;
+            Ok::<_, Failure>((id.clone(), gone, stays))
         }),
         Undo::NotThere { .. } => None,
     });
-    let (mut gone, mut refused) = (Vec::new(), Vec::new());
+    let (mut permitted, mut refused) = (Permitted::default(), Vec::new());
+    // What an earlier step takes away is no longer there for a later one: it counts once.
+    let mut seen = BTreeSet::new();
     for found in futures::future::join_all(looks).await {
         match found {
-            Ok(found) => gone.extend(found),
+            Ok((id, gone, stays)) => {
+                // Kinds of Kubernetes; terraform's addresses are a stack's own, and two stacks may have the same.
+                let of_cluster = |change: &Change| change.resource.starts_with(char::is_uppercase);
+                let fresh =
+                    gone.into_iter().filter(|change| !of_cluster(change) || seen.insert((change.resource.clone(), change.name.clone())));
+                permitted.changes.extend(fresh.map(|change| (id.clone(), change)));
+                permitted.stays.extend(stays.into_iter().map(|what| format!("{id}: {what}")));
+            }
             Err(failure) => refused.push(failure),
         }
     }
     if let Some(failure) = consider::first(refused) {
         return Err(failure);
     }
-    limits::check_guards(&work.definition.environment.guards, gone.iter().map(|(id, change)| (id, change)))?;
-    Ok(gone)
+    if let Some(part) = parts.first() {
+        limits::check_guards(&part.work.definition.environment.guards, permitted.changes.iter().map(|(id, change)| (id, change)))?;
+    }
+    Ok(permitted)
 }
 
-/// Takes it away. Returns what stays, and why.
-pub async fn destroy(work: &Workplace, undo: Vec<(StepId, Undo)>, journal: Journal, lease: Arc<dyn Lease>) -> Result<Vec<String>, Failure> {
+impl Permitted {
+    /// Whether nothing is there that could be taken away.
+    pub fn is_nothing(&self) -> bool {
+        !self.changes.iter().any(|(_, change)| change.action == Action::Delete)
+    }
+}
+
+/// Takes it away, part after part. Returns what else stays, and why.
+pub async fn destroy(parts: &[Part], journal: Journal, lease: Arc<dyn Lease>) -> Result<Vec<String>, Failure> {
+    let Some(Part { work, .. }) = parts.first() else { return Ok(Vec::new()) };
     let began = Instant::now();
     let journal = Arc::new(journal);
     journal.mirror_with(&lease, &work.events).await?;
     let stays = Mutex::new(Vec::new());
-    let reversed = work.definition.dag.reversed();
-    let todo: BTreeMap<StepId, Undo> = undo.into_iter().collect();
-    work.events.emit(EventKind::RunStarted { steps: reversed.order().to_vec() });
-    let results = dag::run(&reversed, work.parallel, &work.cancel, |id| {
-        let (journal, lease, stays, todo) = (&journal, &lease, &stays, &todo);
-        async move {
-            let result = match todo.get(&id) {
-                Some(Undo::Away { kind, input }) => one(work, journal, &**lease, &id, kind, input, stays).await,
-                Some(Undo::NotThere { waits }) => {
-                    skip(work, journal, &id, format!("nothing of it is there: {} is not known", waits.join(", ")))
-                }
-                None => skip(work, journal, &id, "not selected".to_owned()),
-            };
-            (id, result)
+    let order: Vec<StepId> = parts.iter().flat_map(|part| part.dag.order().to_vec()).collect();
+    work.events.emit(EventKind::RunStarted { steps: order.clone() });
+    let (mut failures, mut ended) = (Vec::new(), 0);
+    for part in parts {
+        let todo: BTreeMap<&StepId, &Undo> = part.undo.iter().map(|(id, what)| (id, what)).collect();
+        let results = dag::run(&part.dag, part.work.parallel, &part.work.cancel, |id| {
+            let (work, journal, lease, stays, todo) = (&part.work, &journal, &lease, &stays, &todo);
+            async move {
+                let result = match todo.get(&id) {
+                    Some(Undo::Away { kind, input }) => one(work, journal, &**lease, &id, kind, input, stays).await,
+                    Some(Undo::NotThere { waits }) => {
+                        skip(work, journal, &id, format!("nothing of it is there: {} is not known", waits.join(", ")))
+                    }
+                    None => skip(work, journal, &id, "not selected".to_owned()),
+                };
+                (id, result)
+            }
+        })
+        .await;
+        ended += results.len();
+        failures.extend(results.into_values().filter_map(Result::err));
+        if !failures.is_empty() {
+            break;
         }
-    })
-    .await;
-    let complete = results.len() == reversed.order().len();
-    let failure = consider::first(results.into_values().filter_map(Result::err).collect());
+    }
+    let failure = consider::first(failures);
+    let complete = ended == order.len();
     let succeeded = failure.is_none() && complete;
     journal.append(&Entry::Finished { succeeded })?;
     journal.end().await?;

@@ -3,7 +3,7 @@
 use super::{tests::Bench, *};
 use crate::{
     engine::{
-        destroy::{decide, destroy, permitted},
+        destroy::{Order, Part, destroy, permitted},
         fake::Trouble,
         journal::NoIntents,
         lease::{EnvironmentLease, Patience},
@@ -33,9 +33,8 @@ async fn applied(max_deletions: u32, protected: &[&str]) -> Bench {
 /// As the command does, but for the question.
 async fn destroyed(bench: &Bench) -> Result<Vec<String>, Failure> {
     let (work, history) = (bench.work(), bench.history());
-    let plan = consider::plan(&work, &Selection::default(), &history).await?;
-    let undo = decide(&work, &plan, &history)?;
-    permitted(&work, &undo).await?;
+    let parts = [Part::decide(work.clone(), Order::Reversed, &history).await?];
+    let shown = permitted(&parts).await?;
     let (holder, name) = (Holder::this_process("destroy"), &bench.definition.environment.name);
     let patience = Patience { limit: std::time::Duration::ZERO, cancel: &work.cancel, waiting: &|_| {}, now: crate::clock::since_boot };
     let lease = EnvironmentLease::acquire(&bench.state().locks(), bench.records.clone(), name, &holder, &patience).await?;
@@ -43,10 +42,46 @@ async fn destroyed(bench: &Bench) -> Result<Vec<String>, Failure> {
     let run = new_run_id()?;
     let journal = Journal::create(&bench.state().run(name, &run), Header::new(run, name.clone(), "destroy".to_owned()))?;
     let number = lease.number();
-    journal.append(&Entry::Attempt { holder, plan: digest::of(&plan)?, selection: Selection::default(), lease: number })?;
-    let stays = destroy(&work, undo, journal, lease.clone()).await;
+    journal.append(&Entry::Attempt { holder, plan: digest::of(&shown.changes)?, selection: Selection::default(), lease: number })?;
+    let stays = destroy(&parts, journal, lease.clone()).await;
     lease.release().await?;
     stays
+}
+
+/// Killed while a step is being taken away: what was taken away is not asked again, and the same command goes on.
+#[tokio::test]
+async fn a_destroy_that_broke_off_goes_on() {
+    let bench = applied(100, &[]).await;
+    bench.kind.world().trouble.insert("undo network".to_owned(), Trouble::Before);
+    destroyed(&bench).await.unwrap_err();
+    assert_eq!(bench.kind.world().things.keys().collect::<Vec<_>>(), ["bucket", "subnet", "vpc"], "the service has gone, the rest stays");
+    bench.repair();
+    destroyed(&bench).await.unwrap();
+    assert!(bench.kind.world().things.is_empty());
+    bench.repair();
+    let parts = [Part::decide(bench.work(), Order::Reversed, &bench.history()).await.unwrap()];
+    assert!(permitted(&parts).await.unwrap().is_nothing(), "a second destroy finds nothing");
+}
+
+/// What a step gave is known for as long as something of it may be left, also once those before it have gone.
+#[tokio::test]
+async fn what_was_given_is_known_after_its_step_has_gone() {
+    let file = r#"
+version: 1
+steps:
+  - { id: network, kind: fake, with: { makes: [vpc], gives: { vpc_id: vpc-1 } }, outputs: { vpc_id: string } }
+  - { id: service, kind: fake, needs: [network], with: { makes: ["pod in ${steps.network.outputs.vpc_id}"] } }
+"#;
+    let mut bench = Bench::with(file);
+    let mut environment = bench.definition.environment.clone();
+    environment.guards = Guards { max_deletions: 9, protected: Vec::new() };
+    bench.definition = Arc::new(Definition::new(bench.definition.file.clone(), environment).unwrap());
+    assert!(bench.apply().await.failure.is_none());
+    destroyed(&bench).await.unwrap();
+    // Somebody has made it again by hand.
+    bench.kind.world().things.insert("pod in vpc-1".to_owned(), 1);
+    destroyed(&bench).await.unwrap();
+    assert!(bench.kind.world().things.is_empty());
 }
 
 fn undone(bench: &Bench) -> usize {
@@ -93,7 +128,7 @@ async fn the_state_buckets_survive() {
     let cx = bench.work().context(&StepId::parse("backend").unwrap(), None, Arc::new(NoIntents)).unwrap();
     let input = serde_json::from_value(serde_json::json!({})).unwrap();
     assert!(StateBackend::would_delete(&cx, &input).await.unwrap().is_empty());
-    let stays = StateBackend::undo(&cx, &input).await.unwrap();
+    let stays = StateBackend::stays(&cx, &input).await.unwrap();
     let environment = &bench.definition.environment.aws;
     for region in [&environment.region, &environment.dr_region] {
         assert!(

@@ -83,6 +83,11 @@ impl History {
             .outputs
             .as_ref()
     }
+    /// What a step has ever given last, even if it was taken away since: enough to look for what is left of it.
+    pub fn last_given(&self, step: &StepId) -> Outputs {
+        let mut recorded = self.runs.iter().rev().filter_map(|run| run.steps.get(step)?.outputs.as_ref());
+        recorded.find(|outputs| !outputs.is_empty()).cloned().unwrap_or_default()
+    }
     /// What each of these steps gave when it last ended well.
     pub fn given<'s>(&self, steps: impl IntoIterator<Item = &'s StepId>) -> BTreeMap<StepId, Outputs> {
         steps.into_iter().filter_map(|id| Some((id.clone(), self.outputs(id)?.clone()))).collect()

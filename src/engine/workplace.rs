@@ -15,7 +15,7 @@ use crate::{
     failure::{Failure, FailureKind},
     ids::{EnvironmentName, Region, RunId, StepId},
     plan::definition::Definition,
-    steps::{Intents, StepContext, registry::Registry},
+    steps::{Data, Intents, StepContext, registry::Registry},
 };
 
 /// Everything that planning and applying have in common.
@@ -39,6 +39,8 @@ pub struct Workplace {
     pub in_flight: InFlight,
     /// How many steps run side by side.
     pub parallel: NonZeroUsize,
+    /// What becomes of data when steps are taken away.
+    pub data: Data,
 }
 
 /// Makes a folder that nobody else can read.
@@ -67,6 +69,7 @@ impl Workplace {
             cancel: self.cancel.clone(),
             intents,
             answers: None,
+            data: self.data,
         })
     }
 }

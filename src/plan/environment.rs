@@ -219,9 +219,6 @@ pub struct Storage {
     pub noncurrent_to_glacier_days: u32,
     /// Copies of every object in `aws.dr_region`.
     pub replicate: bool,
-    /// Lets `destroy --include-data` empty it.
-    #[serde(default)]
-    pub force_destroy: bool,
 }
 
 /// What waits in the DR region.
@@ -284,9 +281,74 @@ pub struct ServiceSettings {
     pub replicas: Replicas,
     /// Requests and limits, in Kubernetes' units.
     pub resources: Resources,
+    /// Who reaches it through its load balancer, and how; for services with an Ingress.
+    #[serde(default)]
+    pub ingress: Ingress,
     /// Values for this service's templates and nothing else.
     #[serde(default)]
     pub values: BTreeMap<String, serde_json::Value>,
+}
+
+/// Who reaches a service through its load balancer, and how.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct Ingress {
+    /// Inside the VPC only unless it says otherwise; `internet-facing` needs `certificate_arn`, `tls_policy` and `authentication`.
+    pub scheme: Scheme,
+    /// A certificate in ACM, in `aws.region`; with one it speaks HTTPS only. It needs `host`.
+    pub certificate_arn: Option<String>,
+    /// Elastic Load Balancing's name for what TLS it speaks, as in `ELBSecurityPolicy-TLS13-1-2-2021-06`.
+    pub tls_policy: Option<String>,
+    /// The name in the certificate, which your DNS points to the load balancer.
+    pub host: Option<String>,
+    /// Who makes sure of who is calling.
+    pub authentication: Option<Authentication>,
+}
+
+/// Where a load balancer is reached from.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum Scheme {
+    /// From inside the VPC.
+    #[default]
+    Internal,
+    /// From everywhere.
+    InternetFacing,
+}
+
+/// Who makes sure of who is calling.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields, tag = "by", rename_all = "kebab-case")]
+pub enum Authentication {
+    /// The service itself asks every caller for a token, as uploader does. Verified at every apply: a caller without one must be refused.
+    Service,
+    /// The load balancer asks for a client certificate, for programs.
+    MutualTls {
+        /// The trust store with the authorities of the clients' certificates.
+        trust_store_arn: String,
+    },
+    /// The load balancer sends people to an OpenID Connect provider.
+    Oidc {
+        /// As in `https://login.example.com`.
+        issuer: String,
+        /// Its authorization endpoint.
+        authorization_endpoint: String,
+        /// Its token endpoint.
+        token_endpoint: String,
+        /// Its user info endpoint.
+        user_info_endpoint: String,
+        /// A Secret in the service's namespace with `clientID` and `clientSecret`.
+        secret_name: String,
+    },
+    /// The load balancer sends people to a Cognito user pool.
+    Cognito {
+        /// The user pool.
+        user_pool_arn: String,
+        /// The app client's id.
+        client_id: String,
+        /// The user pool's domain.
+        domain: String,
+    },
 }
 
 /// How a new version replaces the old one.

@@ -1,6 +1,7 @@
 //! Forms of an environment file's values that AWS, Kubernetes and the stacks ask for: a mistake is found before anything runs, and at its line.
 use super::{
     environment::{Environment, KafkaSecurity},
+    ingress_forms,
     locate::Key,
 };
 
@@ -174,6 +175,9 @@ fn services(environment: &Environment, wrong: &mut Vec<Misformed>) {
                 wrong.push((keys, format!("`{value}` is no quantity of Kubernetes"), "as in 250m or 256Mi"));
             }
         }
+        for (field, message, hint) in ingress_forms::check(environment, &service.ingress) {
+            wrong.push((at!["services", name.as_str(), "ingress", field], message, hint));
+        }
     }
 }
 
@@ -188,7 +192,7 @@ fn is_principal(arn: &str) -> bool {
     arn.starts_with("arn:aws") && account.len() == 12 && account.bytes().all(|b| b.is_ascii_digit()) && named && !name.contains(['*', '?'])
 }
 
-fn is_label(text: &str) -> bool {
+pub(super) fn is_label(text: &str) -> bool {
     let inner = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-';
     !text.is_empty() && text.len() <= 63 && text.bytes().all(inner) && !text.starts_with('-') && !text.ends_with('-')
 }

@@ -75,6 +75,29 @@ impl Located {
     pub fn key(&self, path: &[Key]) -> Spot {
         self.find(path).1
     }
+    /// Where every value at and below the end of the path begins.
+    pub fn within(&self, path: &[Key]) -> Vec<Spot> {
+        let mut at = self;
+        for step in path {
+            let next = match (&at.node, step) {
+                (Node::Map(entries), Key::Name(name)) => entries.iter().find(|(key, ..)| key == name).map(|(.., value)| value),
+                (Node::List(items), Key::At(position)) => items.get(*position),
+                _ => None,
+            };
+            let Some(next) = next else { return Vec::new() };
+            at = next;
+        }
+        let (mut spots, mut todo) = (Vec::new(), vec![at]);
+        while let Some(value) = todo.pop() {
+            spots.push(value.spot);
+            match &value.node {
+                Node::Leaf => {}
+                Node::List(items) => todo.extend(items),
+                Node::Map(entries) => todo.extend(entries.iter().map(|(.., value)| value)),
+            }
+        }
+        spots
+    }
     fn find(&self, path: &[Key]) -> (Spot, Spot) {
         let mut at = self;
         let mut key = self.spot;

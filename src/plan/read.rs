@@ -10,7 +10,7 @@ use super::{
     check::Checker,
     definition::Definition,
     environment::Environment,
-    environment_rules,
+    environment_exposure, environment_rules, environment_types,
     file::PlanFile,
     locate,
     problem::{self, Problem},
@@ -70,13 +70,40 @@ pub fn environment(project: &Path, name: &EnvironmentName) -> Result<Environment
     environment_from(&shown, &text)
 }
 
-/// An environment from its text.
+/// An environment from its text. Everything that is wrong in it is said at once; what is well written and exposes a service is refused by policy.
 pub fn environment_from(shown: &Path, text: &str) -> Result<Environment, Failure> {
     let wrong = |error: serde_saphyr::Error| problem::failure(shown, text, vec![Problem::of_yaml(&error)]);
-    let environment: Environment = serde_saphyr::from_str(text).map_err(wrong)?;
+    let environment: Environment = match serde_saphyr::from_str(text) {
+        Ok(environment) => environment,
+        Err(error) => return Err(mistyped(shown, text, &error).unwrap_or_else(|| wrong(error))),
+    };
     let located = locate::locate(text).map_err(wrong)?;
-    let problems = environment_rules::check(&environment, &located, shown);
-    if problems.is_empty() { Ok(environment) } else { Err(problem::failure(shown, text, problems)) }
+    let mut problems = environment_rules::check(&environment, &located, shown);
+    let exposed = environment_exposure::check(&environment, &located);
+    match (problems.is_empty(), exposed.is_empty()) {
+        (true, true) => Ok(environment),
+        (true, false) => Err(Failure { kind: FailureKind::Policy, ..problem::failure(shown, text, exposed) }),
+        (false, _) => {
+            problems.extend(exposed);
+            Err(problem::failure(shown, text, problems))
+        }
+    }
+}
+
+/// Every value that is not of its type, and whatever else can be said of the rest; none if only the parser knows what is wrong.
+fn mistyped(shown: &Path, text: &str, error: &serde_saphyr::Error) -> Option<Failure> {
+    let located = locate::locate(text).ok()?;
+    let found = environment_types::check(text, &located).filter(|found| !found.problems.is_empty())?;
+    let mut problems = found.problems;
+    let first = Problem::of_yaml(error);
+    if !problems.iter().any(|problem| problem.spot.line == first.spot.line) {
+        problems.push(first);
+    }
+    if let Some(mended) = &found.mended {
+        let rules = environment_rules::check(mended, &located, shown).into_iter().chain(environment_exposure::check(mended, &located));
+        problems.extend(rules.filter(|problem| !found.doubtful.contains(&problem.spot)));
+    }
+    Some(problem::failure(shown, text, problems))
 }
 
 /// A plan file from its text, checked against the environment if there is one.

@@ -225,7 +225,11 @@ impl Kind for ImageKind {
         Ok(())
     }
 
-    async fn undo(_cx: &StepContext, input: &Input) -> Result<Vec<String>, Failure> {
+    async fn undo(_cx: &StepContext, _input: &Input) -> Result<Vec<String>, Failure> {
+        Ok(Vec::new())
+    }
+
+    async fn stays(_cx: &StepContext, input: &Input) -> Result<Vec<String>, Failure> {
         Ok(packages(input)?
             .iter()
             .map(|p| {

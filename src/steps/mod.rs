@@ -1,6 +1,7 @@
 //! The kinds of steps. One file a kind, always in the order Input, Observed, plan, apply, verify, undo.
 pub mod chart;
 pub mod endpoint_secret;
+pub mod external_resources;
 pub mod image;
 pub mod live;
 pub mod manifests;
@@ -79,6 +80,16 @@ impl Change {
     }
 }
 
+/// What becomes of data when steps are taken away.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Data {
+    /// It stays, and so does whatever it cannot be read without.
+    #[default]
+    Stays,
+    /// It goes too: somebody has named it.
+    Goes,
+}
+
 /// Values for later steps, by name.
 pub type Outputs = BTreeMap<String, Value>;
 
@@ -129,6 +140,8 @@ pub struct StepContext {
     pub intents: Arc<dyn Intents>,
     /// While a plan is made: what its one agent Job has answered.
     pub answers: Option<Arc<question::Answers>>,
+    /// For `undo`.
+    pub data: Data,
 }
 
 impl StepContext {
@@ -238,6 +251,14 @@ pub trait Kind: Send + Sync + 'static {
     fn would_delete(_cx: &StepContext, _input: &Self::Input) -> impl Future<Output = Result<Vec<Change>, Failure>> + Send {
         async { Ok(Vec::new()) }
     }
-    /// Takes it away, for `destroy`; says what stays and why.
+    /// What `undo` will leave, and why. Changes nothing, and asks little: `destroy` shows it before it asks.
+    fn stays(_cx: &StepContext, _input: &Self::Input) -> impl Future<Output = Result<Vec<String>, Failure>> + Send {
+        async { Ok(Vec::new()) }
+    }
+    /// Outputs that are recorded outside of the journal, for `destroy`: `with` is the plan file's, its references not resolved.
+    fn recorded(_cx: &StepContext, _with: &Value) -> impl Future<Output = Result<Outputs, Failure>> + Send {
+        async { Ok(Outputs::new()) }
+    }
+    /// Takes it away, for `destroy`; says what else stays and why. Idempotent: after a crash it is called again.
     fn undo(cx: &StepContext, input: &Self::Input) -> impl Future<Output = Result<Vec<String>, Failure>> + Send;
 }

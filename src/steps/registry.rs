@@ -60,6 +60,14 @@ pub trait AnyKind: Send + Sync {
     fn would_delete<'a>(&'a self, _cx: &'a StepContext, _input: &'a Value) -> BoxFuture<'a, Result<Vec<Change>, Failure>> {
         async { Ok(Vec::new()) }.boxed()
     }
+    /// See [`Kind::stays`].
+    fn stays<'a>(&'a self, _cx: &'a StepContext, _input: &'a Value) -> BoxFuture<'a, Result<Vec<String>, Failure>> {
+        async { Ok(Vec::new()) }.boxed()
+    }
+    /// See [`Kind::recorded`].
+    fn recorded<'a>(&'a self, _cx: &'a StepContext, _with: &'a Value) -> BoxFuture<'a, Result<Outputs, Failure>> {
+        async { Ok(Outputs::new()) }.boxed()
+    }
     /// See [`Kind::undo`].
     fn undo<'a>(&'a self, cx: &'a StepContext, input: &'a Value) -> BoxFuture<'a, Result<Vec<String>, Failure>>;
 }
@@ -118,6 +126,12 @@ impl<K: Kind> AnyKind for Erased<K> {
     fn would_delete<'a>(&'a self, cx: &'a StepContext, input: &'a Value) -> BoxFuture<'a, Result<Vec<Change>, Failure>> {
         async move { K::would_delete(cx, &typed::<K>(cx, input)?).await }.boxed()
     }
+    fn stays<'a>(&'a self, cx: &'a StepContext, input: &'a Value) -> BoxFuture<'a, Result<Vec<String>, Failure>> {
+        async move { K::stays(cx, &typed::<K>(cx, input)?).await }.boxed()
+    }
+    fn recorded<'a>(&'a self, cx: &'a StepContext, with: &'a Value) -> BoxFuture<'a, Result<Outputs, Failure>> {
+        K::recorded(cx, with).boxed()
+    }
     fn undo<'a>(&'a self, cx: &'a StepContext, input: &'a Value) -> BoxFuture<'a, Result<Vec<String>, Failure>> {
         async move { K::undo(cx, &typed::<K>(cx, input)?).await }.boxed()
     }
@@ -135,6 +149,7 @@ impl Registry {
         Self::default()
             .with::<super::chart::ChartKind>()
             .with::<super::endpoint_secret::EndpointSecret>()
+            .with::<super::external_resources::ExternalResources>()
             .with::<super::image::ImageKind>()
             .with::<super::manifests::ManifestsKind>()
             .with::<super::restore::Restore>()

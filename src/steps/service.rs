@@ -273,9 +273,7 @@ impl Kind for ServiceKind {
     }
 
     async fn undo(cx: &StepContext, input: &Input) -> Result<Vec<String>, Failure> {
-        let mut stays = Release::undo(cx, &input.cluster, &input.set()).await?;
-        stays.extend(input.migrations.is_some().then(|| format!("the tables of {}: they go with the database", input.service)));
-        Ok(stays)
+        Release::undo(cx, &input.cluster, &input.set()).await
     }
 }
 

@@ -205,7 +205,11 @@ impl Kind for StateBackend {
         Ok(())
     }
 
-    async fn undo(cx: &StepContext, _input: &Input) -> Result<Vec<String>, Failure> {
+    async fn undo(_cx: &StepContext, _input: &Input) -> Result<Vec<String>, Failure> {
+        Ok(Vec::new())
+    }
+
+    async fn stays(cx: &StepContext, _input: &Input) -> Result<Vec<String>, Failure> {
         let Names { bucket, dr_bucket, table } = Names::of(&cx.environment)?;
         Ok(vec![
             format!("bucket {bucket} stays: it holds the history of every run and the states' old versions"),

@@ -15,7 +15,7 @@ use self::{
     verify::Check,
     workspace::{Backend, Workspace},
 };
-use super::{Action, Applied, Change, Facts, Kind, StepContext, StepPlan, state_backend::Names};
+use super::{Action, Applied, Change, Facts, Kind, Outputs, StepContext, StepPlan, state_backend::Names};
 use crate::{
     engine::event::{EventKind, Outcome},
     failure::{Failure, FailureKind},
@@ -36,6 +36,7 @@ pub mod adoption;
 mod bound;
 mod changes;
 mod cluster_ready;
+mod ending;
 pub mod exchanged;
 mod guards;
 mod lock;
@@ -64,6 +65,10 @@ pub struct Input {
     /// What is read back after an apply.
     #[serde(default)]
     pub checks: Vec<Check>,
+    /// Resource types that `destroy` leaves, with their settings, because data is in them or cannot be read without them; `--include-data`
+    /// takes them too. They must not depend on anything else of the stack.
+    #[serde(default)]
+    pub keep: Vec<String>,
 }
 
 /// Secrets that exist already: `deployctl secret set` makes them before the stack does.
@@ -200,44 +205,45 @@ impl Kind for Terraform {
     }
 
     async fn would_delete(cx: &StepContext, input: &Input) -> Result<Vec<Change>, Failure> {
-        if !cx.aws.bucket_exists(&Names::of(&cx.environment)?.bucket).await? {
-            return orphans::refuse(cx, input).await.map(|()| Vec::new());
-        }
-        let (_workspace, found) = planned(cx, input, Backend::Bucket, Direction::Destroy).await?;
-        if found.plan.is_none() {
-            orphans::refuse(cx, input).await?;
-        }
-        Ok(found.changes)
+        ending::would_delete(cx, input).await
+    }
+
+    async fn stays(cx: &StepContext, input: &Input) -> Result<Vec<String>, Failure> {
+        ending::stays(cx, input).await
+    }
+
+    async fn recorded(cx: &StepContext, with: &Value) -> Result<Outputs, Failure> {
+        let Some(stack) = with["stack"].as_str() else { return Ok(Outputs::new()) };
+        let state = state(cx, &Names::of(&cx.environment)?.bucket, Path::new(stack)).await?;
+        let outputs = state["outputs"].as_object().into_iter().flatten().filter(|(_, output)| output["sensitive"] != Value::Bool(true));
+        Ok(outputs.map(|(name, output)| (name.clone(), output["value"].clone())).filter(|(_, value)| !value.is_null()).collect())
     }
 
     async fn undo(cx: &StepContext, input: &Input) -> Result<Vec<String>, Failure> {
-        let bucket = Names::of(&cx.environment)?.bucket;
-        if !cx.aws.bucket_exists(&bucket).await? {
-            orphans::refuse(cx, input).await?;
-            return Ok(Vec::new());
-        }
-        if was_left(cx, input)? {
-            lock::settle(cx, &prepare(cx, input, Backend::Bucket).await?).await?;
-        }
-        let (workspace, found) = planned(cx, input, Backend::Bucket, Direction::Destroy).await?;
-        if found.plan.is_none() {
-            orphans::refuse(cx, input).await?;
-            return Ok(Vec::new());
-        }
-        guards::check(&cx.environment.guards, &found.changes)?;
-        let file = write_plan(cx, &found)?;
-        apply_file(cx, &workspace, &file, found.changes.len()).await?;
-        Ok(Vec::new())
+        ending::undo(cx, input).await.map(|()| Vec::new())
     }
+}
+
+/// The stack's state as it is in the bucket; null if there is none.
+async fn state(cx: &StepContext, bucket: &BucketName, stack: &Path) -> Result<Value, Failure> {
+    let key = workspace::state_key(stack);
+    if !cx.aws.bucket_exists(bucket).await? {
+        return Ok(Value::Null);
+    }
+    let Some(object) = cx.aws.get_object(bucket, &key).await? else { return Ok(Value::Null) };
+    let unreadable =
+        |e: serde_json::Error| Failure::new(FailureKind::Preflight, format!("the state s3://{bucket}/{key} cannot be read")).because(e);
+    serde_json::from_slice(&object.body).map_err(unreadable)
 }
 
 /// Which state the stack has in the bucket.
 async fn state_mark(cx: &StepContext, bucket: &BucketName, stack: &Path) -> Result<Option<StateMark>, Failure> {
-    let key = workspace::state_key(stack);
-    let Some(object) = cx.aws.get_object(bucket, &key).await? else { return Ok(None) };
-    let unreadable =
-        |e: serde_json::Error| Failure::new(FailureKind::Preflight, format!("the state s3://{bucket}/{key} cannot be read")).because(e);
-    serde_json::from_slice(&object.body).map(Some).map_err(unreadable)
+    let found = state(cx, bucket, stack).await?;
+    if found.is_null() {
+        return Ok(None);
+    }
+    let unreadable = |e: serde_json::Error| Failure::new(FailureKind::Preflight, format!("the state of {}", stack.display())).because(e);
+    serde_json::from_value(found).map(Some).map_err(unreadable)
 }
 
 async fn prepare(cx: &StepContext, input: &Input, backend: Backend) -> Result<Workspace, Failure> {
@@ -262,25 +268,28 @@ fn was_left(cx: &StepContext, input: &Input) -> Result<bool, Failure> {
 }
 
 async fn planned(cx: &StepContext, input: &Input, backend: Backend, direction: Direction) -> Result<(Workspace, Found), Failure> {
-    let (workspace, plan, file) = plan_now(cx, input, backend, direction).await?;
+    let (workspace, plan, file) = plan_now(cx, input, backend, direction, &[]).await?;
     let found = read(&plan, backend, &file)?;
     Ok((workspace, found))
 }
 
-/// Plans the stack; once more with a fresh directory when the prepared one turns out to be unfit.
+/// Plans the stack, or these addresses of it; once more with a fresh directory when the prepared one turns out to be unfit.
 async fn plan_now(
     cx: &StepContext,
     input: &Input,
     backend: Backend,
     direction: Direction,
+    targets: &[String],
 ) -> Result<(Workspace, PlanJson, PathBuf), Failure> {
-    let workspace = prepare(cx, input, backend).await?;
+    // What is on its way out can't be taken over, and need not be.
+    let adopt = input.adopt.clone().filter(|_| direction != Direction::Destroy);
+    let workspace = prepare(cx, &Input { adopt, ..input.clone() }, backend).await?;
     let file = cx.scratch.join("plan.tfplan");
-    let attempt = workspace.terraform.plan(direction, &workspace.variables, &file, &mut |_| {}).await;
+    let attempt = workspace.terraform.plan_of(direction, targets, &workspace.variables, &file, &mut |_| {}).await;
     match attempt {
         Err(failure) if wants_init(&failure) => {
             workspace.initialise(cx).await?;
-            workspace.terraform.plan(direction, &workspace.variables, &file, &mut |_| {}).await?;
+            workspace.terraform.plan_of(direction, targets, &workspace.variables, &file, &mut |_| {}).await?;
         }
         other => other?,
     }
@@ -345,14 +354,14 @@ async fn apply_file(cx: &StepContext, workspace: &Workspace, file: &Path, total:
 
 /// Plans again and does what is left of what was shown: after a crash, or when there was no state to plan against.
 async fn apply_what_is_left(cx: &StepContext, input: &Input, shown: &Found, since: Since) -> Result<Applied, Failure> {
-    let (mut workspace, mut plan, mut file) = plan_now(cx, input, Backend::Bucket, Direction::Forward).await?;
+    let (mut workspace, mut plan, mut file) = plan_now(cx, input, Backend::Bucket, Direction::Forward, &[]).await?;
     if since == Since::Begun {
         let record = &workspace.terraform.record;
         let killed = Guarded::read(record).filter(|found| found.record.ended.is_none()).map(|_| record.clone());
         let is_made = |address: &str| shown.changes.iter().any(|change| change.name == address && change.action == Action::Create);
         if plan.gone().any(is_made) {
             forget_what_is_gone(cx, &workspace).await?;
-            (workspace, plan, file) = plan_now(cx, input, Backend::Bucket, Direction::Forward).await?;
+            (workspace, plan, file) = plan_now(cx, input, Backend::Bucket, Direction::Forward, &[]).await?;
         }
         let mut world = adoption::Live::beside(cx, &workspace, killed)?;
         let (with_taken, taken) = adoption::adopt(&mut world, plan, &shown.changes).await?;

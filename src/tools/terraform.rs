@@ -126,6 +126,18 @@ impl Terraform {
         out: &Path,
         on_message: &mut (dyn FnMut(&Message) + Send),
     ) -> Result<(), Failure> {
+        self.plan_of(direction, &[], variables, out, on_message).await
+    }
+
+    /// The same for these addresses and what depends on them; for everything if there are none.
+    pub async fn plan_of(
+        &self,
+        direction: Direction,
+        targets: &[String],
+        variables: &Path,
+        out: &Path,
+        on_message: &mut (dyn FnMut(&Message) + Send),
+    ) -> Result<(), Failure> {
         // No lock: whoever applies this plan does so to the very state that it was made from, or is told that it is stale.
         let mut program = self.program(PLAN_DEADLINE).args(["plan", "-json", "-input=false", "-lock=false"]).log(&self.log);
         match direction {
@@ -133,6 +145,7 @@ impl Terraform {
             Direction::Destroy => program = program.arg("-destroy"),
             Direction::Refresh => program = program.arg("-refresh-only"),
         }
+        let program = program.args(targets.iter().map(|target| format!("-target={target}")));
         let program = program.arg(joined("-var-file=", variables)).arg(joined("-out=", out));
         let (ended, ui) = self.run(program, on_message).await?;
         self.judge("plan", &ended, &ui, LeftBehind::Nothing)?;

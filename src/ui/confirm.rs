@@ -6,7 +6,7 @@ use super::{Presence, Ui};
 use crate::{
     engine::run_step::Approve,
     failure::{Failure, FailureKind},
-    ids::{EnvironmentName, StepId},
+    ids::{BucketName, EnvironmentName, StepId},
     redact,
     steps::Change,
 };
@@ -45,16 +45,24 @@ impl Ui {
     }
     /// Asks for the environment's name, letter by letter: for what cannot be taken back.
     pub fn confirm_name(&self, environment: &EnvironmentName, typed: Option<&str>) -> Result<(), Failure> {
-        let flag = format!("--confirm {environment}");
+        let prompt = format!("Type the environment's name ({environment}) to do it");
+        self.confirm_typed(&prompt, environment.as_str(), typed, &format!("--confirm {environment}"))
+    }
+    /// Asks for the name of the bucket whose objects are about to go for good.
+    pub fn confirm_data(&self, bucket: &BucketName, typed: Option<&str>) -> Result<(), Failure> {
+        let prompt =
+            format!("Every version of every object, every backup and every key goes for good. Type the bucket's name ({bucket}) to do it");
+        self.confirm_typed(&prompt, bucket.as_str(), typed, &format!("--confirm-data {bucket}"))
+    }
+    fn confirm_typed(&self, prompt: &str, wanted: &str, typed: Option<&str>, flag: &str) -> Result<(), Failure> {
         let typed = match (typed, self.presence) {
             (Some(typed), _) => typed.to_owned(),
-            (None, Presence::Nobody) => return Err(no_terminal(&flag)),
-            (None, Presence::Person) => Input::<String>::new()
-                .with_prompt(format!("Type the environment's name ({environment}) to do it"))
-                .interact_text()
-                .map_err(|error| declined().because(error))?,
+            (None, Presence::Nobody) => return Err(no_terminal(flag)),
+            (None, Presence::Person) => {
+                Input::<String>::new().with_prompt(prompt).interact_text().map_err(|error| declined().because(error))?
+            }
         };
-        if typed == environment.as_str() { Ok(()) } else { Err(declined().next(format!("confirm with the environment's name: {flag}"))) }
+        if typed == wanted { Ok(()) } else { Err(declined().next(format!("confirm with the name: {flag}"))) }
     }
 }
 

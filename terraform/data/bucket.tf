@@ -6,8 +6,7 @@ locals {
 data "aws_partition" "current" {}
 
 resource "aws_s3_bucket" "uploads" {
-  bucket        = local.bucket_name
-  force_destroy = var.storage.force_destroy
+  bucket = local.bucket_name
 }
 
 resource "aws_s3_bucket_versioning" "uploads" {

@@ -59,6 +59,9 @@ resource "aws_cloudwatch_log_group" "database" {
   retention_in_days = 30
 }
 
+# Another one in each life of the environment: a name that a former instance's last snapshot has is taken for as long as that is kept.
+resource "terraform_data" "life" {}
+
 resource "aws_db_instance" "database" {
   identifier = var.name_prefix
 
@@ -96,7 +99,7 @@ resource "aws_db_instance" "database" {
 
   deletion_protection       = var.database.deletion_protection
   skip_final_snapshot       = false
-  final_snapshot_identifier = "${var.name_prefix}-${var.final_snapshot_suffix}"
+  final_snapshot_identifier = "${var.name_prefix}-final-${substr(terraform_data.life.id, 0, 8)}"
 
   performance_insights_enabled          = true
   performance_insights_kms_key_id       = aws_kms_key.data.arn

@@ -7,8 +7,7 @@ resource "aws_s3_bucket" "replica" {
   for_each = local.replicas
   provider = aws.dr
 
-  bucket        = "${local.bucket_name}-${var.dr_region}"
-  force_destroy = var.storage.force_destroy
+  bucket = "${local.bucket_name}-${var.dr_region}"
 }
 
 resource "aws_s3_bucket_versioning" "replica" {

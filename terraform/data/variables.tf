@@ -76,7 +76,6 @@ variable "storage" {
     current_to_glacier_days    = number
     noncurrent_to_glacier_days = number
     replicate                  = bool
-    force_destroy              = optional(bool, false)
   })
   nullable = false
 
@@ -156,17 +155,5 @@ variable "existing_secrets" {
   validation {
     condition     = alltrue([for arn in values(var.existing_secrets) : can(regex("^arn:[a-z-]+:(secretsmanager|ssm):", arn))])
     error_message = "existing_secrets must be ARNs of secrets or parameters."
-  }
-}
-
-variable "final_snapshot_suffix" {
-  description = "Ends the name of the snapshot that RDS takes when the instance is destroyed. A name that a former instance has used is taken."
-  type        = string
-  default     = "final"
-  nullable    = false
-
-  validation {
-    condition     = can(regex("^[a-z0-9]([a-z0-9]|-[a-z0-9])*$", var.final_snapshot_suffix))
-    error_message = "final_snapshot_suffix must be of lower-case letters and digits, with single hyphens between them."
   }
 }

@@ -72,3 +72,27 @@ fn production_is_never_the_weaker_one() {
     assert_ne!(production["aws"]["region"], production["aws"]["dr_region"]);
     assert!(number(&production, "/services/uploader/replicas/min") >= 3, "one in each zone");
 }
+
+/// The line of the field, and which is missing; nothing else of the plan is shown.
+#[test]
+fn what_would_face_the_internet_is_refused_by_policy() {
+    let project = Project::new();
+    let text = std::fs::read_to_string(project.path().join("plans/environments/sandbox.yaml")).unwrap();
+    let facing = |more: &str| {
+        let ingress = format!("  uploader:\n    ingress: {{ scheme: internet-facing, host: files.example.com{more} }}\n");
+        project.write("plans/environments/sandbox.yaml", &text.replacen("  uploader:\n", &ingress, 1));
+        project.run(&["plan", "--offline"])
+    };
+    let certificate = ", certificate_arn: \"arn:aws:acm:us-east-1:111122223333:certificate/0\"";
+    let refused = facing(certificate);
+    assert!(refused.contains("--- exit 18") && refused.contains("plans/environments/sandbox.yaml:"), "{refused}");
+    assert!(
+        refused.contains("services.uploader.ingress.tls_policy is missing") && refused.contains("ingress.authentication is missing"),
+        "{refused}"
+    );
+    assert!(!refused.contains("certificate_arn is missing") && !refused.contains("Plan for"), "{refused}");
+    let whole = facing(&format!("{certificate}, tls_policy: ELBSecurityPolicy-TLS13-1-2-2021-06, authentication: {{ by: service }}"));
+    assert!(whole.contains("--- exit 0"), "{whole}");
+    let old = facing(&format!("{certificate}, tls_policy: ELBSecurityPolicy-2016-08, authentication: {{ by: service }}"));
+    assert!(old.contains("--- exit 10") && old.contains("no policy of TLS 1.2 or newer"), "{old}");
+}

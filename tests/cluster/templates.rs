@@ -3,7 +3,8 @@ use std::path::{Path, PathBuf};
 
 use deployctl::{
     cluster::Cluster,
-    manifests::{CrdSchemas, Object, render},
+    manifests::{CrdSchemas, Object, exposure, render},
+    plan::read::environment_from,
 };
 use serde_json::{Value, json};
 
@@ -17,7 +18,13 @@ fn text(path: &str) -> String {
 
 /// What src/steps/release/values.rs and a plan file give to templates.
 pub fn values(service: &str) -> Value {
-    let env: Value = serde_saphyr::from_str(&text("plans/environments/sandbox.yaml")).unwrap();
+    let file = "plans/environments/sandbox.yaml";
+    values_in(&text(file), service)
+}
+
+fn values_in(environment: &str, service: &str) -> Value {
+    let env = environment_from(Path::new("plans/environments/sandbox.yaml"), environment).unwrap();
+    let env = serde_json::to_value(env).unwrap();
     let digest = "a".repeat(64);
     let image = |name: &str| format!("111122223333.dkr.ecr.us-east-1.amazonaws.com/deployctl-sandbox/{name}@sha256:{digest}");
     let role = |name: &str| format!("arn:aws:iam::111122223333:role/deployctl-sandbox-{name}");
@@ -86,15 +93,83 @@ fn an_ingress_is_internal_and_no_wildcard_is_granted() {
     }
 }
 
+/// In the order in which a pod leaves: out of the load balancer, then SIGTERM, then its own drain, then SIGKILL.
 #[test]
 fn a_pod_outlives_its_deregistration() {
     let objects = rendered("uploader", "uploader");
     let find = |kind: &str| objects.iter().find(|o| o.key.kind == kind).unwrap();
-    let pod = &find("Deployment").value["spec"]["template"]["spec"];
-    let sleep = pod["containers"][0]["lifecycle"]["preStop"]["sleep"]["seconds"].as_i64().unwrap();
-    let annotation = &find("Ingress").value["metadata"]["annotations"]["alb.ingress.kubernetes.io/target-group-attributes"];
-    let delay: i64 = annotation.as_str().unwrap().rsplit('=').next().unwrap().parse().unwrap();
-    assert!(sleep > delay && pod["terminationGracePeriodSeconds"].as_i64().unwrap() > sleep);
+    let (deployment, ingress) = (find("Deployment"), find("Ingress"));
+    let pod = &deployment.value["spec"]["template"]["spec"];
+    let container = &pod["containers"][0];
+    let sleep = container["lifecycle"]["preStop"]["sleep"]["seconds"].as_i64().unwrap();
+    let annotation = |name: &str| ingress.value["metadata"]["annotations"][format!("alb.ingress.kubernetes.io/{name}")].as_str().unwrap();
+    let attributes =
+        annotation("target-group-attributes").split(',').find_map(|pair| pair.strip_prefix("deregistration_delay.timeout_seconds="));
+    let delay: i64 = attributes.unwrap().parse().unwrap();
+    let variable = container["env"].as_array().unwrap().iter().find(|variable| variable["name"] == "UPLOADER_DRAIN_SECONDS").unwrap();
+    let drain: i64 = variable["value"].as_str().unwrap().parse().unwrap();
+    // services/uploader/src/main.rs: what is in flight gets 15 s more.
+    let grace = pod["terminationGracePeriodSeconds"].as_i64().unwrap();
+    assert!(sleep > delay, "SIGTERM comes {sleep} s after the deregistration, which takes {delay} s");
+    assert!(grace > sleep + drain + 15, "SIGKILL comes after {grace} s, and the pod needs {sleep} + {drain} + 15");
+    // The new pod before the old one: none goes before the next is a healthy target, which the namespace's label makes a condition.
+    let rollout = &deployment.value["spec"]["strategy"]["rollingUpdate"];
+    assert_eq!((&rollout["maxUnavailable"], annotation("target-type")), (&json!(0), "ip"));
+    let namespaces = rendered("platform", "uploader");
+    let namespace =
+        namespaces.iter().find(|o| o.key.kind == "Namespace" && Some(&o.key.name) == deployment.key.namespace.as_ref()).unwrap();
+    assert_eq!(namespace.value["metadata"]["labels"]["elbv2.k8s.aws/pod-readiness-gate-inject"], "enabled");
+    // What the load balancer asks is what says whether the pod serves, and long before the rollout is given up.
+    assert_eq!(annotation("healthcheck-path"), container["readinessProbe"]["httpGet"]["path"]);
+    let seconds = |name: &str| annotation(name).parse::<i64>().unwrap();
+    let healthy = seconds("healthcheck-interval-seconds") * seconds("healthy-threshold-count");
+    assert!(healthy * 3 < deployment.value["spec"]["progressDeadlineSeconds"].as_i64().unwrap());
+}
+
+const FACING: &str = "arn:aws:acm:us-east-1:111122223333:certificate/0000";
+
+/// The uploader's Ingress with these fields in the environment file.
+fn facing(fields: &str) -> Object {
+    let text = text("plans/environments/sandbox.yaml");
+    let text = text.replacen("  uploader:\n", &format!("  uploader:\n    ingress: {{ {fields} }}\n"), 1);
+    let objects = render(&folder("uploader"), &values_in(&text, "uploader"), &crds()).unwrap();
+    objects.into_iter().find(|o| o.key.kind == "Ingress").unwrap()
+}
+
+#[test]
+fn an_ingress_that_faces_the_internet_has_what_that_needs() {
+    let pool = "arn:aws:cognito-idp:us-east-1:111122223333:userpool/us-east-1_a";
+    let store = "arn:aws:elasticloadbalancing:us-east-1:111122223333:truststore/callers/0000";
+    let people = "issuer: https://id.example.com, authorization_endpoint: https://id.example.com/a, token_endpoint: https://id.example.com/t, \
+                  user_info_endpoint: https://id.example.com/u, secret_name: login";
+    let ways = [
+        ("by: service".to_owned(), "deployctl/authenticated-by", "service"),
+        (format!("by: mutual-tls, trust_store_arn: {store}"), "alb.ingress.kubernetes.io/mutual-authentication", store),
+        (format!("by: oidc, {people}"), "alb.ingress.kubernetes.io/auth-idp-oidc", "\"tokenEndpoint\": \"https://id.example.com/t\""),
+        (format!("by: cognito, user_pool_arn: {pool}, client_id: abc, domain: files"), "alb.ingress.kubernetes.io/auth-idp-cognito", pool),
+    ];
+    for (authentication, annotation, holds) in ways {
+        let ingress = facing(&format!(
+            "scheme: internet-facing, certificate_arn: \"{FACING}\", tls_policy: ELBSecurityPolicy-TLS13-1-2-2021-06, host: files.example.com, \
+             authentication: {{ {} }}",
+            authentication
+        ));
+        exposure::refuse(std::slice::from_ref(&ingress)).unwrap_or_else(|failure| panic!("{authentication}: {:?}", failure.evidence));
+        let annotations = &ingress.value["metadata"]["annotations"];
+        assert_eq!(annotations["alb.ingress.kubernetes.io/scheme"], "internet-facing");
+        assert_eq!(annotations["alb.ingress.kubernetes.io/listen-ports"], "[{\"HTTPS\": 443}]");
+        assert_eq!(ingress.value["spec"]["rules"][0]["host"], "files.example.com");
+        let said = annotations[annotation].as_str().unwrap_or_else(|| panic!("{authentication}: no {annotation}"));
+        assert!(said.contains(holds), "{said}");
+        if said.starts_with(['[', '{']) {
+            serde_json::from_str::<Value>(said).unwrap_or_else(|error| panic!("{said}: {error}"));
+        }
+        for lost in ["certificate-arn", "ssl-policy"] {
+            let mut bad = ingress.clone();
+            bad.value["metadata"]["annotations"].as_object_mut().unwrap().remove(&format!("alb.ingress.kubernetes.io/{lost}")).unwrap();
+            exposure::refuse(&[bad]).unwrap_err();
+        }
+    }
 }
 
 /// Says of every ExternalSecret that it is ready, as its controller would: apply sends no pod before that.

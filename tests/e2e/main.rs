@@ -7,6 +7,7 @@ mod charts;
 mod commands;
 mod copy;
 mod database;
+mod destroy;
 mod dr;
 mod images;
 mod killed;
@@ -17,6 +18,7 @@ mod permissions;
 mod places;
 mod planned;
 mod processes;
+mod rollout;
 mod sandbox;
 mod services;
 mod target;
@@ -157,6 +159,26 @@ fn only_who_plans() {
     }
     planned::by_who_may_only_read(&target);
     known::everywhere(&target);
+}
+
+/// Rolling updates under load, with and without what a pod does before it leaves; in `make soak`.
+#[test]
+#[ignore = "a part of the soak test"]
+fn only_the_rollout() {
+    let target = Target::up();
+    let secrets = canary::Canaries::set(&target);
+    target.deployctl(&["apply", "--yes"]).expect(0);
+    rollout::loses_nothing(&target, secrets.token());
+}
+
+/// The end of an environment, twice: without its data and with it; in `make soak`.
+#[test]
+#[ignore = "a part of the soak test"]
+fn only_the_destroy() {
+    let target = Target::up();
+    canary::Canaries::set(&target);
+    target.deployctl(&["apply", "--yes"]).expect(0);
+    destroy::leaves_what_was_not_named(&target);
 }
 
 #[test]

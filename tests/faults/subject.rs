@@ -124,6 +124,7 @@ async fn run(folder: &Path) -> Result<(), Failure> {
         cancel: CancellationToken::new(),
         in_flight: InFlight::default(),
         parallel: NonZeroUsize::MIN.saturating_add(1),
+        data: deployctl::steps::Data::Stays,
         definition,
     };
     let holder = Holder::this_process("apply");

@@ -55,6 +55,7 @@ pub async fn context(step: &str, project: &Path) -> StepContext {
         cancel: Default::default(),
         intents: Arc::new(MemoryIntents::default()),
         answers: None,
+        data: deployctl::steps::Data::Stays,
     }
 }
 

@@ -50,6 +50,7 @@ pub fn network(plan: &Plan) -> Outcome {
     found.ensure(!plan.all("aws_route_table").iter().all(|(address, _)| !address.contains("database")), || {
         "a route table of the database's own".into()
     });
+    found.holds(plan.one("aws_vpc")?, "enable_dns_hostnames", json!(true));
     let closed = plan.one("aws_default_security_group")?;
     let rules = |kind: &str| closed[kind].as_array().is_none_or(Vec::is_empty);
     found.ensure(rules("ingress") && rules("egress"), || "the default security group lets nothing through".into());
@@ -99,7 +100,12 @@ fn addons(plan: &Plan, found: &mut Findings) -> Outcome {
         format!("the add-ons are {names:?}")
     });
     let first = addons.iter().find(|(_, addon)| addon["addon_name"] == "vpc-cni").ok_or("vpc-cni is planned")?;
-    found.ensure(first.0.contains("before_compute"), || "vpc-cni comes before the nodes".into());
+    let before: BTreeSet<String> = addons
+        .iter()
+        .filter(|(address, _)| address.contains("before_compute"))
+        .filter_map(|(_, addon)| addon["addon_name"].as_str().map(str::to_owned))
+        .collect();
+    found.ensure(before == set(["kube-proxy", "vpc-cni"]), || format!("the network's add-ons come before the nodes, not {before:?}"));
     let settings: Value = serde_json::from_str(first.1["configuration_values"].as_str().unwrap_or_default())?;
     found.holds(&settings, "enableNetworkPolicy", json!("true"));
     Ok(())
@@ -111,6 +117,9 @@ fn nodes(plan: &Plan, found: &mut Findings) -> Outcome {
     found.holds(template, "metadata_options.0.http_put_response_hop_limit", json!(1));
     let volume = at(template, "block_device_mappings.0.ebs.0");
     found.ensure(volume["encrypted"] == "true" || volume["encrypted"] == true, || format!("the nodes' volumes are encrypted: {volume}"));
+    found.ensure(volume["delete_on_termination"] == "true" || volume["delete_on_termination"] == true, || {
+        "a node's volume goes with it".into()
+    });
     found.holds(volume, "volume_type", json!("gp3"));
     found.holds(volume, "volume_size", json!(50));
     let tagged: BTreeSet<String> = template["tag_specifications"]

@@ -84,6 +84,7 @@ pub async fn run(args: &UploadArgs) -> Result<Value, Failure> {
     let token = token(&aws, &args.token_secret).await?;
     let end = started + Duration::from_secs(args.deadline_seconds);
     hop("load balancer", "it passes requests on", end, until_answered(&args.address, end)).await?;
+    hop("stranger", "a caller without a token is refused", end, a_stranger_is_refused(&args.address, end)).await?;
     let marked = hop("upload", PATH, end, send(&args.address, &args.bucket, &token, end)).await?;
     let stored = hop("s3", "the object is in the bucket", Instant::now() + REMOVED, stored(&aws, &bucket, &marked)).await;
     let removed =
@@ -127,8 +128,41 @@ async fn until_answered(address: &str, end: Instant) -> Result<(), Failure> {
     }
 }
 
-/// Asks the uploader for a pre-signed URL and puts a marked file there. Asking makes nothing, so a load balancer that has no target at this
-/// moment is asked again until `end`.
+/// Whoever is let in by the network is not let in by that.
+async fn a_stranger_is_refused(address: &str, end: Instant) -> Result<(), Failure> {
+    let url = url(address, "/v1/uploads");
+    let asked =
+        json!({ "filename": "smoke.csv", "content_type": "text/csv", "size_bytes": 1, "sha256": hex::encode(Sha256::digest(b"x")) });
+    let response = posted(&http()?, &url, None, &asked, end).await?;
+    if response.status() == StatusCode::UNAUTHORIZED {
+        return Ok(());
+    }
+    Err(Failure::verification(format!("{url} answered {} to a caller without a token; it must be 401", response.status())))
+}
+
+/// Asking makes nothing, so a load balancer that has no target at this moment is asked again until `end`.
+async fn posted(
+    http: &reqwest::Client,
+    url: &str,
+    token: Option<&SecretString>,
+    asked: &Value,
+    end: Instant,
+) -> Result<reqwest::Response, Failure> {
+    loop {
+        let request = http.post(url).json(asked);
+        let request = match token {
+            Some(token) => request.bearer_auth(token.expose_secret()),
+            None => request,
+        };
+        let response = request.send().await.map_err(|e| Failure::step(format!("{url} does not answer")).because(e.without_url()))?;
+        if !NO_TARGET.contains(&response.status()) || Instant::now() >= end {
+            return Ok(response);
+        }
+        tokio::time::sleep(LOOK).await;
+    }
+}
+
+/// Asks the uploader for a pre-signed URL and puts a marked file there.
 pub(super) async fn send(address: &str, bucket: &str, token: &SecretString, end: Instant) -> Result<Marked, Failure> {
     let body = format!("id,mark\n1,smoke\n2,{}\n3,smoke\n", Uuid::new_v4());
     let http = http()?;
@@ -136,14 +170,7 @@ pub(super) async fn send(address: &str, bucket: &str, token: &SecretString, end:
         "filename": "smoke.csv", "content_type": "text/csv", "size_bytes": body.len(), "sha256": hex::encode(Sha256::digest(&body)),
     });
     let url = url(address, "/v1/uploads");
-    let response = loop {
-        let response = http.post(&url).bearer_auth(token.expose_secret()).json(&asked).send().await;
-        let response = response.map_err(|e| Failure::step(format!("{url} does not answer")).because(e.without_url()))?;
-        if !NO_TARGET.contains(&response.status()) || Instant::now() >= end {
-            break response;
-        }
-        tokio::time::sleep(LOOK).await;
-    };
+    let response = posted(&http, &url, Some(token), &asked, end).await?;
     let begun: Begun = json_of(response, &url).await?;
     let method = reqwest::Method::from_bytes(begun.put.method.as_bytes()).map_err(|e| Failure::step("the uploader's answer").because(e))?;
     let mut request = http.request(method, &begun.put.url).body(body.clone());

@@ -1,6 +1,7 @@
 //! What kinds `manifests`, `service` and `chart` share: one step's objects, compared with the cluster, applied, waited for, pruned.
 mod bound;
 mod jobs;
+mod reached;
 mod values;
 
 use std::{collections::BTreeMap, path::PathBuf, time::Duration};
@@ -20,7 +21,7 @@ use crate::{
     engine::event::Outcome,
     failure::{Failure, FailureKind},
     ids::ClusterName,
-    manifests::{CrdSchemas, Object, ObjectKey, render},
+    manifests::{CrdSchemas, Object, ObjectKey, exposure, render},
     plan::digest,
 };
 
@@ -120,6 +121,7 @@ impl Release {
         mut objects: Vec<Object>,
         skipped: BTreeMap<String, String>,
     ) -> Result<Self, Failure> {
+        exposure::refuse(&objects)?;
         set.mark(&mut objects);
         let compared =
             async { tokio::try_join!(cluster.diff(&objects), prunable(cluster, set, &objects), live::retirable(cx, cluster, &objects)) };
@@ -197,12 +199,13 @@ impl Release {
         cx.wait_until(&what, CURRENT + Duration::from_secs(60), cluster.wait_until_current(&keys, CURRENT, progress)).await
     }
 
-    /// The address that a load balancer gave to the first Ingress, if there is one.
+    /// Where the first Ingress' service is reached, once a load balancer has given it an address.
     pub async fn address(&self, cluster: &Cluster) -> Result<Option<String>, Failure> {
         let Some(ingress) = self.objects.iter().find(|o| o.key.kind == "Ingress") else { return Ok(None) };
         let live = cluster.get(&ingress.key).await?.unwrap_or_default();
         let entry = live.pointer("/status/loadBalancer/ingress/0").cloned().unwrap_or_default();
-        Ok(entry["hostname"].as_str().or(entry["ip"].as_str()).map(String::from))
+        let load_balancer = entry["hostname"].as_str().or(entry["ip"].as_str());
+        Ok(load_balancer.map(|load_balancer| reached::at(&ingress.value, load_balancer)))
     }
 
     /// What [`Release::undo`] would delete.
@@ -211,7 +214,7 @@ impl Release {
         Ok(cluster.prunable(set, &[]).await?.iter().map(|key| deletion(key, "its step is taken away")).collect())
     }
 
-    /// Deletes every member of the set, and says what stays. With its cluster everything has gone already.
+    /// Deletes every member of the set. With its cluster everything has gone already; namespaces, claims and CustomResourceDefinitions go with it.
     pub async fn undo(cx: &StepContext, cluster: &ClusterName, set: &ApplySet) -> Result<Vec<String>, Failure> {
         let Some(cluster) = standing(cx, cluster).await? else { return Ok(Vec::new()) };
         let members = cluster.prunable(set, &[]).await?;
@@ -223,8 +226,7 @@ impl Release {
         for key in &first {
             cluster.wait_until_gone(key, CURRENT).await?;
         }
-        let stays = "namespaces, volume claims and CustomResourceDefinitions: never deleted with a step".to_owned();
-        Ok(if first.is_empty() && rest.is_empty() { Vec::new() } else { vec![stays] })
+        Ok(Vec::new())
     }
 }
 

@@ -23,7 +23,7 @@ pub async fn follow(cx: &StepContext, with: &Value, instance: &DbSettings) -> Re
         Some(address) => address.clone(),
         // Killed between forgetting and importing: the stack would make it.
         None => {
-            let (_, plan, _) = plan_now(cx, &input, Backend::Bucket, Direction::Forward).await?;
+            let (_, plan, _) = plan_now(cx, &input, Backend::Bucket, Direction::Forward, &[]).await?;
             let made = plan.resource_changes.iter().find(|change| {
                 change.kind == INSTANCE && change.change.actions == ["create"] && change.change.after["identifier"] == instance.id.as_str()
             });

@@ -67,6 +67,10 @@ run "as_declared" {
     error_message = "every add-on has a version"
   }
   assert {
+    condition     = alltrue([for name in ["vpc-cni", "aws-ebs-csi-driver"] : contains(keys(local.addons[name]), "service_account_role_arn")])
+    error_message = "an add-on that calls AWS has a role of its own"
+  }
+  assert {
     condition     = alltrue([for addon in values(terraform_data.addon_version) : addon.triggers_replace == "1.34" && addon.input == "v1.2.3-eksbuild.4"])
     error_message = "AWS' recommendation is kept until Kubernetes' version changes"
   }

@@ -45,6 +45,12 @@ override_resource {
   values          = { arn = "arn:aws:sqs:us-east-1:111122223333:deployctl-staging-parser-dlq", id = "https://sqs/parser-dlq" }
 }
 
+override_resource {
+  target          = terraform_data.life
+  override_during = plan
+  values          = { id = "0a1b2c3d-0000-0000-0000-000000000000" }
+}
+
 variables {
   name_prefix            = "deployctl-staging"
   environment            = "staging"
@@ -72,7 +78,7 @@ run "bucket" {
   command = plan
 
   assert {
-    condition     = aws_s3_bucket.uploads.bucket == "deployctl-staging-uploads-111122223333" && !aws_s3_bucket.uploads.force_destroy
+    condition     = aws_s3_bucket.uploads.bucket == "deployctl-staging-uploads-111122223333" && aws_s3_bucket.uploads.force_destroy != true
     error_message = "the bucket has the documented name and is not emptied by destroy"
   }
   assert {
@@ -137,6 +143,37 @@ run "replica" {
   assert {
     condition     = aws_s3_bucket_versioning.replica["replica"].versioning_configuration[0].status == "Enabled" && aws_s3_bucket_public_access_block.replica["replica"].restrict_public_buckets && can(aws_s3_bucket_policy.replica["replica"].policy)
     error_message = "the copy is kept as the original is"
+  }
+  assert {
+    condition     = one(aws_s3_bucket_server_side_encryption_configuration.replica["replica"].rule).apply_server_side_encryption_by_default[0].sse_algorithm == "AES256" && aws_s3_bucket_ownership_controls.replica["replica"].rule[0].object_ownership == "BucketOwnerEnforced"
+    error_message = "the copy is encrypted and its owner's, as the original is"
+  }
+  assert {
+    condition = jsondecode(aws_s3_bucket_policy.replica["replica"].policy).Statement == [{
+      Sid       = "RefuseWithoutTls"
+      Effect    = "Deny"
+      Principal = "*"
+      Action    = "s3:*"
+      Resource  = ["arn:aws:s3:::deployctl-staging-uploads-111122223333-eu-west-1", "arn:aws:s3:::deployctl-staging-uploads-111122223333-eu-west-1/*"]
+      Condition = { Bool = { "aws:SecureTransport" = "false" } }
+    }]
+    error_message = "TLS only, for the copy too"
+  }
+  assert {
+    condition = (
+      one(aws_s3_bucket_lifecycle_configuration.replica["replica"].rule[0].transition).days == 90 &&
+      one(aws_s3_bucket_lifecycle_configuration.replica["replica"].rule[1].noncurrent_version_transition).noncurrent_days == 30 &&
+      aws_s3_bucket_lifecycle_configuration.replica["replica"].rule[2].abort_incomplete_multipart_upload[0].days_after_initiation == 7
+    )
+    error_message = "the copy's lifecycle is the original's"
+  }
+  assert {
+    condition     = jsondecode(aws_iam_role_policy.replication["replica"].policy).Statement[2].Resource == "arn:aws:s3:::deployctl-staging-uploads-111122223333-eu-west-1/*" && jsondecode(aws_iam_role_policy.replication["replica"].policy).Statement[1].Resource == "arn:aws:s3:::deployctl-staging-uploads-111122223333/*"
+    error_message = "from this bucket into that one, and no other"
+  }
+  assert {
+    condition     = aws_s3_bucket_replication_configuration.uploads["replica"].rule[0].delete_marker_replication[0].status == "Enabled"
+    error_message = "what is deleted here is deleted there"
   }
   assert {
     condition = toset(flatten([for statement in jsondecode(aws_iam_role_policy.replication["replica"].policy).Statement : statement.Action])) == toset([
@@ -249,12 +286,23 @@ run "database" {
     error_message = "a standby, backups for point-in-time recovery that outlive it, protection from deletion"
   }
   assert {
-    condition     = !aws_db_instance.database.skip_final_snapshot && aws_db_instance.database.final_snapshot_identifier == "deployctl-staging-final"
+    condition     = !aws_db_instance.database.skip_final_snapshot && aws_db_instance.database.final_snapshot_identifier == "deployctl-staging-final-0a1b2c3d"
     error_message = "destroying takes a snapshot first"
   }
   assert {
     condition     = aws_db_instance.database.storage_encrypted && aws_db_instance.database.kms_key_id == "arn:aws:kms:us-east-1:111122223333:key/here" && aws_db_instance.database.storage_type == "gp3"
     error_message = "encrypted by our key, on gp3"
+  }
+  assert {
+    condition     = aws_db_instance.database.performance_insights_kms_key_id == "arn:aws:kms:us-east-1:111122223333:key/here" && aws_db_instance.database.parameter_group_name == "deployctl-staging-postgres15"
+    error_message = "performance insights by our key too, and our own parameter group"
+  }
+  assert {
+    condition = (
+      aws_kms_key.data.deletion_window_in_days == 30 && aws_kms_key.recovery.deletion_window_in_days == 30 &&
+      jsondecode(aws_kms_key.data.policy).Statement == [{ Sid = "GovernedByIam", Effect = "Allow", Principal = { AWS = "arn:aws:iam::111122223333:root" }, Action = "kms:*", Resource = "*" }]
+    )
+    error_message = "a key can be brought back for 30 days, and IAM says who may use it"
   }
   assert {
     condition     = aws_db_instance.database.allocated_storage == 20 && aws_db_instance.database.max_allocated_storage == 100
@@ -277,7 +325,7 @@ run "database" {
     error_message = "TLS for everybody"
   }
   assert {
-    condition     = alltrue([for name in ["log_connections", "log_disconnections", "log_lock_waits", "log_min_duration_statement", "log_statement"] : contains([for parameter in aws_db_parameter_group.database.parameter : parameter.name], name)])
+    condition     = alltrue([for setting in ["log_connections=1", "log_disconnections=1", "log_lock_waits=1", "log_min_duration_statement=1000", "log_statement=ddl"] : contains([for parameter in aws_db_parameter_group.database.parameter : "${parameter.name}=${parameter.value}"], setting)])
     error_message = "logs that say who did what and what was slow"
   }
   assert {
@@ -296,6 +344,11 @@ run "database" {
 
 run "secrets" {
   command = plan
+
+  assert {
+    condition     = alltrue([for secret in values(aws_secretsmanager_secret.service) : secret.recovery_window_in_days == 30]) && aws_secretsmanager_secret.database["database"].recovery_window_in_days == 30
+    error_message = "a deleted secret can be brought back for 30 days"
+  }
 
   assert {
     condition     = aws_secretsmanager_secret.service["kafka"].name == "deployctl/staging/kafka" && length(aws_secretsmanager_secret.service) == 4

@@ -41,6 +41,10 @@ run "three_zones" {
     error_message = "zones must be the first ones by name, whatever order AWS lists them in"
   }
   assert {
+    condition     = one(data.aws_availability_zones.available.filter).values == toset(["opt-in-not-required"])
+    error_message = "no local zones: they have no NAT gateways and no RDS"
+  }
+  assert {
     condition     = local.private_subnets == ["10.40.0.0/19", "10.40.32.0/19", "10.40.64.0/19"]
     error_message = "private subnets: one of the six larger parts for each zone"
   }

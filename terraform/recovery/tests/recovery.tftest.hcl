@@ -37,6 +37,10 @@ run "closed_and_named" {
     condition     = contains([for parameter in aws_db_parameter_group.database.parameter : "${parameter.name}=${parameter.value}"], "rds.force_ssl=1")
     error_message = "a restored database takes TLS only"
   }
+  assert {
+    condition     = alltrue([for setting in ["log_connections=1", "log_disconnections=1", "log_lock_waits=1", "log_min_duration_statement=1000", "log_statement=ddl"] : contains([for parameter in aws_db_parameter_group.database.parameter : "${parameter.name}=${parameter.value}"], setting)])
+    error_message = "and logs as the lost one did"
+  }
 }
 
 run "another_version_of_postgresql" {

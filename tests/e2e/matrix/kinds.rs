@@ -50,7 +50,9 @@ pub fn take_away(world: &mut World, step: &StepDeclaration) -> Taken {
 
 #[test]
 fn every_kind_has_a_row() {
-    for kind in Registry::standard().names() {
+    // Of other plan files (dr, destroy), whose own tests kill them.
+    let elsewhere = ["endpoint-secret", "external-resources", "restore"];
+    for kind in Registry::standard().names().into_iter().filter(|kind| !elsewhere.contains(kind)) {
         assert!(row(kind).is_some(), "kind {kind} has no row in the failure matrix");
     }
 }

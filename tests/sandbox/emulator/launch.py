@@ -1,7 +1,8 @@
 """Starts ministack as the sandbox's emulator: real authentication, state that survives kill -9, EKS and RDS elsewhere.
 
 The front door (Rust) is the only client besides the sandbox's own set-up. It listens on loopback of the sandbox's namespace.
-Environment: STATE_DIR (required), BIND_HOST, GATEWAY_PORT, BACKENDS (host:port of the sandbox's own EKS and RDS).
+Environment: STATE_DIR (required), BIND_HOST, GATEWAY_PORT, BACKENDS (host:port of the sandbox's own EKS and RDS),
+LOAD_BALANCERS (the file in which their stand-in writes what it has).
 """
 import asyncio
 import json
@@ -33,6 +34,7 @@ import authorization  # noqa: E402  (after the environment, like everything that
 import backends  # noqa: E402
 import durability  # noqa: E402
 import ec2_answers  # noqa: E402
+import load_balancers  # noqa: E402
 import registry  # noqa: E402
 import ministack.app as emulator  # noqa: E402
 from ministack.core.iam_evaluator import _request_caller_arn  # noqa: E402
@@ -121,5 +123,6 @@ if __name__ == "__main__":
     backends.install()
     registry.install()
     ec2_answers.install()
+    load_balancers.install()
     durability.install()
     asyncio.run(serve())

@@ -83,8 +83,8 @@ async fn start_emulator(parts: &Parts) -> Result<()> {
     let listen: SocketAddr = Layout::EMULATOR.parse().context("the emulator's address")?;
     let ready = Ready::Http { url: format!("http://{}/_ministack/health", Layout::EMULATOR) };
     let mut spec = ProcessSpec::new("ministack", &parts.installed.python, ready).args([script]);
-    spec.env =
-        door::emulator::environment(&parts.layout.state, listen, Layout::BACKENDS).into_iter().map(|(k, v)| (k.into(), v.into())).collect();
+    let environment = door::emulator::environment(&parts.layout.state, listen, Layout::BACKENDS, &parts.layout.load_balancers());
+    spec.env = environment.into_iter().map(|(k, v)| (k.into(), v.into())).collect();
     spec.deadline = EMULATOR_START;
     parts.supervisor.start(spec).await
 }

@@ -81,7 +81,7 @@ impl Layout {
     pub const EMULATOR: &'static str = "127.0.0.1:4567";
     /// Our EKS and RDS behind the emulator's authentication; loopback inside the namespace.
     pub const BACKENDS: &'static str = "127.0.0.1:4568";
-    /// The API server's webhooks (tokens, pod identity), TLS; loopback inside the namespace.
+    /// The API server's webhooks (tokens, pod identity, readiness gates), TLS; loopback inside the namespace.
     pub const WEBHOOKS: &'static str = "127.0.0.1:4569";
     /// The API server.
     pub fn api_server_url(&self) -> String {
@@ -92,6 +92,10 @@ impl Layout {
     /// A file or folder below the state folder.
     pub fn file(&self, relative: impl AsRef<Path>) -> PathBuf {
         self.state.join(relative)
+    }
+    /// What load balancers there are; written by their stand-in, read by EC2.
+    pub fn load_balancers(&self) -> PathBuf {
+        self.file("alb.json")
     }
     /// The log of a process.
     pub fn log(&self, process: &str) -> PathBuf {

@@ -7,12 +7,13 @@ use std::{
 use anyhow::{Context, Result, bail};
 
 /// The scripts beside `launch.py`; they must lie in one folder.
-const SCRIPTS: [(&str, &str); 6] = [
+const SCRIPTS: [(&str, &str); 7] = [
     ("launch.py", include_str!("../../emulator/launch.py")),
     ("authorization.py", include_str!("../../emulator/authorization.py")),
     ("backends.py", include_str!("../../emulator/backends.py")),
     ("durability.py", include_str!("../../emulator/durability.py")),
     ("ec2_answers.py", include_str!("../../emulator/ec2_answers.py")),
+    ("load_balancers.py", include_str!("../../emulator/load_balancers.py")),
     ("registry.py", include_str!("../../emulator/registry.py")),
 ];
 
@@ -26,12 +27,13 @@ pub fn write_scripts(folder: &Path) -> Result<PathBuf> {
 }
 
 /// The environment that `launch.py` needs.
-pub fn environment(state: &Path, listen: std::net::SocketAddr, backends: &str) -> Vec<(String, String)> {
+pub fn environment(state: &Path, listen: std::net::SocketAddr, backends: &str, load_balancers: &Path) -> Vec<(String, String)> {
     vec![
         ("STATE_DIR".into(), state.join("emulator").display().to_string()),
         ("BIND_HOST".into(), listen.ip().to_string()),
         ("GATEWAY_PORT".into(), listen.port().to_string()),
         ("BACKENDS".into(), backends.to_owned()),
+        ("LOAD_BALANCERS".into(), load_balancers.display().to_string()),
         ("MINISTACK_ACCOUNT_ID".into(), crate::layout::ACCOUNT.to_owned()),
         ("PYTHONDONTWRITEBYTECODE".into(), "1".into()),
     ]

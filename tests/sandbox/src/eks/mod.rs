@@ -1,4 +1,4 @@
-//! EKS: the API in front of the sandbox's one real cluster, and the two webhooks that EKS adds to an API server.
+//! EKS: the API in front of the sandbox's one real cluster, and the webhooks of an API server there: EKS' own two and the load balancer controller's.
 mod access;
 mod addons;
 mod answer;
@@ -7,6 +7,7 @@ mod clusters;
 mod nodegroups;
 mod pod_identity_associations;
 mod pod_identity_webhook;
+mod readiness_gates;
 mod runtime;
 mod store;
 mod tags;

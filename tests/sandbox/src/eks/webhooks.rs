@@ -1,4 +1,4 @@
-//! The server of the two webhooks, TLS on loopback.
+//! The server of the webhooks, TLS on loopback.
 use std::{net::SocketAddr, sync::Arc};
 
 use anyhow::{Context, Result};
@@ -7,7 +7,7 @@ use hyper_util::rt::{TokioExecutor, TokioIo};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject as _};
 use tokio_util::sync::CancellationToken;
 
-use super::{Eks, pod_identity_webhook, token_webhook};
+use super::{Eks, pod_identity_webhook, readiness_gates, token_webhook};
 
 /// Where the webhooks listen and with which certificate; the API server was given the authority that signed it.
 pub struct Webhooks {
@@ -19,7 +19,7 @@ pub struct Webhooks {
     pub key: String,
 }
 
-/// Serves `/token` and `/pod-identity` until `stop`.
+/// Serves `/token`, `/pod-identity` and `/readiness-gates` until `stop`.
 pub async fn serve(eks: Arc<Eks>, webhooks: Webhooks, stop: CancellationToken) -> Result<()> {
     let key = PrivateKeyDer::from_pem_slice(webhooks.key.as_bytes()).context("the webhooks' key")?;
     let chain: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(webhooks.certificate.as_bytes()).collect();
@@ -34,6 +34,7 @@ pub async fn serve(eks: Arc<Eks>, webhooks: Webhooks, stop: CancellationToken) -
     let router = Router::new()
         .route("/token", post(token_webhook::review))
         .route("/pod-identity", post(pod_identity_webhook::review))
+        .route("/readiness-gates", post(readiness_gates::review))
         .with_state(eks);
     let listener = tokio::net::TcpListener::bind(webhooks.listen)
         .await

@@ -1,4 +1,4 @@
-//! Objects that a new cluster needs before anybody uses it: rights of its own parts, and the pod identity webhook.
+//! Objects that a new cluster needs before anybody uses it: rights of its own parts, and the webhooks.
 use anyhow::{Context as _, Result};
 use base64::{Engine as _, prelude::BASE64_STANDARD};
 use k8s_openapi::api::{
@@ -29,7 +29,8 @@ pub async fn apply(kubernetes: &Inner) -> Result<()> {
     put::<ClusterRole>(&client, COREDNS, role).await?;
     put::<ClusterRoleBinding>(&client, COREDNS, binding(COREDNS, COREDNS)).await?;
     put::<ClusterRoleBinding>(&client, KUBELET_CLIENT, binding("system:kubelet-api-admin", KUBELET_CLIENT)).await?;
-    put::<MutatingWebhookConfiguration>(&client, "pod-identity-webhook", pod_identity(&kubernetes.pki.ca_pem)).await
+    put::<MutatingWebhookConfiguration>(&client, "pod-identity-webhook", pod_identity(&kubernetes.pki.ca_pem)).await?;
+    put::<MutatingWebhookConfiguration>(&client, "aws-load-balancer-webhook", readiness_gates(&kubernetes.pki.ca_pem)).await
 }
 
 fn binding(role: &str, user: &str) -> Value {
@@ -49,6 +50,20 @@ fn pod_identity(ca_pem: &str) -> Value {
         "sideEffects": "None",
         "timeoutSeconds": 5,
         "reinvocationPolicy": "IfNeeded",
+        "rules": [{ "apiGroups": [""], "apiVersions": ["v1"], "operations": ["CREATE"], "resources": ["pods"], "scope": "Namespaced" }],
+    }] })
+}
+
+/// As the AWS Load Balancer Controller's chart has it, but for `Ignore` where that says `Fail`: the daemon that answers may be killed here.
+fn readiness_gates(ca_pem: &str) -> Value {
+    json!({ "webhooks": [{
+        "name": "mpod.elbv2.k8s.aws",
+        "admissionReviewVersions": ["v1"],
+        "clientConfig": { "url": format!("https://{}/readiness-gates", Layout::WEBHOOKS), "caBundle": BASE64_STANDARD.encode(ca_pem) },
+        "failurePolicy": "Ignore",
+        "sideEffects": "None",
+        "timeoutSeconds": 5,
+        "namespaceSelector": { "matchExpressions": [{ "key": "elbv2.k8s.aws/pod-readiness-gate-inject", "operator": "In", "values": ["enabled"] }] },
         "rules": [{ "apiGroups": [""], "apiVersions": ["v1"], "operations": ["CREATE"], "resources": ["pods"], "scope": "Namespaced" }],
     }] })
 }

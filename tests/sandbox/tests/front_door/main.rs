@@ -7,6 +7,7 @@ mod eks;
 mod iam;
 #[path = "../../../installed/mod.rs"]
 mod installed;
+mod load_balancers;
 mod policies;
 mod regions;
 mod registry;

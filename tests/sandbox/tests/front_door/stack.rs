@@ -145,7 +145,7 @@ async fn start_emulator(python: &std::path::Path, state: &std::path::Path, liste
     let log = std::fs::File::options().create(true).append(true).open(state.join("emulator.log")).unwrap();
     let child = Command::new(python)
         .arg(script)
-        .envs(emulator::environment(state, listen, &backends.to_string()))
+        .envs(emulator::environment(state, listen, &backends.to_string(), &state.join("alb.json")))
         // As in a shell that already has a sandbox's variables.
         .envs([("AWS_ACCESS_KEY_ID", SHELL_KEY), ("AWS_SECRET_ACCESS_KEY", "shell")])
         .stdout(Stdio::null())

@@ -1,4 +1,5 @@
-//! The load balancers' addresses: one each, remembered over a restart, put on the interface that fits the scheme, and named in DNS.
+//! The load balancers' addresses: one each, remembered over a restart, put on the interface that fits the scheme, and named in DNS. EC2
+//! (`emulator/load_balancers.py`) reads the same file: a load balancer has network interfaces in the VPC, and they outlive it for a while.
 use std::{
     collections::BTreeMap,
     net::Ipv4Addr,
@@ -37,23 +38,42 @@ pub struct Place {
     pub scheme: Scheme,
 }
 
+/// How long a deleted load balancer's network interfaces are still there. On AWS it is some seconds to some minutes.
+const LINGER: jiff::SignedDuration = jiff::SignedDuration::from_secs(4);
+
+/// A load balancer that was deleted a moment ago.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+struct Leaving {
+    hostname: String,
+    scheme: Scheme,
+    /// Seconds since 1970 until which its network interfaces are there.
+    until: i64,
+}
+
+#[derive(Default, Serialize, Deserialize)]
+struct Saved {
+    places: BTreeMap<String, Place>,
+    leaving: Vec<Leaving>,
+}
+
 /// All load balancers by `NAMESPACE/NAME`.
 pub struct Addresses {
     layout: Layout,
     file: PathBuf,
     places: BTreeMap<String, Place>,
+    leaving: Vec<Leaving>,
 }
 
 impl Addresses {
     /// Reads what an earlier run had.
     pub fn open(layout: &Layout) -> Result<Self> {
-        let file = layout.file("alb.json");
-        let places = match std::fs::read(&file) {
+        let file = layout.load_balancers();
+        let Saved { places, leaving } = match std::fs::read(&file) {
             Ok(text) => serde_json::from_slice(&text).with_context(|| format!("{}", file.display()))?,
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => BTreeMap::new(),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Saved::default(),
             Err(error) => return Err(error).with_context(|| format!("{}", file.display())),
         };
-        Ok(Self { layout: layout.clone(), file, places })
+        Ok(Self { layout: layout.clone(), file, places, leaving })
     }
 
     /// Those that have a place.
@@ -86,12 +106,17 @@ impl Addresses {
     /// Takes the address down and the name out.
     pub async fn remove(&mut self, key: &str) -> Result<()> {
         let Some(place) = self.places.remove(key) else { return Ok(()) };
+        let now = jiff::Timestamp::now();
+        self.leaving.retain(|found| found.until > now.as_second());
+        let until = now.as_second() + LINGER.as_secs();
+        self.leaving.push(Leaving { hostname: place.hostname.clone(), scheme: place.scheme, until });
         self.save()?;
         ip(&["addr", "del", &format!("{}/32", place.address), "dev", place.scheme.interface()], "Cannot assign requested address").await
     }
 
     fn save(&self) -> Result<()> {
-        write(&self.file, &serde_json::to_vec_pretty(&self.places)?)?;
+        let saved = Saved { places: self.places.clone(), leaving: self.leaving.clone() };
+        write(&self.file, &serde_json::to_vec_pretty(&saved)?)?;
         let lines: String = self.places.values().map(|place| format!("{} {}\n", place.address, place.hostname)).collect();
         let records = self.layout.dns_records("alb");
         if let Some(folder) = records.parent() {

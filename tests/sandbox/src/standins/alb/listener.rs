@@ -1,12 +1,12 @@
 //! One load balancer's listener: HTTP/1.1 on its address, requests passed to targets with the headers that an ALB adds.
 use std::{
-    collections::{BTreeSet, HashMap},
+    collections::{BTreeMap, BTreeSet, HashMap},
     net::SocketAddr,
     sync::{
         Arc,
         atomic::{AtomicUsize, Ordering},
     },
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use anyhow::{Context, Result};
@@ -22,13 +22,16 @@ use hyper_util::{
     client::legacy::{Client, connect::HttpConnector},
     rt::TokioExecutor,
 };
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 use tokio_util::sync::CancellationToken;
 
 use super::{
     rules::{Backend, Rules},
-    targets::{Health, HealthCheck},
+    targets::{HealthCheck, Targets},
 };
+
+/// At least so often targets are looked at whose time has come: to be asked for the first time, or to be cut off.
+const TICK: Duration = Duration::from_millis(500);
 
 /// An ALB's idle timeout.
 const IDLE: Duration = Duration::from_secs(60);
@@ -38,12 +41,15 @@ const IDLE: Duration = Duration::from_secs(60);
 pub struct Routing {
     pub rules: Rules,
     pub check: HealthCheck,
-    pub targets: HashMap<Backend, BTreeSet<SocketAddr>>,
+    /// How long a target that leaves is still served.
+    pub delay: Duration,
+    /// Addresses with their pods' names.
+    pub targets: HashMap<Backend, BTreeMap<SocketAddr, String>>,
 }
 
 struct Balancer {
     routing: watch::Receiver<Arc<Routing>>,
-    health: Health,
+    targets: Targets,
     client: Client<HttpConnector, Body>,
     turn: AtomicUsize,
     port: u16,
@@ -52,6 +58,7 @@ struct Balancer {
 /// A listener that runs until it is dropped.
 pub struct Listener {
     pub routing: watch::Sender<Arc<Routing>>,
+    pub targets: Targets,
     stop: CancellationToken,
 }
 
@@ -61,17 +68,17 @@ impl Drop for Listener {
     }
 }
 
-/// Listens on `address` and checks its targets' health.
-pub async fn start(address: SocketAddr, routing: Routing) -> Result<Listener> {
+/// Listens on `address` and checks its targets' health; `changed` hears of every target that becomes well or unwell.
+pub async fn start(address: SocketAddr, routing: Routing, changed: Arc<Notify>) -> Result<Listener> {
     let listener = tokio::net::TcpListener::bind(address).await.with_context(|| format!("the load balancer cannot listen on {address}"))?;
     let (sender, receiver) = watch::channel(Arc::new(routing));
     let mut connector = HttpConnector::new();
     connector.set_connect_timeout(Some(Duration::from_secs(5)));
     connector.set_nodelay(true);
     let client = Client::builder(TokioExecutor::new()).pool_idle_timeout(IDLE).build(connector);
-    let (health, stop) = (Health::default(), CancellationToken::new());
+    let (targets, stop) = (Targets::default(), CancellationToken::new());
     let balancer =
-        Arc::new(Balancer { routing: receiver.clone(), health: health.clone(), client, turn: AtomicUsize::new(0), port: address.port() });
+        Arc::new(Balancer { routing: receiver.clone(), targets: targets.clone(), client, turn: AtomicUsize::new(0), port: address.port() });
     let service = Router::new().fallback(any(pass)).with_state(balancer).into_make_service_with_connect_info::<SocketAddr>();
     let ended = stop.clone();
     tokio::spawn(async move {
@@ -80,22 +87,27 @@ pub async fn start(address: SocketAddr, routing: Routing) -> Result<Listener> {
             tracing::error!("the load balancer on {address}: {error}");
         }
     });
-    tokio::spawn(check_health(receiver, health, stop.clone()));
-    Ok(Listener { routing: sender, stop })
+    tokio::spawn(check_health(receiver, targets.clone(), changed, stop.clone()));
+    Ok(Listener { routing: sender, targets, stop })
 }
 
 async fn pass(State(balancer): State<Arc<Balancer>>, ConnectInfo(peer): ConnectInfo<SocketAddr>, request: Request) -> Response {
     let routing = Arc::clone(&balancer.routing.borrow());
     let host = request.headers().get(header::HOST).and_then(|host| host.to_str().ok()).unwrap_or_default();
     let Some(backend) = routing.rules.find(host, request.uri().path()) else { return StatusCode::NOT_FOUND.into_response() };
-    let none = BTreeSet::new();
-    let targets = balancer.health.well(routing.targets.get(backend).unwrap_or(&none));
+    let registered: BTreeSet<SocketAddr> = routing.targets.get(backend).into_iter().flat_map(BTreeMap::keys).copied().collect();
+    let targets = balancer.targets.choice(&registered, Instant::now());
     if targets.is_empty() {
         return StatusCode::SERVICE_UNAVAILABLE.into_response();
     }
     let target = targets[balancer.turn.fetch_add(1, Ordering::Relaxed) % targets.len()];
     let Some(request) = forwarded(request, target, peer, balancer.port) else { return StatusCode::BAD_REQUEST.into_response() };
-    match tokio::time::timeout(IDLE, balancer.client.request(request)).await {
+    let cut = balancer.targets.cut(target);
+    let answer = tokio::select! {
+        answer = tokio::time::timeout(IDLE, balancer.client.request(request)) => answer,
+        () = cut.cancelled() => return StatusCode::BAD_GATEWAY.into_response(),
+    };
+    match answer {
         Ok(Ok(mut response)) => {
             response.headers_mut().remove(header::CONNECTION);
             response.map(Body::new).into_response()
@@ -129,31 +141,38 @@ fn forwarded(mut request: Request, target: SocketAddr, peer: SocketAddr, port: u
     Some(request)
 }
 
-/// Asks each target in turn, at once when the targets change and then at the interval.
-async fn check_health(mut routing: watch::Receiver<Arc<Routing>>, health: Health, stop: CancellationToken) {
+/// Registers and deregisters as the routing says, and asks each target at the check's interval, a new one as soon as it may be asked.
+async fn check_health(mut routing: watch::Receiver<Arc<Routing>>, targets: Targets, changed: Arc<Notify>, stop: CancellationToken) {
     let client = match reqwest::Client::builder().no_proxy().redirect(reqwest::redirect::Policy::none()).build() {
         Ok(client) => client,
         Err(error) => return tracing::error!("no health checks: {error}"),
     };
+    let mut asked: HashMap<SocketAddr, Instant> = HashMap::new();
     loop {
         let now = Arc::clone(&routing.borrow_and_update());
-        let all: BTreeSet<SocketAddr> = now.targets.values().flatten().copied().collect();
-        health.keep(&all);
-        let checks = all.iter().map(|target| {
+        let began = Instant::now();
+        targets.register(&now.targets.values().flat_map(BTreeMap::keys).copied().collect(), now.delay, began);
+        let is_due = |target: &SocketAddr| asked.get(target).is_none_or(|last| began - *last >= now.check.interval);
+        let due = targets.to_check(began).into_iter().filter(is_due);
+        let due: Vec<SocketAddr> = due.collect();
+        asked.extend(due.iter().map(|target| (*target, began)));
+        let checks = due.into_iter().map(|target| {
             let request = client
                 .get(format!("http://{target}{}", now.check.path))
                 .timeout(now.check.timeout)
                 .header("user-agent", "ELB-HealthChecker/2.0");
             let check = &now.check;
-            async move { (*target, request.send().await.is_ok_and(|answer| check.accepts(answer.status().as_u16()))) }
+            async move { (target, request.send().await.is_ok_and(|answer| check.accepts(answer.status().as_u16()))) }
         });
         for (target, passed) in futures::future::join_all(checks).await {
-            health.count(&now.check, target, passed);
+            if targets.count(&now.check, target, passed) {
+                changed.notify_one();
+            }
         }
         tokio::select! {
             () = stop.cancelled() => return,
-            changed = routing.changed() => if changed.is_err() { return },
-            () = tokio::time::sleep(now.check.interval) => {}
+            moved = routing.changed() => if moved.is_err() { return },
+            () = tokio::time::sleep(TICK) => {}
         }
     }
 }
@@ -176,21 +195,49 @@ mod tests {
         let ingress: k8s_openapi::api::networking::v1::Ingress =
             serde_json::from_value(serde_json::json!({ "metadata": {}, "spec": { "rules": [{ "http": { "paths": [path] } }] } })).unwrap();
         let rules = Rules::of(&ingress);
-        let targets = rules.backends().map(|backend| (backend.clone(), targets.iter().copied().collect())).collect();
-        Routing { rules, check: HealthCheck::of(&ingress), targets }
+        let named = || targets.iter().map(|target| (*target, "pod".to_owned())).collect();
+        let targets = rules.backends().map(|backend| (backend.clone(), named())).collect();
+        Routing { rules, check: HealthCheck::of(&ingress), delay: Duration::from_secs(1), targets }
     }
 
     #[tokio::test]
     async fn requests_reach_a_target_and_say_where_they_came_from() {
         let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
-        let listener = start(free, routing(&[target().await])).await.unwrap();
+        let changed = Arc::new(Notify::new());
+        let target = target().await;
+        let listener = start(free, routing(&[target]), changed.clone()).await.unwrap();
         let client = reqwest::Client::builder().no_proxy().build().unwrap();
         let get = |path: &str| client.get(format!("http://{free}{path}")).header("x-forwarded-for", "192.0.2.1").send();
+        assert_eq!(get("/v1").await.unwrap().status(), 503, "a target that is not registered yet");
+        tokio::time::timeout(Duration::from_secs(10), changed.notified()).await.expect("it is found well");
         assert_eq!(get("/v1").await.unwrap().text().await.unwrap(), "192.0.2.1, 127.0.0.1");
         assert_eq!(get("/other").await.unwrap().status(), 404, "no rule");
         listener.routing.send_replace(Arc::new(routing(&[])));
+        assert_eq!(get("/v1").await.unwrap().status(), 200, "a target that leaves is served for a while");
+        tokio::time::sleep(Duration::from_millis(1500)).await;
         assert_eq!(get("/v1").await.unwrap().status(), 503, "no target");
-        listener.routing.send_replace(Arc::new(routing(&["127.0.0.1:1".parse().unwrap()])));
-        assert_eq!(get("/v1").await.unwrap().status(), 502, "a target that refuses");
+    }
+
+    /// What is under way to a target that left is cut off, as an ALB does when the time is over.
+    #[tokio::test]
+    async fn an_answer_that_takes_too_long_is_cut_off() {
+        let silent = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = silent.local_addr().unwrap();
+        let slow = |uri: Uri| async move {
+            if uri.path() == "/v1" {
+                tokio::time::sleep(Duration::from_secs(30)).await;
+            }
+        };
+        tokio::spawn(axum::serve(silent, Router::new().fallback(any(slow))).into_future());
+        let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+        let changed = Arc::new(Notify::new());
+        let listener = start(free, routing(&[address]), changed.clone()).await.unwrap();
+        tokio::time::timeout(Duration::from_secs(10), changed.notified()).await.expect("it is found well");
+        let client = reqwest::Client::builder().no_proxy().build().unwrap();
+        let under_way = tokio::spawn(client.get(format!("http://{free}/v1")).send());
+        tokio::time::sleep(Duration::from_millis(300)).await;
+        listener.routing.send_replace(Arc::new(routing(&[])));
+        let answer = tokio::time::timeout(Duration::from_secs(10), under_way).await.expect("it is cut off").unwrap().unwrap();
+        assert_eq!(answer.status(), 502);
     }
 }

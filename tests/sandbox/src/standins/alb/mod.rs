@@ -1,5 +1,6 @@
-//! Stand-in for the AWS Load Balancer Controller: an Ingress of class `alb` gets an address and a listener that serves HTTP to ready pods.
+//! Stand-in for the AWS Load Balancer Controller: an Ingress of class `alb` gets an address and a listener that serves HTTP to registered pods.
 mod addresses;
+pub mod gates;
 mod listener;
 mod rules;
 mod targets;
@@ -14,7 +15,11 @@ use std::{
 
 use anyhow::{Context, Result};
 use futures::StreamExt;
-use k8s_openapi::api::{core::v1::Service, discovery::v1::EndpointSlice, networking::v1::Ingress};
+use k8s_openapi::api::{
+    core::v1::{Pod, Service},
+    discovery::v1::EndpointSlice,
+    networking::v1::Ingress,
+};
 use kube::{
     Api, Client, ResourceExt,
     api::{Patch, PatchParams},
@@ -27,7 +32,7 @@ use tokio::sync::Notify;
 use crate::layout::{Layout, REGION};
 use addresses::{Addresses, Place, Scheme};
 use listener::{Listener, Routing};
-use rules::Rules;
+use rules::{Backend, Rules};
 use targets::HealthCheck;
 
 /// Changes come in bursts; one pass serves all of a burst.
@@ -39,6 +44,7 @@ struct Watched {
     ingresses: Store<Ingress>,
     services: Store<Service>,
     slices: Store<EndpointSlice>,
+    pods: Store<Pod>,
     changed: Arc<Notify>,
 }
 
@@ -51,11 +57,13 @@ pub async fn run(layout: Layout, kubeconfig: &Path) -> Result<()> {
         ingresses: watch(Api::all(client.clone()), &changed),
         services: watch(Api::all(client.clone()), &changed),
         slices: watch(Api::all(client.clone()), &changed),
+        pods: watch(Api::all(client.clone()), &changed),
         changed,
     };
     watched.ingresses.wait_until_ready().await.context("the watch of Ingresses")?;
     watched.services.wait_until_ready().await.context("the watch of Services")?;
     watched.slices.wait_until_ready().await.context("the watch of EndpointSlices")?;
+    watched.pods.wait_until_ready().await.context("the watch of Pods")?;
     let mut controller = Controller { addresses: Addresses::open(&layout)?, client, listeners: BTreeMap::new(), watched };
     loop {
         if let Err(error) = controller.pass().await {
@@ -95,9 +103,21 @@ struct Controller {
     watched: Watched,
 }
 
+/// Of the controller's own on every Ingress that has a load balancer: one is not gone before the other.
+const FINALIZER: &str = "ingress.k8s.aws/resources";
+
 fn is_ours(ingress: &Ingress) -> bool {
-    let class = ingress.spec.as_ref().and_then(|spec| spec.ingress_class_name.as_deref());
-    class == Some("alb") && ingress.metadata.deletion_timestamp.is_none()
+    ingress.spec.as_ref().and_then(|spec| spec.ingress_class_name.as_deref()) == Some("alb")
+}
+
+/// The backends of an Ingress that has its load balancer: their pods are held back until they are its healthy targets.
+pub fn served_backends(ingress: &Ingress) -> Vec<Backend> {
+    let has_one =
+        ingress.status.as_ref().and_then(|status| status.load_balancer.as_ref()?.ingress.as_ref()).is_some_and(|all| !all.is_empty());
+    if !is_ours(ingress) || !has_one || ingress.metadata.deletion_timestamp.is_some() {
+        return Vec::new();
+    }
+    Rules::of(ingress).backends().cloned().collect()
 }
 
 fn annotation<'a>(ingress: &'a Ingress, name: &str) -> Option<&'a str> {
@@ -114,12 +134,16 @@ fn hostname(namespace: &str, name: &str, scheme: Scheme) -> String {
 
 impl Controller {
     async fn pass(&mut self) -> Result<()> {
-        let ingresses: Vec<Arc<Ingress>> = self.watched.ingresses.state().into_iter().filter(|ingress| is_ours(ingress)).collect();
+        let ours = self.watched.ingresses.state().into_iter().filter(|ingress| is_ours(ingress));
+        let (leaving, ingresses): (Vec<Arc<Ingress>>, Vec<_>) = ours.partition(|ingress| ingress.metadata.deletion_timestamp.is_some());
         let keys: Vec<String> = ingresses.iter().map(|ingress| key(ingress)).collect();
         for gone in self.addresses.known().into_iter().filter(|known| !keys.contains(known)) {
             self.listeners.remove(&gone);
             self.addresses.remove(&gone).await.with_context(|| format!("the load balancer of {gone}"))?;
             tracing::info!("the load balancer of {gone} is gone");
+        }
+        for ingress in leaving {
+            self.set_finalizer(&ingress, Finalizer::Off).await.with_context(|| format!("the finalizer of {}", key(&ingress)))?;
         }
         for ingress in ingresses {
             let key = key(&ingress);
@@ -130,17 +154,42 @@ impl Controller {
         Ok(())
     }
 
+    async fn set_finalizer(&self, ingress: &Ingress, wanted: Finalizer) -> Result<()> {
+        let mut finalizers = ingress.metadata.finalizers.clone().unwrap_or_default();
+        if finalizers.iter().any(|found| found == FINALIZER) == (wanted == Finalizer::On) {
+            return Ok(());
+        }
+        match wanted {
+            Finalizer::On => finalizers.push(FINALIZER.to_owned()),
+            Finalizer::Off => finalizers.retain(|found| found != FINALIZER),
+        }
+        let api: Api<Ingress> = Api::namespaced(self.client.clone(), &ingress.namespace().unwrap_or_default());
+        // The resource version makes it a conflict, and another pass, when somebody else has changed the list meanwhile.
+        let patch = json!({ "metadata": { "finalizers": finalizers, "resourceVersion": ingress.resource_version() } });
+        match api.patch(&ingress.name_any(), &PatchParams::default(), &Patch::Merge(&patch)).await {
+            Ok(_) => Ok(()),
+            Err(kube::Error::Api(status)) if status.code == 404 => Ok(()),
+            Err(error) => Err(error.into()),
+        }
+    }
+
     async fn serve(&mut self, ingress: &Ingress, key: &str) -> Result<()> {
         let scheme = match annotation(ingress, "scheme") {
             Some("internet-facing") => Scheme::InternetFacing,
-            _ => Scheme::Internal,
+            Some("internal") | None => Scheme::Internal,
+            Some(other) => anyhow::bail!("unknown scheme: {other}"),
         };
-        if annotation(ingress, "target-type").is_some_and(|kind| kind != "ip") {
+        // The controller's default is `instance`.
+        if annotation(ingress, "target-type") != Some("ip") {
             anyhow::bail!("target-type must be ip: there are no instances to register");
         }
+        self.set_finalizer(ingress, Finalizer::On).await?;
         let (namespace, name) = (ingress.namespace().unwrap_or_default(), ingress.name_any());
         let place = self.addresses.ensure(key, hostname(&namespace, &name, scheme), scheme).await?;
         let routing = self.routing(ingress, &namespace);
+        if let Some((_, listener)) = self.listeners.get(key) {
+            self.open_gates(&namespace, &routing, listener).await?;
+        }
         match self.listeners.get(key).filter(|(known, _)| *known == place) {
             Some((_, listener)) => {
                 listener.routing.send_if_modified(|now| {
@@ -153,7 +202,8 @@ impl Controller {
             }
             None => {
                 self.listeners.remove(key);
-                let listener = listener::start(SocketAddr::from((place.address, port(ingress))), routing).await?;
+                let changed = Arc::clone(&self.watched.changed);
+                let listener = listener::start(SocketAddr::from((place.address, port(ingress)?)), routing, changed).await?;
                 tracing::info!("{key} is served on {} as {}", place.address, place.hostname);
                 self.listeners.insert(key.to_owned(), (place.clone(), listener));
             }
@@ -171,9 +221,30 @@ impl Controller {
                     && slice.labels().get("kubernetes.io/service-name") == Some(&backend.service)
             };
             let slices: Vec<Arc<EndpointSlice>> = slices.iter().filter(of_service).cloned().collect();
-            all.insert(backend.clone(), targets::ready(backend, service.as_deref(), &slices));
+            let gate = gates::name(namespace, backend);
+            let waits =
+                |pod: &str| self.watched.pods.get(&ObjectRef::new(pod).within(namespace)).is_some_and(|pod| gates::waits_for(&pod, &gate));
+            all.insert(backend.clone(), targets::registrable(backend, service.as_deref(), &slices, waits));
         }
-        Routing { rules, check: HealthCheck::of(ingress), targets: all }
+        Routing { rules, check: HealthCheck::of(ingress), delay: targets::deregistration_delay(ingress), targets: all }
+    }
+
+    /// Says of every pod that waits behind a gate whether its target is well.
+    async fn open_gates(&self, namespace: &str, routing: &Routing, listener: &Listener) -> Result<()> {
+        for (backend, targets) in &routing.targets {
+            let gate = gates::name(namespace, backend);
+            for (target, pod) in targets {
+                let Some(found) = self.watched.pods.get(&ObjectRef::new(pod).within(namespace)) else { continue };
+                let Some(status) = gates::condition(&found, &gate, listener.targets.is_well(target)) else { continue };
+                let api: Api<Pod> = Api::namespaced(self.client.clone(), namespace);
+                match api.patch_status(pod, &PatchParams::default(), &Patch::Strategic(&status)).await {
+                    Ok(_) => {}
+                    Err(kube::Error::Api(status)) if status.code == 404 => {}
+                    Err(error) => return Err(error).with_context(|| format!("the readiness gate of {namespace}/{pod}")),
+                }
+            }
+        }
+        Ok(())
     }
 
     async fn set_status(&self, ingress: &Ingress, namespace: &str, name: &str, place: &Place) -> Result<()> {
@@ -192,8 +263,17 @@ fn key(ingress: &Ingress) -> String {
     format!("{}/{}", ingress.namespace().unwrap_or_default(), ingress.name_any())
 }
 
+/// Whether an Ingress is to carry the controller's finalizer.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Finalizer {
+    On,
+    Off,
+}
+
 /// The first HTTP port of `listen-ports`; HTTPS needs a certificate of ACM's, which is not to be had here.
-fn port(ingress: &Ingress) -> u16 {
-    let listed: Option<Vec<BTreeMap<String, u16>>> = annotation(ingress, "listen-ports").and_then(|text| serde_json::from_str(text).ok());
-    listed.into_iter().flatten().find_map(|port| port.get("HTTP").copied()).unwrap_or(80)
+fn port(ingress: &Ingress) -> Result<u16> {
+    let Some(text) = annotation(ingress, "listen-ports") else { return Ok(80) };
+    let listed: Vec<BTreeMap<String, u16>> = serde_json::from_str(text).with_context(|| format!("listen-ports: {text}"))?;
+    let found = listed.into_iter().find_map(|port| port.get("HTTP").copied());
+    found.context("listen-ports has no HTTP: for HTTPS there is no ACM in a sandbox")
 }
