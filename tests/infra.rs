@@ -3,6 +3,8 @@
 
 #[path = "cluster/api_server.rs"]
 mod api_server;
+#[path = "infra/drills.rs"]
+mod drills;
 #[path = "infra/ecr.rs"]
 mod ecr;
 #[path = "infra/emulator.rs"]
@@ -13,6 +15,8 @@ mod fixture;
 mod identity;
 #[path = "installed/mod.rs"]
 mod installed;
+#[path = "infra/objects.rs"]
+mod objects;
 #[path = "infra/stack.rs"]
 mod stack;
 #[path = "infra/state_backend.rs"]
