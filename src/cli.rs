@@ -280,9 +280,17 @@ pub struct DestroyArgs {
 #[derive(Clone, Copy, Debug, Subcommand)]
 pub enum LockCommand {
     /// Show who holds the environment's lease, and since when nothing was heard of them
-    Status,
+    Status(LockArgs),
     /// Declare the holder dead, after you have made sure; from another machine this cannot be proven
-    Release,
+    Release(LockArgs),
+}
+
+/// Which lease.
+#[derive(Clone, Copy, Debug, Args)]
+pub struct LockArgs {
+    /// The DR region's, which `dr prepare`, `dr restore` and `dr drill` hold; nothing is asked of the other region
+    #[arg(long)]
+    pub dr: bool,
 }
 
 /// Arguments of `sandbox`.
@@ -440,7 +448,7 @@ pub struct RestoreArgs {
     pub confirm: Option<String>,
 }
 
-/// Commands of `dr`. All of them work in the DR region alone.
+/// Commands of `dr`. All of them work in the DR region alone, `object` if it is told so.
 #[derive(Debug, Subcommand)]
 pub enum DrCommand {
     /// Show how old the newest recovery point is, what is missing, and what a restore would do
@@ -451,6 +459,33 @@ pub enum DrCommand {
     Restore(DrRestoreArgs),
     /// Restore the newest point under a throw-away name, measure, delete it again, and keep the result
     Drill(DrDrillArgs),
+    /// Bring deleted uploads back
+    #[command(subcommand)]
+    Object(ObjectCommand),
+}
+
+/// Commands of `dr object`.
+#[derive(Debug, Subcommand)]
+pub enum ObjectCommand {
+    /// Bring deleted objects back: their delete markers go, or a version is copied from the replica; nothing that is there is overwritten
+    Restore(ObjectRestoreArgs),
+}
+
+/// Arguments of `dr object restore`.
+#[derive(Clone, Debug, Args)]
+pub struct ObjectRestoreArgs {
+    /// Objects, as in uploads/2026/a.csv or s3://BUCKET/uploads/2026/a.csv
+    #[arg(value_name = "KEY", required_unless_present = "prefix", conflicts_with = "prefix")]
+    pub keys: Vec<String>,
+    /// All below PREFIX that are deleted
+    #[arg(long, value_name = "PREFIX")]
+    pub prefix: Option<String>,
+    /// Of those, only what was deleted at that time or later, as in 2026-11-29T03:00:00Z
+    #[arg(long, value_name = "TIME", requires = "prefix")]
+    pub deleted_since: Option<jiff::Timestamp>,
+    /// The DR region, when the other one is lost: the replicas there come back, and nothing is asked of the lost region
+    #[arg(long, value_name = "REGION", value_parser = region)]
+    pub to: Option<Region>,
 }
 
 /// Arguments of `dr drill`.
@@ -459,9 +494,12 @@ pub struct DrDrillArgs {
     /// Limits and the report.
     #[command(flatten)]
     pub limits: DrLimits,
-    /// Write the result as Prometheus' text format into FILE, for an alert on drills that are too old
+    /// Write the results as Prometheus' text format into FILE, for whom the exporter in the cluster does not serve
     #[arg(long, value_name = "FILE")]
     pub metrics: Option<PathBuf>,
+    /// Restore nothing: delete what a drill that was killed has left, and nothing else
+    #[arg(long, conflicts_with_all = ["metrics", "max_rto", "max_rpo", "report"])]
+    pub clean: bool,
 }
 
 /// What a restore is held against, and where its report goes.

@@ -78,6 +78,10 @@ id!(
     BucketName, "an S3 bucket's name (3 to 63 lower-case letters, digits, dots and dashes)", |t| (3..=63).contains(&t.len()) && t.bytes().all(|b| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-' || b == b'.')
 );
 id!(
+    /// A version of an S3 object; `null` for one from before its bucket had versions.
+    ObjectVersionId, "the id of an S3 object's version", |t| (1..=1024).contains(&t.len()) && t.bytes().all(|b| b.is_ascii_graphic())
+);
+id!(
     /// A DynamoDB table's name.
     TableName, "a DynamoDB table's name (3 to 255 letters, digits, dots, dashes and underscores)", |t| (3..=255).contains(&t.len()) && t.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'.' | b'_'))
 );

@@ -5,6 +5,8 @@
 mod api_server;
 #[path = "infra/charts.rs"]
 mod charts;
+#[path = "infra/drills.rs"]
+mod drills;
 #[path = "infra/ecr.rs"]
 mod ecr;
 #[path = "infra/emulator.rs"]
@@ -17,6 +19,8 @@ mod front;
 mod identity;
 #[path = "installed/mod.rs"]
 mod installed;
+#[path = "infra/objects.rs"]
+mod objects;
 #[path = "infra/stack.rs"]
 mod stack;
 #[path = "infra/state_backend.rs"]

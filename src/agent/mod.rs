@@ -1,6 +1,7 @@
 //! `deployctl agent …`: what must be done inside the cluster, because database and broker are private. Runs as a Job, under its own role.
 pub mod bootstrap_database;
 pub mod database;
+pub mod drill_exporter;
 pub mod migrate;
 pub mod prometheus;
 pub mod smoke;
@@ -34,6 +35,8 @@ pub enum AgentCommand {
     Upload(smoke::upload::UploadArgs),
     /// Look for targets, rules and a firing alert in Prometheus
     Prometheus(prometheus::PrometheusArgs),
+    /// Tell Prometheus how old the last good drill is, for as long as the pod lives
+    DrillExporter(drill_exporter::DrillExporterArgs),
 }
 
 /// Runs a command and prints its result, or its failure in the same form.
@@ -48,6 +51,7 @@ pub async fn run(command: &AgentCommand) -> Result<(), Failure> {
         AgentCommand::Smoke(args) => smoke::run(args).await,
         AgentCommand::Upload(args) => smoke::upload::run(args).await,
         AgentCommand::Prometheus(args) => prometheus::run(args).await,
+        AgentCommand::DrillExporter(args) => drill_exporter::run(args).await,
     };
     match done {
         Ok(result) => say(&json!({ "result": result })),

@@ -216,7 +216,7 @@ mod tests {
     #[test]
     fn the_rules_of_the_project_can_be_read() {
         let found = rules(include_str!("../../templates/dashboards/rules/deployctl.yaml")).unwrap();
-        assert_eq!((found.len(), found[0].alert.as_str(), found[1].patience.as_deref()), (9, "Watchdog", Some("2m")));
+        assert_eq!((found.len(), found[0].alert.as_str(), found[1].patience.as_deref()), (12, "Watchdog", Some("2m")));
         assert!(rules("groups: 1").is_err());
     }
 

@@ -15,8 +15,6 @@ use crate::{
     retry::{self, Limits, Missed},
 };
 
-const RETENTION: &str = "retention.ms";
-
 /// Over TLS, or over plain text in the sandbox.
 #[derive(Clone, Copy, Debug, ValueEnum)]
 pub enum Security {
@@ -64,21 +62,37 @@ pub struct TopicsArgs {
     mode: Mode,
 }
 
+/// What decides how long an event can be read again: by time alone, whatever the cluster's defaults or somebody's hand say.
+fn settings(args: &TopicsArgs) -> [(&'static str, String); 3] {
+    let retention = args.retention_hours * 3_600_000;
+    [("retention.ms", retention.to_string()), ("retention.bytes", "-1".to_owned()), ("cleanup.policy", "delete".to_owned())]
+}
+
+/// How many copies partitions have, if not all have as many as asked for.
+fn other_copies(asked: i16, partitions: impl Iterator<Item = usize> + Clone) -> Option<String> {
+    let asked = usize::try_from(asked).unwrap_or_default();
+    if partitions.clone().all(|copies| copies == asked) {
+        return None;
+    }
+    let (least, most) = (partitions.clone().min().unwrap_or_default(), partitions.max().unwrap_or_default());
+    Some(if least == most { least.to_string() } else { format!("{least} to {most}") })
+}
+
 /// Compares, and in `ensure` mode mends.
 pub async fn run(args: &TopicsArgs) -> Result<Value, Failure> {
     let kafka = connect_to(&args.bootstrap, args.security, &args.credentials).await?;
     let admin = kafka.admin();
-    let retention = (args.retention_hours * 3_600_000).to_string();
+    let settings = settings(args);
     let described = admin.describe_topics(&args.topics, Default::default()).await.map_err(failed)?;
     let (mut changes, mut drift) = (Vec::new(), Vec::new());
     for topic in &args.topics {
         match described.get(topic) {
             Some(Ok(found)) => {
                 let partitions = i32::try_from(found.partitions.len()).unwrap_or(i32::MAX);
-                let replicas = found.partitions.first().map_or(0, |partition| partition.replicas.len());
-                if replicas != usize::try_from(args.replication_factor).unwrap_or_default() {
+                let copies = found.partitions.iter().map(|partition| partition.replicas.len());
+                if let Some(copies) = other_copies(args.replication_factor, copies) {
                     // Kafka changes it only by moving every partition by hand; nothing here does that unseen.
-                    drift.push(format!("{topic}: {replicas} copies of each partition, {} asked for", args.replication_factor));
+                    drift.push(format!("{topic}: {copies} copies of each partition, {} asked for", args.replication_factor));
                 }
                 if partitions > args.partitions {
                     drift.push(format!("{topic}: {partitions} partitions, {} asked for; Kafka can't take one away", args.partitions));
@@ -93,23 +107,26 @@ pub async fn run(args: &TopicsArgs) -> Result<Value, Failure> {
                 let resource = ConfigResource::topic(topic);
                 let configs = admin.describe_configs([resource.clone()], Default::default()).await.map_err(failed)?;
                 let entries = configs.into_values().next().transpose().map_err(failed)?.unwrap_or_default();
-                let current = entries.into_iter().find(|entry| entry.name == RETENTION).and_then(|entry| entry.value);
-                if current.as_deref() != Some(&retention) {
-                    changes.push(format!("{topic}: {RETENTION} {} -> {retention}", current.as_deref().unwrap_or("unset")));
-                    if args.mode == Mode::Ensure {
-                        let set = vec![ConfigOp::set(RETENTION, &retention)];
-                        each(admin.incremental_alter_configs([(resource, set)], Default::default()).await.map_err(unchanged)?)?;
+                let mut set = Vec::new();
+                for (name, wanted) in &settings {
+                    let current = entries.iter().find(|entry| entry.name == *name).and_then(|entry| entry.value.as_deref());
+                    if current != Some(wanted) {
+                        changes.push(format!("{topic}: {name} {} -> {wanted}", current.unwrap_or("unset")));
+                        set.push(ConfigOp::set(*name, wanted));
                     }
+                }
+                if args.mode == Mode::Ensure && !set.is_empty() {
+                    each(admin.incremental_alter_configs([(resource, set)], Default::default()).await.map_err(unchanged)?)?;
                 }
             }
             Some(Err(KrafkaError::Broker { code: ErrorCode::UnknownTopicOrPartition, .. })) | None => {
                 changes.push(format!(
-                    "{topic}: made with {} partitions, {} copies, {RETENTION} {retention}",
-                    args.partitions, args.replication_factor
+                    "{topic}: made with {} partitions, {} copies, kept for {} h",
+                    args.partitions, args.replication_factor, args.retention_hours
                 ));
                 if args.mode == Mode::Ensure {
-                    let topic =
-                        NewTopic::new(topic, args.partitions, args.replication_factor).map_err(failed)?.with_config(RETENTION, &retention);
+                    let topic = NewTopic::new(topic, args.partitions, args.replication_factor).map_err(failed)?;
+                    let topic = settings.iter().fold(topic, |topic, (name, value)| topic.with_config(*name, value));
                     for (_, result) in admin.create_topics([topic], Default::default()).await.map_err(unchanged)? {
                         match result {
                             // Made by an earlier attempt whose answer was lost.
@@ -172,4 +189,16 @@ fn unchanged(error: KrafkaError) -> Failure {
 
 fn is_silent(error: &KrafkaError) -> bool {
     matches!(error, KrafkaError::Network(_) | KrafkaError::Timeout { .. })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_partition_must_have_its_copies() {
+        assert_eq!(other_copies(3, [3, 3, 3].into_iter()), None);
+        assert_eq!(other_copies(3, [3, 2, 3].into_iter()), Some("2 to 3".to_owned()), "not only the first one is looked at");
+        assert_eq!(other_copies(3, [1, 1].into_iter()), Some("1".to_owned()));
+    }
 }

@@ -25,7 +25,7 @@ pub mod eks;
 mod element;
 pub mod iam;
 mod kms;
-mod object_version;
+pub mod object_version;
 mod offers;
 mod patience;
 pub mod quotas;

@@ -1,7 +1,9 @@
-//! `dr status`, `dr prepare`, `dr restore`, `dr drill`: the database back in the DR region. Nothing here asks anything of the region that may be lost.
+//! `dr status`, `dr prepare`, `dr restore`, `dr drill`: the database back in the DR region. None of them asks anything of the region that may be lost.
+//! `dr object` brings uploads back, in either region.
 mod answer;
 mod drill;
-mod prepare;
+mod object;
+pub(super) mod prepare;
 mod restore;
 mod status;
 
@@ -14,7 +16,7 @@ use super::{
     session::{self, Place, Session, Subject},
 };
 use crate::{
-    cli::{DrCommand, Globals},
+    cli::{DrCommand, Globals, ObjectCommand},
     engine::{apply::Ended, workplace::StateFolder},
     failure::{Failure, FailureKind, LeftBehind},
     plan::{Plan, read, selection::Selection},
@@ -36,6 +38,7 @@ pub async fn run(command: DrCommand, globals: &Globals, ui: &Ui) -> Result<u8, F
         DrCommand::Prepare => prepare::run(globals, ui).await,
         DrCommand::Restore(args) => restore::run(args, globals, ui).await,
         DrCommand::Drill(args) => drill::run(args, globals, ui).await,
+        DrCommand::Object(ObjectCommand::Restore(args)) => object::run(args, globals, ui).await,
     }
 }
 

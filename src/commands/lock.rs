@@ -1,11 +1,15 @@
-//! `lock status` and `lock release`: who is changing an environment, and what to do about one who died where nobody can see it.
+//! `lock status` and `lock release`: who is changing an environment, and what to do about one who died where nobody can see it. With `--dr` in the
+//! DR region, where a lost `dr prepare` has left its terraform.
 use std::sync::Arc;
 
 use serde_json::json;
 
-use super::session::{self, Purpose, Session};
+use super::{
+    dr,
+    session::{self, Purpose, Session},
+};
 use crate::{
-    cli::{Globals, LockCommand},
+    cli::{Globals, LockArgs, LockCommand},
     engine::{
         apply,
         journal::{Entry, Journal, NoIntents},
@@ -20,13 +24,17 @@ use crate::{
 pub async fn run(command: LockCommand, globals: &Globals, ui: &Ui) -> Result<u8, Failure> {
     let name = session::environment(globals, &session::project(globals)?)?;
     match command {
-        LockCommand::Status => status(&name, globals, ui).await,
-        LockCommand::Release => release(&name, globals, ui).await,
+        LockCommand::Status(args) => status(args, &name, globals, ui).await,
+        LockCommand::Release(args) => release(args, &name, globals, ui).await,
     }
 }
 
-async fn status(name: &EnvironmentName, globals: &Globals, ui: &Ui) -> Result<u8, Failure> {
-    let session = Session::open(globals, name, Purpose::Plan, ui).await?;
+async fn open(args: LockArgs, name: &EnvironmentName, purpose: Purpose, globals: &Globals, ui: &Ui) -> Result<Session, Failure> {
+    if args.dr { dr::prepare::session(purpose, globals, ui).await } else { Session::open(globals, name, purpose, ui).await }
+}
+
+async fn status(args: LockArgs, name: &EnvironmentName, globals: &Globals, ui: &Ui) -> Result<u8, Failure> {
+    let session = open(args, name, Purpose::Plan, globals, ui).await?;
     session.tidy();
     let found = lease::read(&*session.records).await?;
     let waiting = apply::in_flight_elsewhere(&session.work, &session.history).map(|run| (run.header.run.clone(), run.in_flight()));
@@ -52,15 +60,16 @@ async fn status(name: &EnvironmentName, globals: &Globals, ui: &Ui) -> Result<u8
     if let Some((run, steps)) = waiting {
         let steps: Vec<&str> = steps.iter().map(crate::ids::StepId::as_str).collect();
         text.push_str(&format!("run {run} was left on another machine with terraform in flight: {}\n", steps.join(", ")));
-        text.push_str(&format!("next: make sure that it has ended there, then: deployctl lock release -e {name}\n"));
+        let dr = if args.dr { " --dr" } else { "" };
+        text.push_str(&format!("next: make sure that it has ended there, then: deployctl lock release{dr} -e {name}\n"));
     }
     ui.data(&text).map(|()| exit::DONE)
 }
 
 /// A lease ends by itself; what a person must say is that a terraform which cannot be seen from here has ended.
-async fn release(name: &EnvironmentName, globals: &Globals, ui: &Ui) -> Result<u8, Failure> {
+async fn release(args: LockArgs, name: &EnvironmentName, globals: &Globals, ui: &Ui) -> Result<u8, Failure> {
     // Refused for as long as the holder may live: nobody can declare it dead against its own signs of life.
-    let session = Session::open(globals, name, Purpose::Once("lock release"), ui).await?;
+    let session = open(args, name, Purpose::Once("lock release"), globals, ui).await?;
     let result = declare(&session, name, globals, ui).await;
     session.tidy();
     session.end(result).await
@@ -89,5 +98,6 @@ async fn declare(session: &Session, name: &EnvironmentName, globals: &Globals, u
             ui.data(&format!("{id}: {line}\n"))?;
         }
     }
-    ui.data(&format!("recorded in run {}; next: deployctl apply -e {name}\n", run.header.run)).map(|()| exit::DONE)
+    let command = run.command();
+    ui.data(&format!("recorded in run {}; next: deployctl {command} -e {name}\n", run.header.run)).map(|()| exit::DONE)
 }

@@ -1,6 +1,7 @@
 //! What commands on an environment begin with: project, environment, definition, AWS, folders, signals, lease, history.
 use std::{path::PathBuf, process, sync::Arc};
 
+use jiff::SignedDuration;
 use tokio_util::sync::CancellationToken;
 
 use crate::{
@@ -123,13 +124,15 @@ pub enum Purpose {
     Resume(&'static str),
     /// To change, always as a run of its own; the command's name.
     Once(&'static str),
+    /// As to go on with what was begun, but only with what was cut off, and lately: what has ended, well or not, is a result. The command's name.
+    GoOn(&'static str, SignedDuration),
 }
 
 impl Purpose {
     fn holder(self) -> Option<Holder> {
         match self {
             Self::Plan => None,
-            Self::Resume(what) | Self::Once(what) => Some(Holder::this_process(what)),
+            Self::Resume(what) | Self::Once(what) | Self::GoOn(what, _) => Some(Holder::this_process(what)),
         }
     }
 }
@@ -139,8 +142,18 @@ fn readable(purpose: Purpose, history: History) -> Result<History, Failure> {
     if purpose == Purpose::Plan || history.unreadable.is_empty() { Ok(history) } else { Err(history.damaged()) }
 }
 
+/// Whether the newest run stopped in the middle, no longer ago than this.
+fn was_cut_off(history: &History, within: SignedDuration) -> bool {
+    let newest = history.runs.last().filter(|run| run.finished.is_none());
+    newest.and_then(|run| run.ended).is_some_and(|last| clock::now().duration_since(last) <= within)
+}
+
 fn run_of(purpose: Purpose, history: &History, definition: &str) -> Result<RunId, Failure> {
-    let resumed = if matches!(purpose, Purpose::Resume(_)) { apply::run_to_resume(history, definition) } else { None };
+    let resumed = match purpose {
+        Purpose::Plan | Purpose::Once(_) => None,
+        Purpose::Resume(_) => apply::run_to_resume(history, definition),
+        Purpose::GoOn(_, within) => apply::run_to_resume(history, definition).filter(|_| was_cut_off(history, within)),
+    };
     resumed.map_or_else(apply::new_run_id, Ok)
 }
 
@@ -193,7 +206,7 @@ impl Session {
             let history = readable(purpose, place.runs(History::read(&state, name)?))?;
             let run = run_of(purpose, &history, &definition.digest)?;
             let scratch = match purpose {
-                Purpose::Resume(_) => state.run(name, &run).join("scratch"),
+                Purpose::Resume(_) | Purpose::GoOn(..) => state.run(name, &run).join("scratch"),
                 Purpose::Plan | Purpose::Once(_) => state.plans(name).join(run.as_str()),
             };
             private_folder(&scratch)?;
@@ -252,5 +265,47 @@ impl Session {
             // Left files are no failure of the run; they are private and the next run makes its own.
             tracing::warn!("cannot remove {}: {error}", self.work.scratch.display());
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test may panic")]
+    use jiff::Timestamp;
+    use serde_json::json;
+
+    use super::*;
+    use crate::engine::journal::{self, Entry, Header};
+
+    const HOUR: SignedDuration = SignedDuration::from_hours(1);
+
+    /// A drill whose last line was written at that moment.
+    fn drill(last: Timestamp, finished: Option<bool>) -> History {
+        let run = apply::new_run_id().unwrap();
+        let header = Header::new(run, EnvironmentName::parse("sandbox").unwrap(), "sha256:d".to_owned());
+        let holder = Holder::this_process("dr drill");
+        let attempt = Entry::Attempt { holder, plan: "sha256:p".to_owned(), selection: Default::default(), lease: None };
+        let mut text = serde_json::to_string(&header).unwrap() + "\n";
+        for entry in [attempt].into_iter().chain(finished.map(|succeeded| Entry::Finished { succeeded })) {
+            let mut line = serde_json::to_value(entry).unwrap();
+            line["at"] = json!(last);
+            text += &(line.to_string() + "\n");
+        }
+        let (record, _) = journal::read_text(text.as_bytes(), std::path::Path::new("journal")).unwrap();
+        History { runs: vec![record], unreadable: Vec::new() }
+    }
+
+    #[test]
+    fn a_drill_goes_on_only_with_one_that_was_killed_lately() {
+        let goes_on = |history: &History, purpose| {
+            let run = run_of(purpose, history, "sha256:d").unwrap();
+            run == history.runs[0].header.run
+        };
+        let (now, drilling) = (clock::now(), Purpose::GoOn("dr drill", HOUR));
+        assert!(goes_on(&drill(now, None), drilling));
+        assert!(!goes_on(&drill(now - HOUR * 2, None), drilling), "the instance may be anybody's by now, and its time no drill's");
+        assert!(!goes_on(&drill(now, Some(false)), drilling), "one that failed is a result");
+        assert!(goes_on(&drill(now, Some(false)), Purpose::Resume("dr restore")), "a restore that failed is gone on with");
+        assert!(!goes_on(&drill(now, None), Purpose::Once("dr drill --clean")));
     }
 }

@@ -64,8 +64,7 @@ fn text(run: &RunRecord) -> String {
         text.extend(step.failure.iter().map(|line| format!("  {:widest$}    {line}\n", "")));
     }
     if run.is_unfinished() {
-        let command = run.attempts.last().map_or("apply", |holder| holder.what.as_str());
-        text.push_str(&format!("next: deployctl {command} -e {}   (goes on from here)\n", run.header.environment));
+        text.push_str(&format!("next: deployctl {} -e {}   (goes on from here)\n", run.command(), run.header.environment));
     }
     text
 }

@@ -66,6 +66,7 @@ pub fn refuse_if_elsewhere(work: &Workplace, history: &History) -> Result<(), Fa
     let Some(run) = in_flight_elsewhere(work, history) else { return Ok(()) };
     let holder = run.attempts.last().map(ToString::to_string).unwrap_or_default();
     let steps: Vec<String> = run.in_flight().iter().map(ToString::to_string).collect();
+    let (command, dr) = (run.command(), run.attempts.last().map_or("", Holder::lock_flag));
     Err(Failure::new(
         FailureKind::Locked,
         format!(
@@ -75,8 +76,8 @@ pub fn refuse_if_elsewhere(work: &Workplace, history: &History) -> Result<(), Fa
         ),
     )
     .next("make sure that it has ended: on that machine `pgrep -a terraform` finds nothing, or its CI job is over")
-    .next("then: deployctl lock release")
-    .next("or run the same command on that machine, which can see it: deployctl apply"))
+    .next(format!("then: deployctl lock release{dr}"))
+    .next(format!("or run the same command on that machine, which can see it: deployctl {command}")))
 }
 
 /// Opens the journal of a new run, or of the one to go on with.

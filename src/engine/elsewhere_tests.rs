@@ -119,6 +119,11 @@ async fn a_program_left_in_flight_elsewhere_stops_this_machine_until_a_person_ha
     assert_eq!(refused.kind, FailureKind::Locked);
     assert!(refused.message.contains("@") && refused.message.contains("network"), "{}", refused.message);
     assert!(refused.next.iter().any(|next| next.contains("deployctl lock release")));
+    // What was left by a command of the DR region is in that region's bucket, and its lease is the one to ask for.
+    let prepared = told(&elsewhere.replace("\"what\":\"apply\"", "\"what\":\"dr prepare\"")).unwrap_err();
+    let next = prepared.next.join("\n");
+    assert!(next.contains("deployctl lock release --dr") && next.contains("deployctl dr prepare"), "{next}");
+    told(&elsewhere).unwrap_err();
     let journal = Journal::resume(&path).unwrap();
     journal.append(&Entry::DeclaredDead { by: Holder::this_process("lock release") }).unwrap();
     refuse_if_elsewhere(&bench.work(), &bench.history()).unwrap();

@@ -172,6 +172,10 @@ impl RunRecord {
     pub fn is_unfinished(&self) -> bool {
         self.finished != Some(true)
     }
+    /// The command that goes on with it, as its newest attempt was begun.
+    pub fn command(&self) -> &str {
+        self.attempts.last().map_or("apply", |holder| holder.what.as_str())
+    }
     /// Steps that were in flight when the newest attempt stopped.
     pub fn in_flight(&self) -> Vec<StepId> {
         self.steps

@@ -6,6 +6,7 @@ pub mod consider;
 pub mod dag;
 pub mod destroy;
 mod dr_copy;
+pub mod drills;
 pub mod event;
 #[cfg(test)]
 pub mod fake;

@@ -11,8 +11,17 @@ use super::{
 };
 use crate::ids::StepId;
 
-/// Intents that begin with this word and hold a time are states that a step waited through.
+/// Intents that begin with this word and hold a time are states that a step waited through, as in `status creating of NAME`.
 const STATUS: &str = "status ";
+
+/// The name of such an intent. What was waited for is named in it: a later run, which inherits what a dead one knew, has waited for another thing.
+pub fn status_intent(status: &str, of: impl std::fmt::Display) -> String {
+    format!("{STATUS}{status} of {of}")
+}
+
+fn status_in(intent: &str) -> Option<&str> {
+    intent.strip_prefix(STATUS).map(|rest| rest.rsplit_once(" of ").map_or(rest, |(status, _)| status))
+}
 
 /// A part of a run.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
@@ -65,7 +74,7 @@ pub fn phases(text: &str) -> Vec<Phase> {
             }
             Entry::Step { step, event } => match event {
                 StepEvent::Started { .. } => Some(format!("{step}: asking for it")),
-                StepEvent::Intent { key, .. } => key.strip_prefix(STATUS).map(|status| format!("{step}: {status}")),
+                StepEvent::Intent { key, .. } => status_in(&key).map(|status| format!("{step}: {status}")),
                 StepEvent::Applied { .. } => Some(format!("{step}: reading it back")),
                 StepEvent::Succeeded | StepEvent::Unchanged { .. } | StepEvent::Skipped { .. } | StepEvent::Failed { .. } => {
                     Some("between steps".to_owned())
@@ -144,7 +153,7 @@ mod tests {
     }
 
     fn status(status: &str) -> Entry {
-        database(StepEvent::Intent { key: format!("status {status}"), value: "x".into() })
+        database(StepEvent::Intent { key: status_intent(status, "db-1"), value: "x".into() })
     }
 
     #[test]

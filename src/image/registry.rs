@@ -9,6 +9,7 @@ use std::{
 
 use futures::{StreamExt, TryStreamExt, stream};
 use reqwest::{Body, Method, RequestBuilder, Response, StatusCode, header};
+use serde_json::Value;
 use tokio::time::Instant;
 use url::Url;
 
@@ -53,14 +54,19 @@ pub struct Registry {
     base: Url,
     access: Access,
     permit: Arc<Permit>,
+    /// Its own name, where it is reached at another address.
+    meant: Option<String>,
 }
 
 impl Registry {
-    /// The account's ECR. Behind AWS_ENDPOINT_URL(_ECR) it is reached at that address.
+    /// The account's ECR. Behind AWS_ENDPOINT_URL(_ECR) it is reached at that address, which may stand for the registries of several regions.
     pub async fn connect(aws: &Aws) -> Result<Self, Failure> {
         let login = aws.registry_login().await?;
-        let base = aws.endpoint_url_of("ECR").unwrap_or_else(|| format!("https://{}", aws.registry_host()));
-        Self::new(&base, login, aws.permit().clone())
+        let permit = aws.permit().clone();
+        match aws.endpoint_url_of("ECR") {
+            None => Self::new(&format!("https://{}", aws.registry_host()), login, permit),
+            Some(base) => Ok(Self { meant: Some(aws.registry_host()), ..Self::new(&base, login, permit)? }),
+        }
     }
 
     /// A registry at an address.
@@ -72,11 +78,20 @@ impl Registry {
         let base = Url::parse(base).map_err(|e| Failure::usage(format!("{base} is no address of a registry")).because(e))?;
         let http = reqwest::Client::builder().connect_timeout(CONNECT).build();
         let http = http.map_err(|e| Failure::new(FailureKind::Internal, "no HTTP client").because(e))?;
-        Ok(Self { http, base, access, permit })
+        Ok(Self { http, base, access, permit, meant: None })
     }
 
     fn url(&self, path: &str) -> Result<Url, Failure> {
-        self.base.join(path).map_err(|e| Failure::step(format!("{path} is no path of a registry")).because(e))
+        let url = self.base.join(path).map_err(|e| Failure::step(format!("{path} is no path of a registry")).because(e))?;
+        Ok(self.named(url))
+    }
+
+    /// With the name of the registry that is meant, as containerd gives it to a mirror.
+    fn named(&self, mut url: Url) -> Url {
+        if let Some(name) = &self.meant {
+            url.query_pairs_mut().append_pair("ns", name);
+        }
+        url
     }
 
     fn request(&self, method: Method, url: Url) -> RequestBuilder {
@@ -171,9 +186,11 @@ impl Registry {
         let location = location.ok_or_else(|| Failure::step(format!("{what}: the registry named no place for it")))?;
         let mut place = self.base.join(location).map_err(|e| Failure::step(what).because(e))?;
         // The place may carry the registry's public name; what is reached by another address stays reached by it.
-        if place.host() != self.base.host() {
-            place = self.url(&format!("{}?{}", place.path(), place.query().unwrap_or_default()))?;
-        }
+        place = if place.host() == self.base.host() {
+            self.named(place)
+        } else {
+            self.url(&format!("{}?{}", place.path(), place.query().unwrap_or_default()))?
+        };
         place.query_pairs_mut().append_pair("digest", blob.digest.as_str());
         let moved = Arc::new(Mutex::new(Instant::now()));
         let request = self.request(Method::PUT, place).header(header::CONTENT_TYPE, "application/octet-stream");
@@ -199,6 +216,57 @@ impl Registry {
         }
         let uploaded = Uploaded { blobs: sent.iter().filter(|bytes| **bytes > 0).count(), bytes: sent.iter().sum() };
         Ok(Pushed { digest: image.manifest.digest.clone(), uploaded })
+    }
+
+    /// Brings an image over from another registry under its digest and these tags; only blobs that are missing are read there.
+    pub async fn copy(&self, from: &Self, repository: &RepositoryName, digest: &ImageDigest, tags: &[String]) -> Result<Uploaded, Failure> {
+        let what = format!("reading {repository}@{digest}");
+        let found = retry::within(&what, SMALL, || from.manifest(&what, repository, digest.as_str())).await?;
+        let (manifest, media_type) = found.ok_or_else(|| Failure::step(format!("{what}: the registry has no such image")))?;
+        let parts = parts(&manifest)?;
+        let sent: Vec<u64> = stream::iter(parts)
+            .map(|part| async move {
+                if self.has_blob(repository, &part).await? {
+                    return Ok(0);
+                }
+                self.ensure_blob(repository, &from.blob(repository, &part).await?).await
+            })
+            .buffer_unordered(PARALLEL)
+            .try_collect()
+            .await?;
+        for tag in tags {
+            self.put_manifest(repository, &media_type, &manifest, tag).await?;
+        }
+        if self.find(repository, digest.as_str()).await?.as_ref() != Some(digest) {
+            return Err(Failure::verification(format!("{repository}@{digest} was copied but cannot be read back")));
+        }
+        Ok(Uploaded { blobs: sent.iter().filter(|bytes| **bytes > 0).count(), bytes: sent.iter().sum() })
+    }
+
+    async fn has_blob(&self, repository: &RepositoryName, digest: &ImageDigest) -> Result<bool, Failure> {
+        let what = format!("looking for blob {digest} in {repository}");
+        let url = self.url(&format!("/v2/{repository}/blobs/{digest}"))?;
+        let ask = || async { Ok(self.send_small(&what, self.request(Method::HEAD, url.clone())).await?.status() == StatusCode::OK) };
+        retry::within(&what, SMALL, ask).await
+    }
+
+    /// A blob's bytes; ECR sends to S3 for them.
+    async fn blob(&self, repository: &RepositoryName, digest: &ImageDigest) -> Result<Blob, Failure> {
+        let what = format!("reading blob {digest} of {repository}");
+        let url = self.url(&format!("/v2/{repository}/blobs/{digest}"))?;
+        let (what, url) = (&what, &url);
+        let attempt = || async move {
+            let request = self.request(Method::GET, url.clone()).timeout(BLOB.deadline);
+            let response = Self::expect(what, self.send(what, request, std::future::pending()).await?, &[StatusCode::OK]).await?;
+            let broke_off =
+                |e: reqwest::Error| Missed::passing(Failure::step(format!("{what}: it broke off")).because(e.without_url()), None);
+            let blob = Blob::new(response.bytes().await.map_err(broke_off)?.to_vec())?;
+            if blob.digest == *digest {
+                return Ok(blob);
+            }
+            Err(Missed::passing(Failure::step(format!("{what}: what came has the digest {}", blob.digest)), None))
+        };
+        retry::within(what, BLOB, attempt).await
     }
 
     async fn tag(&self, repository: &RepositoryName, image: &Image, tag: &str) -> Result<(), Failure> {
@@ -236,6 +304,15 @@ impl Registry {
         };
         retry::within(what, SMALL, attempt).await
     }
+}
+
+/// What a manifest names: configuration and layers.
+fn parts(manifest: &Blob) -> Result<Vec<ImageDigest>, Failure> {
+    let unreadable = || Failure::step(format!("the manifest {} cannot be read", manifest.digest));
+    let content: Value = serde_json::from_slice(&manifest.bytes).map_err(|e| unreadable().because(e))?;
+    let named = content["layers"].as_array().into_iter().flatten().chain([&content["config"]]);
+    let digest = |part: &Value| ImageDigest::parse(part["digest"].as_str().unwrap_or_default()).map_err(|e| unreadable().because(e));
+    named.map(digest).collect()
 }
 
 /// The blob in slices; `moved` is when the last one was taken to be sent.

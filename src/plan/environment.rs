@@ -240,7 +240,7 @@ pub enum Standby {
     /// Copies of backups and nothing else: a restore has nowhere to go until `deployctl dr prepare` was run.
     #[default]
     Backups,
-    /// And the network that a restored database goes into, with its security group and parameter group.
+    /// And the network that a restored database goes into, with its security group and parameter group, and copies of the images.
     PilotLight,
 }
 

@@ -1,4 +1,5 @@
 //! Kind `image`: builds the services and the agent and pushes them by digest; what was built from the same sources before is found by its tag.
+pub mod copies;
 mod lifecycle;
 
 use std::{
@@ -11,8 +12,9 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use self::copies::CopyState;
 use super::{
-    Action, Applied, Change, Kind, Outputs, StepContext, StepPlan,
+    Action, Applied, Change, Facts, Kind, Outputs, StepContext, StepPlan,
     live::{self, Retired, live_tag},
 };
 use crate::{
@@ -91,6 +93,9 @@ pub struct Observed {
     /// Live tags of the agent's older images. Those of services go once their rollout has succeeded; the agent's Jobs are over with their step.
     #[serde(default)]
     pub retired: Vec<Retired>,
+    /// Whether each is in the DR region too, by the name of the output.
+    #[serde(default)]
+    pub copies: BTreeMap<String, CopyState>,
 }
 
 fn reference(host: &str, repository: &RepositoryName, digest: &ImageDigest) -> Value {
@@ -155,33 +160,50 @@ impl Kind for ImageKind {
             let repository = RepositoryName::parse(format!("{}/{}", input.repositories, package.name));
             let repository = repository.map_err(|e| Failure::usage("`repositories` of kind image").because(e))?;
             let found = look_up(&cx.aws, &cx.environment.name, repository, &package, &hash).await?;
-            Ok::<_, Failure>((package.name, found))
+            let copy = copies::look(cx, &found.repository, &found.build_tag, found.digest.as_ref()).await;
+            Ok::<_, Failure>((package.name, found, copy))
         });
+        let mut copies = BTreeMap::new();
         for found in futures::future::join_all(lookups).await {
-            let (name, found) = found?;
+            let (name, found, copy) = found?;
+            copies.insert(name.clone(), copy);
             images.insert(name, found);
         }
         let retired = match images.get(AGENT).filter(|_| input.agent) {
             Some(found) => older_agents(cx, found).await?,
             None => Vec::new(),
         };
-        Ok(Observed { images, host: cx.aws.registry_host(), retired })
+        Ok(Observed { images, host: cx.aws.registry_host(), retired, copies })
     }
 
     fn plan(_input: &Input, observed: &Observed) -> Result<StepPlan, Failure> {
         let mut changes = Vec::new();
-        for found in observed.images.values() {
-            let (action, details) = match (&found.digest, found.live) {
+        for (name, found) in &observed.images {
+            let (action, mut details) = match (&found.digest, found.live) {
                 (None, _) => (Action::Create, vec![format!("built from {}", found.build_tag)]),
                 (Some(digest), Live::Untagged) => (Action::Update, vec![format!("{digest} becomes live here")]),
-                (Some(_), Live::Tagged) => continue,
+                (Some(_), Live::Tagged) => (Action::Update, Vec::new()),
             };
+            details.extend((observed.copies.get(name) == Some(&CopyState::Missing)).then(|| "copied to the DR region".to_owned()));
+            if details.is_empty() {
+                continue;
+            }
             changes.push(Change { action, resource: "image".into(), name: format!("{}:{}", found.repository, found.build_tag), details });
         }
         changes.extend(observed.retired.iter().map(Retired::change));
         let payload =
             serde_json::to_value(observed).map_err(|e| Failure::new(FailureKind::Internal, "the plan of kind image").because(e))?;
         Ok(StepPlan { changes, payload })
+    }
+
+    /// Whether the other region answers, or has its copies by now, makes no plan stale.
+    fn facts(_input: &Input, observed: &Observed) -> Result<Facts, Failure> {
+        let seen = Observed { copies: BTreeMap::new(), ..observed.clone() };
+        match serde_json::to_value(seen) {
+            Ok(Value::Object(fields)) => Ok(fields.into_iter().collect()),
+            Ok(other) => Ok(Facts::from([("found".to_owned(), other)])),
+            Err(error) => Err(Failure::new(FailureKind::Internal, "the images that were found").because(error)),
+        }
     }
 
     fn known_outputs(input: &Input, observed: &Observed, _plan: &StepPlan) -> Option<Outputs> {
@@ -287,15 +309,22 @@ async fn build_and_push(cx: &StepContext, input: &Input, planned: &Observed, reg
         }
     }
     let mut outputs: Outputs = published(input).collect();
+    let mut elsewhere = Vec::new();
     for (name, digest) in digests {
         let Some(found) = planned.images.get(&name) else { continue };
         if found.live == Live::Untagged {
             registry.tag_digest(&found.repository, &digest, &live_tag(&cx.environment.name, &digest)).await?;
             outcome = Outcome::Changed;
         }
-        outputs.insert(name, reference(&planned.host, &found.repository, &digest));
+        outputs.insert(name.clone(), reference(&planned.host, &found.repository, &digest));
+        if planned.copies.get(&name) == Some(&CopyState::Missing) {
+            elsewhere.push(copies::Wanted { repository: found.repository.clone(), digest, build_tag: found.build_tag.clone() });
+        }
     }
     live::retire(cx, &planned.retired).await?;
+    if copies::make(cx, registry, &lifecycle::policy(), &elsewhere).await > 0 {
+        outcome = Outcome::Changed;
+    }
     if !planned.retired.is_empty() {
         outcome = Outcome::Changed;
     }
@@ -317,7 +346,19 @@ mod tests {
             digest: digest.map(|d| ImageDigest::parse(format!("sha256:{}", d.repeat(64))).unwrap()),
             live,
         };
-        Observed { images: BTreeMap::from([("parser".to_owned(), found)]), host: "h".into(), retired: Vec::new() }
+        Observed { images: BTreeMap::from([("parser".to_owned(), found)]), host: "h".into(), retired: Vec::new(), copies: BTreeMap::new() }
+    }
+
+    #[test]
+    fn a_missing_copy_is_a_change_and_one_that_is_not_known_is_none() {
+        let with = |copy| Observed { copies: BTreeMap::from([("parser".to_owned(), copy)]), ..observed(Some("a"), Live::Tagged) };
+        let plan = |copy| ImageKind::plan(&input(), &with(copy)).unwrap().changes;
+        assert_eq!(plan(CopyState::Missing)[0].details, ["copied to the DR region"]);
+        for copy in [CopyState::There, CopyState::Unknown, CopyState::NotWanted] {
+            assert_eq!(plan(copy), []);
+        }
+        let facts = |copy| ImageKind::facts(&input(), &with(copy)).unwrap();
+        assert_eq!(facts(CopyState::Missing), facts(CopyState::Unknown), "it makes no plan stale");
     }
 
     fn input() -> Input {

@@ -16,7 +16,7 @@ use super::{Action, Applied, Change, Kind, Outputs, StepContext, StepPlan};
 use crate::{
     aws::recovery::{Asked, Restore as Request, Restored, Wanted},
     clock,
-    engine::event::Outcome,
+    engine::{event::Outcome, timeline::status_intent},
     failure::{Failure, FailureKind, LeftBehind},
     ids::{DbInstanceId, KmsKeyId, Region},
 };
@@ -277,7 +277,7 @@ async fn wait(cx: &StepContext, id: &DbInstanceId, input: &Input) -> Result<Rest
     loop {
         let found = cx.aws.restored(id).await?.ok_or_else(|| gone(id))?;
         if found.status != last {
-            cx.intents.once(&cx.step, &format!("status {}", found.status), json!(clock::now())).await?;
+            cx.intents.once(&cx.step, &status_intent(&found.status, id), json!(clock::now())).await?;
             if found.status != "available" {
                 cx.progress(format!("{id} is {}; {}", found.status, input.usually()));
             }

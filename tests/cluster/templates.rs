@@ -33,14 +33,16 @@ fn values_in(environment: &str, service: &str) -> Value {
         "env": env, "services": {}, "prefix": "deployctl-sandbox", "secrets_prefix": "deployctl/sandbox", "secret_service": "SecretsManager",
         "database_ca": "-----BEGIN CERTIFICATE-----\nMIIB\n-----END CERTIFICATE-----\n",
         "namespaces": ["apps", "deployctl", "observability"], "agent_reads": ["apps"], "database_ca_namespaces": ["apps", "deployctl"],
-        "service_accounts": {"apps/uploader": account("apps", "uploader"), "apps/parser": account("apps", "parser"), "deployctl/agent": account("deployctl", "agent")},
-        "role_arns": {"apps/uploader": role("apps-uploader"), "apps/parser": role("apps-parser"), "deployctl/agent": role("deployctl-agent")},
+        "service_accounts": {"apps/uploader": account("apps", "uploader"), "apps/parser": account("apps", "parser"), "deployctl/agent": account("deployctl", "agent"),
+            "observability/drill-exporter": account("observability", "drill-exporter")},
+        "role_arns": {"apps/uploader": role("apps-uploader"), "apps/parser": role("apps-parser"), "deployctl/agent": role("deployctl-agent"),
+            "observability/drill-exporter": role("observability-drill-exporter")},
         "name": service, "image": image(service), "service": {"namespace": "apps", "service_account": service},
         "settings": env["services"][service], "bucket": "deployctl-sandbox-uploads-111122223333",
         "queue_url": "https://sqs.us-east-1.amazonaws.com/111122223333/deployctl-sandbox-parser",
         "dead_letter_queue_url": "https://sqs.us-east-1.amazonaws.com/111122223333/deployctl-sandbox-parser-dlq",
         "database": {"host": "deployctl-sandbox.sandbox.us-east-1.rds.amazonaws.com", "port": 5432, "name": "deployctl"},
-        "images": {"prometheus": image("prometheus"), "otel-collector": image("otel-collector"), "grafana": image("grafana"), "fluent-bit": image("fluent-bit")},
+        "images": {"prometheus": image("prometheus"), "otel-collector": image("otel-collector"), "grafana": image("grafana"), "fluent-bit": image("fluent-bit"), "deployctl": image("deployctl")},
         "files": {"rules": text("templates/dashboards/rules/deployctl.yaml"), "dashboard": text("templates/dashboards/boards/deployctl.json")},
     })
 }
@@ -60,7 +62,7 @@ fn rendered(name: &str, service: &str) -> Vec<Object> {
         .unwrap_or_else(|failure| panic!("{name}: {:?}\n{}", failure.chain(), failure.evidence.join("\n")))
 }
 
-const SETS: [(&str, &str); 9] = [
+const SETS: [(&str, &str); 10] = [
     ("platform", "uploader"),
     ("config", "uploader"),
     ("uploader", "uploader"),
@@ -69,6 +71,7 @@ const SETS: [(&str, &str); 9] = [
     ("observability/otel-collector", "uploader"),
     ("observability/grafana", "uploader"),
     ("observability/fluent-bit", "uploader"),
+    ("observability/drill-exporter", "uploader"),
     ("dashboards", "uploader"),
 ];
 

@@ -9,6 +9,7 @@ use serde_json::Value;
 
 use super::{
     commands::block_on,
+    machines,
     target::{Ended, Target, project, text},
 };
 
@@ -19,17 +20,19 @@ const PATIENCE: Duration = Duration::from_secs(90);
 /// Everything, on a target whose database is there and replicated.
 pub fn brings_the_database_back(target: &Target) {
     nothing_is_restored_into_nowhere(target);
-    target.deployctl(&["dr", "prepare", "--yes"]).expect(0);
+    a_lost_machine_is_declared_dead(target);
     let again = target.deployctl(&["dr", "prepare", "--yes"]).expect(0);
     assert!(again.out.contains("Nothing had to be changed"), "{}", again.out);
     let written = write_marks(target);
     let newest = wait_until_replicated(target, &written);
     a_drill_leaves_nothing_behind(target);
+    let lost = an_upload_is_deleted(target);
 
     assert!(target.sandbox(&["region", "down", LOST]).status.success());
     assert!(text(&target.sandbox(&["region", "status"])).contains("us-east-1  down"));
     let lost_at = jiff::Timestamp::now();
     it_is_known_what_a_restore_would_do(target);
+    its_copy_comes_back(target, &lost);
     let database = killed_and_gone_on_with(target, lost_at);
     it_holds_what_was_written(target, &database);
     the_page_works(target, "dr-restore.md");
@@ -41,6 +44,20 @@ pub fn brings_the_database_back(target: &Target) {
     assert_eq!(home, "1000", "the old instance was left alone");
     the_page_works(target, "drill.md");
     forget(target);
+}
+
+/// The first `dr prepare` ends with its machine, and terraform in the middle of its work.
+fn a_lost_machine_is_declared_dead(target: &Target) {
+    machines::lose_a_runner(target, &["dr", "prepare"], "ec2:CreateSubnet");
+    let refused = target.deployctl(&["dr", "prepare", "--yes", "--lock-timeout", "40s"]).expect(14);
+    let says = ["lost-runner", "deployctl lock -e sandbox release --dr", "deployctl dr -e sandbox prepare"];
+    assert!(says.iter().all(|words| refused.err.contains(words)), "{}", refused.err);
+    let status = target.deployctl(&["lock", "status", "--dr"]).expect(0);
+    assert!(status.out.contains("recovery-network") && status.out.contains("lock release --dr"), "{}", status.out);
+    let declared = target.deployctl(&["lock", "release", "--dr", "--yes"]).expect(0);
+    assert!(declared.out.contains("next: deployctl dr prepare"), "{}", declared.out);
+    let prepared = target.deployctl(&["dr", "prepare", "--yes"]).expect(0);
+    assert!(prepared.err.contains("taken over from"), "{}", prepared.err);
 }
 
 fn nothing_is_restored_into_nowhere(target: &Target) {
@@ -61,6 +78,25 @@ fn write_marks(target: &Target) -> jiff::Timestamp {
     let sql = "CREATE TABLE marks (id int PRIMARY KEY); INSERT INTO marks SELECT generate_series(1, 1000); SELECT count(*) FROM marks";
     assert_eq!(psql(target, "deployctl-sandbox", sql).lines().last(), Some("1000"));
     jiff::Timestamp::now()
+}
+
+fn an_upload_is_deleted(target: &Target) -> String {
+    let (bucket, key) = ("deployctl-sandbox-uploads-111122223333", "uploads/deleted.csv");
+    block_on(async {
+        let home = target.s3(LOST);
+        home.put_object().bucket(bucket).key(key).body(b"a,b\n1,2\n".to_vec().into()).send().await.unwrap();
+        home.delete_object().bucket(bucket).key(key).send().await.unwrap();
+    });
+    key.to_owned()
+}
+
+/// From the replica, by asking the DR region alone.
+fn its_copy_comes_back(target: &Target, key: &str) {
+    let brought = target.deployctl(&["dr", "object", "restore", "--to", DR, "--yes", key]).expect(0);
+    assert!(brought.out.contains("brought back: s3://deployctl-sandbox-uploads-111122223333-eu-west-1/"), "{}", brought.out);
+    let found = target.s3(DR).get_object().bucket("deployctl-sandbox-uploads-111122223333-eu-west-1").key(key);
+    let body = block_on(async { found.send().await.unwrap().body.collect().await.unwrap().to_vec() });
+    assert_eq!(body, b"a,b\n1,2\n");
 }
 
 /// Until the DR region's newest point holds them; the status says so by itself.
@@ -97,8 +133,46 @@ fn a_drill_leaves_nothing_behind(target: &Target) {
     assert_eq!(restores(target, begun), 1);
     let text = std::fs::read_to_string(metrics.path()).unwrap();
     assert!(text.contains("deployctl_drill_success{environment=\"sandbox\",region=\"eu-west-1\"} 1\n"), "{text}");
-    let left = block_on(rds(target).describe_db_instances().send()).unwrap();
-    assert!(left.db_instances().is_empty(), "{left:?}");
+    assert_eq!(instances(target), Vec::<String>::new());
+    what_a_dead_drill_left_is_taken_away(target);
+    a_bad_drill_is_told_as_one(target);
+}
+
+fn instances(target: &Target) -> Vec<String> {
+    let found = block_on(rds(target).describe_db_instances().send()).unwrap();
+    found.db_instances().iter().filter_map(|instance| instance.db_instance_identifier().map(str::to_owned)).collect()
+}
+
+/// Nobody gives the drill again: `--clean` takes away what it made, and leaves somebody's instance of a name like a drill's.
+fn what_a_dead_drill_left_is_taken_away(target: &Target) {
+    let by_hand = "deployctl-sandbox-drill-by-hand";
+    let creation = rds(target).create_db_instance().db_instance_identifier(by_hand).engine("postgres").db_instance_class("db.t4g.micro");
+    block_on(creation.allocated_storage(20).master_username("somebody").manage_master_user_password(true).send()).unwrap();
+    let begun = jiff::Timestamp::now();
+    let said = tempfile::NamedTempFile::new().unwrap();
+    kill_once_restoring(target, &["dr", "drill", "--yes"], begun, said.path());
+    let status = target.deployctl(&["dr", "status"]).expect(0);
+    assert!(status.out.contains("one that was killed has left deployctl-sandbox-drill-2"), "{}", status.out);
+    let cleaned = target.deployctl(&["dr", "drill", "--clean", "--lock-timeout", "60s"]).expect(0);
+    assert!(cleaned.out.contains("deleted db_instance deployctl-sandbox-drill-2"), "{}", cleaned.out);
+    assert_eq!(instances(target), [by_hand]);
+    let again = target.deployctl(&["dr", "drill", "--clean"]).expect(0);
+    assert!(again.out.contains("no drill has left anything"), "{}", again.out);
+    assert_eq!(restores(target, begun), 1, "nothing was restored by it");
+    delete(target, by_hand);
+}
+
+/// It is kept as a result with its reason, beside the last good one, and is no second half of the one that was killed.
+fn a_bad_drill_is_told_as_one(target: &Target) {
+    let begun = jiff::Timestamp::now();
+    let bad = target.deployctl(&["dr", "drill", "--yes", "--max-rpo", "0s"]).expect(16);
+    assert!(!bad.out.contains("nobody was at work"), "{}", bad.out);
+    assert_eq!(restores(target, begun), 1);
+    assert_eq!(instances(target), Vec::<String>::new(), "a bad one is thrown away, too");
+    let status: Value = serde_json::from_str(&target.deployctl(&["dr", "status", "--output", "json"]).expect(0).out).unwrap();
+    let drills = status["drills"].as_array().unwrap();
+    assert_eq!(drills.iter().map(|drill| &drill["good"]).collect::<Vec<_>>(), [&Value::Bool(false), &Value::Bool(true)], "{status}");
+    assert!(drills[0]["why"].as_str().unwrap().contains("--max-rpo is 0 s") && status["drill"] == drills[1], "{status}");
 }
 
 fn kill_once_restoring(target: &Target, args: &[&str], since: jiff::Timestamp, said: &Path) {
@@ -250,19 +324,25 @@ fn psql(target: &Target, database: &str, sql: &str) -> String {
 
 /// Restored databases are servers that nobody needs any more; the rest of the test does without their load.
 fn forget(target: &Target) {
+    instances(target).iter().for_each(|id| delete(target, id));
+    psql(target, "deployctl-sandbox", "DROP TABLE marks");
+}
+
+/// By hand, as soon as RDS takes it.
+fn delete(target: &Target, id: &str) {
     block_on(async {
         let client = rds(target);
-        for instance in client.describe_db_instances().send().await.unwrap().db_instances() {
-            let id = instance.db_instance_identifier().unwrap();
-            client.modify_db_instance().db_instance_identifier(id).deletion_protection(false).apply_immediately(true).send().await.unwrap();
-            let end = Instant::now() + PATIENCE;
-            while client.delete_db_instance().db_instance_identifier(id).skip_final_snapshot(true).send().await.is_err() {
-                assert!(Instant::now() < end, "{id} cannot be deleted");
-                tokio::time::sleep(Duration::from_millis(200)).await;
+        let end = Instant::now() + PATIENCE;
+        loop {
+            let unprotected = client.modify_db_instance().db_instance_identifier(id).deletion_protection(false).apply_immediately(true);
+            let deleted = client.delete_db_instance().db_instance_identifier(id).skip_final_snapshot(true);
+            if unprotected.send().await.is_ok() && deleted.send().await.is_ok() {
+                return;
             }
+            assert!(Instant::now() < end, "{id} cannot be deleted");
+            tokio::time::sleep(Duration::from_millis(200)).await;
         }
     });
-    psql(target, "deployctl-sandbox", "DROP TABLE marks");
 }
 
 fn rds(target: &Target) -> aws_sdk_rds::Client {

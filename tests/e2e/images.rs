@@ -26,6 +26,7 @@ pub fn retire(target: &Target) {
         .credentials_provider(target.person())
         .build();
     let ecr = Client::from_conf(config);
+    block_on(live_ones_are_in_both_regions(&ecr, &Client::new(&target.sdk("eu-west-1"))));
     let manifest = block_on(current(&ecr));
     let [before, forgotten] = ["before", "forgotten"].map(|name| block_on(pushed(&ecr, &manifest, name)));
     replica_set(target, &before);
@@ -37,6 +38,21 @@ pub fn retire(target: &Target) {
     assert_eq!(block_on(tags(&ecr, &forgotten)), ["src-forgotten"], "the build tag stays, and with it the image");
     assert_eq!(block_on(tags(&ecr, &before)), [live(&before), "src-before".to_owned()], "the parser would go back to this one");
     target.deployctl(&["plan", "--detailed-exitcode"]).expect(0);
+}
+
+/// Under the same tags: what is brought up in the other region pulls them there.
+async fn live_ones_are_in_both_regions(home: &Client, there: &Client) {
+    let live = async |ecr: &Client, repository: &str| {
+        let listed = ecr.list_images().repository_name(repository).send().await.unwrap();
+        let live = listed.image_ids().iter().filter(|id| id.image_tag().is_some_and(|tag| tag.starts_with("live-sandbox-")));
+        let mut found: Vec<String> = live.map(|id| format!("{:?} {:?}", id.image_tag(), id.image_digest())).collect();
+        found.sort();
+        found
+    };
+    for repository in [REPOSITORY, "deployctl-sandbox/uploader", "deployctl-sandbox/deployctl"] {
+        let found = live(there, repository).await;
+        assert!(found.len() == 1 && found == live(home, repository).await, "{repository}: {found:?}");
+    }
 }
 
 /// The manifest of an image that is there.

@@ -78,28 +78,46 @@ fn delete_uploader(target: &Target) {
     assert!(deleted.status.success(), "{}", crate::target::text(&deleted));
 }
 
-/// A machine is lost, with terraform in the middle of its work: nothing here can see whether that still runs, so a person says so.
-pub fn is_lost(target: &Target) {
+/// Starts the command on another machine, and loses that once terraform has made something there.
+pub fn lose_a_runner(target: &Target, args: &[&str], made: &str) {
     let runner = Machine::new(target);
     let before = target.requests().len();
     let mut command = target.command(Path::new("unshare"));
     command.args(["--uts", "sh", "-c", "hostname lost-runner && exec \"$0\" \"$@\"", env!("CARGO_BIN_EXE_deployctl")]);
-    command.args(["apply", "--yes", "-e", "sandbox", "--only", "identity"]).env("XDG_STATE_HOME", runner.state.path());
+    command.args(args).args(["--yes", "-e", "sandbox"]).env("XDG_STATE_HOME", runner.state.path());
     // What is made is written down only at the end, so that it is lost with the machine.
     command.env("TF_STATE_PERSIST_INTERVAL", "3600");
     let mut lost = command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
     let end = Instant::now() + Duration::from_secs(120);
-    while !target.requests()[before..].iter().any(|request| request["action"] == "iam:CreateRole" && request["status"] == 200) {
-        assert!(Instant::now() < end && lost.try_wait().unwrap().is_none(), "no role was made");
+    while !target.requests()[before..].iter().any(|request| request["action"] == made && request["status"] == 200) {
+        assert!(Instant::now() < end && lost.try_wait().unwrap().is_none(), "{made} was not asked for");
         std::thread::sleep(Duration::from_millis(20));
     }
-    let records = std::fs::read_dir(runner.state.path().join("deployctl/processes/sandbox")).unwrap();
-    let record = Guarded::read(&records.map(|entry| entry.unwrap().path()).next().unwrap()).unwrap().record;
+    let record = records(runner.state.path()).into_iter().find(|found| found.record.ended.is_none()).unwrap().record;
     kill_process_group(pid(record.program.pid), Signal::KILL).unwrap();
     kill_process(pid(record.watchdog.pid), Signal::KILL).unwrap();
     lost.kill().unwrap();
     lost.wait().unwrap();
+}
 
+/// Records of processes, in whichever region's folder.
+fn records(folder: &Path) -> Vec<Guarded> {
+    let mut found = Vec::new();
+    for entry in std::fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            found.extend(records(&path));
+        } else if path.components().any(|part| part.as_os_str() == "processes") {
+            found.extend(Guarded::read(&path));
+        }
+    }
+    found
+}
+
+/// A machine is lost, with terraform in the middle of its work: nothing here can see whether that still runs, so a person says so.
+pub fn is_lost(target: &Target) {
+    let before = target.requests().len();
+    lose_a_runner(target, &["apply", "--only", "identity"], "iam:CreateRole");
     let refused = target.deployctl(&["apply", "--yes", "--only", "identity", "--lock-timeout", "40s"]).expect(14);
     assert!(refused.err.contains("lost-runner") && refused.err.contains("deployctl lock -e sandbox release"), "{}", refused.err);
     let declared = target.deployctl(&["lock", "release", "--yes"]).expect(0);

@@ -9,6 +9,7 @@ mod copy;
 mod database;
 mod destroy;
 mod dr;
+mod drills;
 mod images;
 mod killed;
 mod known;
@@ -65,6 +66,7 @@ fn once_deployed(target: &Target, secrets: canary::Canaries, watched: &[processe
     known::everywhere(target);
     commands::work(target, &secrets.every_command(target), &secrets.plan());
     database::is_looked_at(target);
+    drills::are_known_to_be_overdue(target);
     images::retire(target);
     machines::take_turns(target);
     sandbox::is_closed(target);

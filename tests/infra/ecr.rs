@@ -4,10 +4,13 @@ use std::collections::BTreeMap;
 use aws_sdk_ecr::types::ImageTagMutability;
 use deployctl::{
     cluster::ApplySet,
-    ids::{EnvironmentName, ImageDigest, RepositoryName},
+    ids::{EnvironmentName, ImageDigest, Region, RepositoryName},
+    image::{Blob, Image, Registry},
     manifests::Object,
+    plan::environment::Standby,
     steps::{
-        Action,
+        Action, StepContext,
+        image::copies::{self, CopyState, Wanted},
         live::{live_images, live_tag, retire},
         release::Release,
     },
@@ -122,5 +125,72 @@ fn what_nothing_needs_is_retired_by_the_step_that_rolls_out() {
         }
         let again = Release::observe(&cx, &cluster, &set, vec![wanted], BTreeMap::new()).await.unwrap();
         assert_eq!(again.retired, [], "nothing is left to retire");
+    });
+}
+
+/// An image with layers of its own and one that all have.
+fn image(number: u8) -> Image {
+    let blob = |bytes: Vec<u8>| Blob::new(bytes).unwrap();
+    let blobs = vec![blob(vec![b'c', number]), blob(b"shared".to_vec()), blob(vec![number; 300_000])];
+    let part = |blob: &Blob| json!({ "mediaType": "application/octet-stream", "digest": blob.digest, "size": blob.bytes.len() });
+    let media_type = "application/vnd.oci.image.manifest.v1+json";
+    let manifest = json!({ "schemaVersion": 2, "mediaType": media_type, "config": part(&blobs[0]),
+        "layers": [part(&blobs[1]), part(&blobs[2])] });
+    Image { manifest: blob(manifest.to_string().into_bytes()), blobs, media_type: media_type.into() }
+}
+
+/// Pushed and live at home.
+async fn released(cx: &StepContext, home: &Registry, repository: &RepositoryName, number: u8) -> Wanted {
+    let (image, build_tag) = (image(number), format!("src-{number}"));
+    let digest = image.manifest.digest.clone();
+    let tags = [build_tag.clone(), live_tag(&cx.environment.name, &digest)];
+    home.push(repository, &image, &tags).await.unwrap();
+    Wanted { repository: repository.clone(), digest, build_tag }
+}
+
+#[test]
+fn what_is_live_is_copied_to_the_dr_region_and_what_is_not_goes_there_too() {
+    with_aws("ecr::what_is_live_is_copied_to_the_dr_region_and_what_is_not_goes_there_too", || async {
+        let cx = fixture::context("images", &fixture::test_dir()).await;
+        let there = cx.aws.in_region(&Region::parse("eu-west-1").unwrap());
+        let repository = RepositoryName::parse("deployctl-sandbox/parser").unwrap();
+        cx.aws.ensure_repository(&repository, &BTreeMap::new()).await.unwrap();
+        let home = Registry::connect(&cx.aws).await.unwrap();
+        let policy = json!({ "rules": [] });
+        let environment = &cx.environment.name;
+        let look = async |wanted: &Wanted| copies::look(&cx, &wanted.repository, &wanted.build_tag, Some(&wanted.digest)).await;
+
+        let one = released(&cx, &home, &repository, 1).await;
+        assert_eq!(look(&one).await, CopyState::Missing);
+        assert_eq!(copies::make(&cx, &home, &policy, std::slice::from_ref(&one)).await, 1);
+        assert_eq!(look(&one).await, CopyState::There);
+        assert!(there.find_repository(&repository).await.unwrap().unwrap().immutable_tags, "as at home");
+        let copied = Registry::connect(&there).await.unwrap();
+        assert_eq!(copied.find(&repository, &one.build_tag).await.unwrap(), Some(one.digest.clone()));
+
+        // The next release: its first one is retired at home, and its tag goes there with the next copy.
+        let two = released(&cx, &home, &repository, 2).await;
+        assert_eq!(copies::look(&cx, &repository, "src-3", None).await, CopyState::Missing, "not built yet");
+        cx.aws.remove_tag(&repository, &live_tag(environment, &one.digest)).await.unwrap();
+        assert_eq!(copies::make(&cx, &home, &policy, std::slice::from_ref(&two)).await, 1);
+        let live: Vec<ImageDigest> =
+            live_images(&there, environment, &repository).await.unwrap().into_iter().map(|(_, i)| i.digest).collect();
+        assert!(live.len() == 1 && live.contains(&two.digest), "{live:?}");
+        assert!(there.image_by_digest(&repository, &one.digest).await.unwrap().is_some(), "an image keeps its build tag");
+
+        // What cannot be copied is told, and stops nothing.
+        let mut heard = cx.events.subscribe();
+        let never = Wanted { digest: image(9).manifest.digest, ..two.clone() };
+        assert_eq!(copies::make(&cx, &home, &policy, &[never]).await, 0);
+        let mut told = Vec::new();
+        while let Ok(event) = heard.try_recv() {
+            told.push(serde_json::to_string(&event).unwrap());
+        }
+        assert!(told.iter().any(|event| event.contains("warning") && event.contains("not every image is in eu-west-1")), "{told:?}");
+
+        let mut alone = fixture::environment();
+        alone.recovery.standby = Standby::Backups;
+        let cx = StepContext { environment: std::sync::Arc::new(alone), ..cx.clone() };
+        assert_eq!(copies::look(&cx, &repository, &two.build_tag, Some(&two.digest)).await, CopyState::NotWanted);
     });
 }

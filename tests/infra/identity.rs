@@ -39,8 +39,13 @@ fn policy(without: &str) -> String {
     policy.to_string()
 }
 
+/// Whether this is that run.
+pub fn is_person() -> bool {
+    std::env::var_os(AS_PERSON).is_some()
+}
+
 /// Makes the role and the person as the sandbox's set-up does, and runs `test` again as the person.
-async fn as_person(test: &str, without: &str) {
+pub async fn as_person(test: &str, without: &str) {
     run_as_person(test, &policy(without)).await;
 }
 

@@ -1,5 +1,11 @@
-//! Names of metrics in queries, held against what the services' sources count and measure.
+//! Names of metrics in queries, held against what the services' sources count and measure, and against what the drill exporter tells.
 use std::collections::{BTreeMap, BTreeSet};
+
+use deployctl::{
+    agent::drill_exporter,
+    engine::drills::{self, Drilled, Drills},
+    ids::{EnvironmentName, Region},
+};
 
 /// Fails on a name, or a kind of series, that no service offers.
 pub fn all_exist(queries: &[&str]) {
@@ -25,13 +31,28 @@ fn offered() -> BTreeSet<String> {
             names.extend(suffixes.iter().map(|suffix| format!("{name}{suffix}")));
         }
     }
+    names.extend(told_of_drills());
     names
 }
 
-/// The words of a query that begin as the services' metrics do.
+/// Everything that the exporter tells once there was a good drill.
+fn told_of_drills() -> impl Iterator<Item = String> {
+    let text = r#"{"at":"2026-11-29T03:00:00Z","good":true,"rto_seconds":9.0,"rpo_seconds_at_most":3}"#;
+    let good: Drilled = serde_json::from_str(text).unwrap();
+    let drills = Drills { newest: vec![good.clone()], last_good: Some(good) };
+    let told = drills::metrics(&EnvironmentName::parse("staging").unwrap(), &Region::parse("eu-west-1").unwrap(), &drills);
+    let names: Vec<String> =
+        told.lines().filter_map(|line| line.strip_suffix(" gauge")?.strip_prefix("# TYPE ").map(str::to_owned)).collect();
+    names.into_iter().chain([drill_exporter::READ_AT.to_owned()])
+}
+
+/// The words of a query that begin as metrics of ours do.
 fn used_by(query: &str) -> BTreeSet<String> {
     let words = query.split(|c: char| !c.is_ascii_alphanumeric() && c != '_');
-    words.filter(|word| ["uploader_", "parser_"].iter().any(|start| word.starts_with(start))).map(str::to_owned).collect()
+    words
+        .filter(|word| ["uploader_", "parser_", "deployctl_drill_"].iter().any(|start| word.starts_with(start)))
+        .map(str::to_owned)
+        .collect()
 }
 
 #[test]

@@ -5,12 +5,15 @@ mod attacks;
 mod bad_files;
 mod endings;
 mod files;
+#[path = "../installed/mod.rs"]
+mod installed;
 mod kills;
 mod ledger;
 mod outages;
 mod place;
 mod postgres;
 mod processes;
+mod replays;
 mod secrets;
 mod wire;
 
@@ -108,6 +111,10 @@ async fn inside() {
     if wanted("bad-files") {
         bad_files::hurt_nobody(&mut place).await;
         done("bad files");
+    }
+    if wanted("replays") {
+        replays::bring_back(&mut place).await;
+        done("replays");
     }
     if wanted("outages") {
         outages::are_outlived(&mut place).await;

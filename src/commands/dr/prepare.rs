@@ -10,6 +10,11 @@ use crate::{
     ui::{Output, Ui},
 };
 
+/// A session on what is prepared in the DR region.
+pub async fn session(purpose: Purpose, globals: &Globals, ui: &Ui) -> Result<Session, Failure> {
+    Session::open_on(globals, subject(globals, PREPARE, BTreeMap::new())?, purpose, ui).await
+}
+
 /// Plans, asks, applies.
 pub async fn run(globals: &Globals, ui: &Ui) -> Result<u8, Failure> {
     let subject = subject(globals, PREPARE, BTreeMap::new())?;

@@ -30,7 +30,7 @@ const DATABASE: &str = "database";
 /// So many of the newest restores say how long one takes.
 const EARLIER: usize = 5;
 /// As long as an instance may take at most: a run that stopped longer ago is not gone on with at its point.
-const LATELY: SignedDuration = SignedDuration::from_hours(6);
+pub(super) const LATELY: SignedDuration = SignedDuration::from_hours(6);
 
 fn wanted(args: &DrRestoreArgs) -> Wanted {
     match (&args.snapshot, args.at) {

@@ -5,23 +5,21 @@ use jiff::Timestamp;
 use serde::Serialize;
 use serde_json::Value;
 
-use super::{
-    RESTORE,
-    answer::span,
-    drill::{self, Drilled},
-    restore, subject,
-};
+use super::{RESTORE, answer::span, drill, object, restore, subject};
 use crate::{
     aws::recovery::Wanted,
     cli::Globals,
     clock,
     commands::session::{Purpose, Session},
-    engine::journal::NoIntents,
+    engine::{
+        drills::{self, Drilled, Drills},
+        journal::NoIntents,
+    },
     failure::{Failure, FailureKind, exit},
-    ids::{EnvironmentName, Region, RepositoryName, SecretName},
-    plan::{definition, read, reference::Resolved, resolve},
+    ids::{DbInstanceId, EnvironmentName, Region, RepositoryName, SecretName, ServiceName},
+    plan::{definition, environment::Standby, read, reference::Resolved, resolve},
     steps::{
-        Change, Kind as _, StepContext,
+        Change, Kind as _, StepContext, live,
         restore::{
             Input, Restore,
             choice::{age_seconds, choose},
@@ -68,6 +66,8 @@ struct Status {
     newest: Option<Point>,
     /// All of them.
     points: Vec<Point>,
+    /// What services need, and is there.
+    there: Vec<String>,
     missing: Vec<Missing>,
     /// What `dr restore --latest` would do now; none if it is not possible, nothing if it was done already.
     restore: Option<Vec<Change>>,
@@ -75,7 +75,14 @@ struct Status {
     usual_seconds: Option<u64>,
     /// The last drill that was good; none if there was none.
     drill: Option<Drilled>,
+    /// The newest drills, good or not.
+    drills: Vec<Drilled>,
+    /// Instances of a drill that is under way just now, or was killed.
+    drilled_instances: Vec<DbInstanceId>,
 }
+
+/// So many drills are shown.
+const DRILLS: usize = 5;
 
 /// Looks and tells. Exit code 12 if the database could not be restored now.
 pub async fn run(globals: &Globals, ui: &Ui) -> Result<u8, Failure> {
@@ -103,18 +110,21 @@ async fn look(session: &Session) -> Result<Status, Failure> {
     let input: Input = serde_json::from_value(input).map_err(|error| Failure::usage(format!("step {}", step.id)).because(error))?;
     let input = Input { point: Wanted::Latest, usual_seconds, ..input };
     let cx = session.work.context(&step.id, None, Arc::new(NoIntents))?;
-    let (observed, services) = tokio::join!(Restore::observe(&cx, &input), for_services(&cx));
+    let prefix = drill::prefix(&definition.environment.name)?;
+    let (observed, services, drilled_instances) =
+        tokio::join!(Restore::observe(&cx, &input), for_services(&cx), session.work.aws.drilled(&prefix));
     let observed = observed?;
     let now = clock::now();
     let database = |(what, next)| Missing { needed_for: "database", what, next };
     let mut missing: Vec<Missing> = observed.missing(&input).into_iter().map(database).collect();
-    let mut drill = None;
+    let mut found = Drills::default();
     if session.records.exists().await? {
-        drill = drill::last_good(&*session.records).await?;
+        found = drills::read(&*session.records, DRILLS).await?;
     } else {
         missing.push(database((format!("bucket {}", session.records.place()), "deployctl apply --only backend".to_owned())));
     }
-    missing.extend(services?);
+    let (there, services) = services?;
+    missing.extend(services);
     for missing in &mut missing {
         missing.next = in_environment(&missing.next, &definition.environment.name);
     }
@@ -134,7 +144,10 @@ async fn look(session: &Session) -> Result<Status, Failure> {
     let aws = &definition.environment.aws;
     let (region, home) = (aws.region.clone(), aws.dr_region.clone());
     let points = points(&observed, now);
-    Ok(Status { environment: definition.environment.name.clone(), region, home, newest, points, missing, restore, usual_seconds, drill })
+    let environment = definition.environment.name.clone();
+    let Drills { newest: drills, last_good: drill } = found;
+    let drilled_instances = drilled_instances?;
+    Ok(Status { environment, region, home, newest, points, there, missing, restore, usual_seconds, drill, drills, drilled_instances })
 }
 
 /// A command as it must be typed where there are several environments.
@@ -162,7 +175,7 @@ fn points(observed: &Observed, now: Timestamp) -> Vec<Point> {
 }
 
 /// What services would need there: their secrets and their images. Without these a database can be restored, and nothing that uses it.
-async fn for_services(cx: &StepContext) -> Result<Vec<Missing>, Failure> {
+async fn for_services(cx: &StepContext) -> Result<(Vec<String>, Vec<Missing>), Failure> {
     let environment = &cx.environment;
     // The deployment's own plan file says which; it is seen from the region that it deploys to.
     let home = environment.as_ref().clone().in_dr_region();
@@ -171,32 +184,45 @@ async fn for_services(cx: &StepContext) -> Result<Vec<Missing>, Failure> {
     let all = definition::all(&deployment);
     let secrets = all["secrets"].as_array().into_iter().flatten().filter_map(Value::as_str);
     let region = cx.aws.region();
-    let mut missing = Vec::new();
-    let mut note = |what: String, next: &str| missing.push(Missing { needed_for: "services", what, next: next.to_owned() });
+    let (mut there, mut missing) = (Vec::new(), Vec::new());
+    let mut note = |what: String, next: String| missing.push(Missing { needed_for: "services", what, next });
     for secret in secrets {
         let name = SecretName::parse(secret).map_err(|e| Failure::usage("a secret of the plan file").because(e))?;
         match cx.aws.find_secret(environment.secrets.store, &environment.name, &name).await {
-            Ok(Some(_)) => {}
-            Ok(None) => note(format!("secret {secret} in {region}"), "deployctl apply --only data replicates secrets"),
-            Err(failure) => note(format!("secret {secret} in {region} (not known: {})", failure.message), "deployctl doctor"),
+            Ok(Some(_)) => there.push(format!("secret {secret}")),
+            Ok(None) => note(format!("secret {secret} in {region}"), "deployctl apply --only data replicates secrets".into()),
+            Err(failure) => note(format!("secret {secret} in {region} (not known: {})", failure.message), "deployctl doctor".into()),
         }
     }
-    for service in deployment.services.keys() {
+    for service in deployment.services.keys().map(ServiceName::as_str).chain(["deployctl"]) {
         let name = format!("deployctl-{}/{service}", environment.name);
         let repository = RepositoryName::parse(&name).map_err(|e| Failure::usage("a repository's name").because(e))?;
-        match cx.aws.find_repository(&repository).await {
-            Ok(Some(_)) => {}
+        match live::live_images(&cx.aws, &environment.name, &repository).await.map(|live| live.into_iter().next()) {
+            Ok(Some((tag, image))) => there.push(format!("image {name}:{tag}, {}", bytesize::ByteSize(image.size))),
             Ok(None) => {
-                note(format!("repository {name} in {region}"), "images are not replicated by deployctl yet: push them there by hand")
+                let next = match environment.recovery.standby {
+                    Standby::Backups => "set recovery.standby: pilot-light in the environment file; then: deployctl apply --only images",
+                    Standby::PilotLight => "deployctl apply --only images",
+                };
+                note(format!("a live image in {name} in {region}"), next.to_owned());
             }
-            Err(failure) => note(format!("repository {name} in {region} (not known: {})", failure.message), "deployctl doctor"),
+            Err(failure) => note(format!("images of {name} in {region} (not known: {})", failure.message), "deployctl doctor".into()),
         }
     }
-    Ok(missing)
+    let uploads = object::bucket(environment, Some(region))?;
+    match cx.aws.bucket_exists(&uploads).await {
+        _ if !environment.storage.replicate => {
+            note("copies of uploads".to_owned(), "set storage.replicate in the environment file; then: deployctl apply --only data".into());
+        }
+        Ok(true) => there.push(format!("uploads in s3://{uploads}")),
+        Ok(false) => note(format!("copies of uploads: bucket {uploads}"), "deployctl apply --only data".into()),
+        Err(failure) => note(format!("copies of uploads (not known: {})", failure.message), "deployctl doctor".into()),
+    }
+    Ok((there, missing))
 }
 
 fn human(status: &Status) -> String {
-    let Status { environment, region, home, newest, points, missing, restore, usual_seconds, drill } = status;
+    let Status { environment, region, home, newest, points, there, missing, restore, usual_seconds, .. } = status;
     let mut text = format!("{environment}: {home} can be restored in {region}; {home} was not asked\n\n");
     text += &match newest {
         Some(point) => format!("newest recovery point: {}\n", point.status),
@@ -209,6 +235,7 @@ fn human(status: &Status) -> String {
         let age = point.age_seconds.map(|age| format!(", {} old", span(age))).unwrap_or_default();
         text += &format!("  {}  {} ({window}{age})\n", point.point, point.status);
     }
+    text += &there.iter().map(|what| format!("  for the services: {what}\n")).collect::<String>();
     text += if missing.is_empty() { "\nmissing: nothing\n" } else { "\nmissing:\n" };
     for Missing { needed_for, what, next } in missing {
         text += &format!("  for the {needed_for}: {what}\n      next: {next}\n");
@@ -229,13 +256,27 @@ fn human(status: &Status) -> String {
     if usual_seconds.is_none() {
         text += "how long that takes is not known: a drill or a restore would tell\n";
     }
-    text += &match drill {
-        None => "no drill has been good yet: deployctl dr drill\n".to_owned(),
-        Some(drill) => {
-            let rto = drill.rto_seconds.map_or_else(|| "?".to_owned(), |rto| format!("{rto:.0} s"));
-            let ago = span(age_seconds(clock::now(), drill.at));
-            format!("last good drill: {ago} ago, RTO {rto}, RPO at most {}\n", span(drill.rpo_seconds_at_most))
-        }
+    text + &drills_text(status)
+}
+
+fn drills_text(status: &Status) -> String {
+    let environment = &status.environment;
+    let ago = |drill: &Drilled| span(age_seconds(clock::now(), drill.at));
+    let measured = |drill: &Drilled| {
+        let rto = drill.rto_seconds.map_or_else(|| "?".to_owned(), |rto| format!("{rto:.0} s"));
+        format!("RTO {rto}, RPO at most {}", drill.rpo_seconds_at_most.map_or_else(|| "?".to_owned(), span))
     };
+    let mut text = match &status.drill {
+        None => format!("no drill has been good yet: deployctl dr drill -e {environment}\n"),
+        Some(drill) => format!("last good drill: {} ago, {}\n", ago(drill), measured(drill)),
+    };
+    for drill in &status.drills {
+        let result = if drill.good { "good" } else { "NOT GOOD" };
+        let why = drill.why.as_ref().map(|why| format!(": {why}")).unwrap_or_default();
+        text += &format!("  {}  {result}, {}{why}\n", drill.at, measured(drill));
+    }
+    for id in &status.drilled_instances {
+        text += &format!("a drill is under way, or one that was killed has left {id}: deployctl dr drill --clean -e {environment}\n");
+    }
     text
 }

@@ -131,7 +131,7 @@ impl BucketLease {
                 continue;
             };
             if sent.saturating_sub(began) >= patience.limit {
-                return Err(locked(environment, &other.to_string()).evidence(format!(
+                return Err(locked(environment, Some(other)).evidence(format!(
                     "its last sign of life is {} s old; without one it ends after {} s",
                     seconds(object),
                     LIFE.as_secs()

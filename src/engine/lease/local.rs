@@ -32,7 +32,7 @@ impl LocalLease {
                 let mut text = String::new();
                 // The holder may be writing its name just now; its absence must not hide the refusal.
                 let known = file.read_to_string(&mut text).ok().and_then(|_| serde_json::from_str::<Holder>(&text).ok());
-                return Err(locked(environment, &known.map_or_else(|| "another process on this machine".to_owned(), |h| h.to_string())));
+                return Err(locked(environment, known.as_ref()));
             }
             Err(TryLockError::Error(error)) => return Err(fail(error)),
         }

@@ -44,6 +44,10 @@ impl Holder {
         let user = std::env::var("USER").ok().filter(|user| !user.is_empty()).unwrap_or_else(|| "unknown".to_owned());
         Self { owner: format!("{user}@{}", process.host), process, since: clock::now(), what: what.to_owned() }
     }
+    /// What `lock` must be given to ask for its lease: that of `dr …` is the DR region's.
+    pub fn lock_flag(&self) -> &'static str {
+        if self.what.starts_with("dr ") { " --dr" } else { "" }
+    }
     /// Whether it still runs, as far as this machine can tell.
     pub fn liveness(&self) -> Liveness {
         self.process.liveness()
@@ -128,10 +132,12 @@ async fn beat(
     }
 }
 
-fn locked(environment: &EnvironmentName, holder: &str) -> Failure {
-    Failure::new(FailureKind::Locked, format!("environment {environment} is being changed by {holder}"))
+fn locked(environment: &EnvironmentName, holder: Option<&Holder>) -> Failure {
+    let who = holder.map_or_else(|| "another process on this machine".to_owned(), ToString::to_string);
+    let dr = holder.map_or("", Holder::lock_flag);
+    Failure::new(FailureKind::Locked, format!("environment {environment} is being changed by {who}"))
         .next(format!("wait for it (--lock-timeout 10m waits), then run the same command; what it does: deployctl status -e {environment}"))
-        .next(format!("or, once you know that it has ended: deployctl lock status -e {environment}"))
+        .next(format!("or, once you know that it has ended: deployctl lock status{dr} -e {environment}"))
 }
 
 /// A lease that was lost, for tests of those who must ask.

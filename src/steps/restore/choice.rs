@@ -53,8 +53,8 @@ fn of_snapshot(copy: &SnapshotCopy) -> Option<Chosen> {
     copy.at.filter(|_| usable).map(|at| Chosen { source, at, kms_key: copy.kms_key.clone() })
 }
 
-/// The second that holds nothing later than `at`: RDS restores to whole seconds.
-fn whole_second(at: Timestamp) -> Timestamp {
+/// The second that `at` is in, from its beginning: RDS restores to whole seconds, and S3 has no others.
+pub fn whole_second(at: Timestamp) -> Timestamp {
     let floor = jiff::TimestampRound::new().smallest(Unit::Second).mode(jiff::RoundMode::Trunc);
     at.round(floor).unwrap_or(at)
 }

@@ -35,6 +35,7 @@ import backends  # noqa: E402
 import durability  # noqa: E402
 import ec2_answers  # noqa: E402
 import load_balancers  # noqa: E402
+import object_copies  # noqa: E402
 import registry  # noqa: E402
 import ministack.app as emulator  # noqa: E402
 from ministack.core.iam_evaluator import _request_caller_arn  # noqa: E402
@@ -122,6 +123,7 @@ if __name__ == "__main__":
     authorization.install()
     backends.install()
     registry.install()
+    object_copies.install()
     ec2_answers.install()
     load_balancers.install()
     durability.install()

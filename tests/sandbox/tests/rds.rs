@@ -1,5 +1,7 @@
 //! RDS from the outside: the AWS SDK as client, real PostgreSQL servers on loopback addresses, TLS checked in full. Needs root.
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "a test fails by panicking")]
+#[path = "rds_support/drills.rs"]
+mod drills;
 #[path = "rds_support/exchange.rs"]
 mod exchange;
 #[path = "rds_support/mod.rs"]
