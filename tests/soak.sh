@@ -27,3 +27,5 @@ soak "every step at every moment, and random kills" --test e2e -- --ignored --no
 soak "every action of the bootstrap policy taken away" --test front_door -- --nocapture a_newcomer
 soak "every promise of the stacks broken" --test terraform -- --ignored --nocapture every_weakening_is_noticed
 soak "a lost region, drills and restores" --test e2e -- --ignored --nocapture only_the_recovery
+soak "a restored database, its report against psql" --test e2e -- --ignored --nocapture only_the_verification
+soak "a gigabyte restored, every row of it held against its record" --test e2e -- --ignored --nocapture only_a_gigabyte

@@ -6,6 +6,7 @@ mod diff;
 mod evidence;
 mod gate;
 mod job;
+mod merge;
 mod prune;
 mod read;
 mod status;

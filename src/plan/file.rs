@@ -78,6 +78,21 @@ pub struct Permission {
     pub actions: Vec<String>,
     /// ARNs or references to them.
     pub resources: Vec<String>,
+    /// What must hold besides.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub conditions: Vec<Condition>,
+}
+
+/// A condition of a statement, as IAM has it.
+#[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Condition {
+    /// As in `StringLike`.
+    pub test: String,
+    /// As in `aws:ResourceTag/team`.
+    pub variable: String,
+    /// One of them must fit.
+    pub values: Vec<String>,
 }
 
 /// A queue that S3 notifies.
