@@ -8,7 +8,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 
 use crate::{
     agent::AgentCommand,
-    database::version::Version,
+    database::{audit::Depth, version::Version},
     ids::{EnvironmentName, Region, RunId, SecretName, ServiceName, SnapshotId, StepId},
     plan::selection::Selection,
     ui::Output,
@@ -389,7 +389,7 @@ pub struct ImageArgs {
 #[derive(Debug, Subcommand)]
 pub enum DbCommand {
     /// Take a snapshot, copy it to the DR region, and wait for both
-    Snapshot,
+    Snapshot(SnapshotArgs),
     /// List the snapshots of the database, in both regions
     List,
     /// Delete deployctl's own snapshots that are beyond count and age, in both regions
@@ -402,6 +402,15 @@ pub enum DbCommand {
     Undo(UndoArgs),
     /// Put a snapshot into the database's place; the old one stays under another name
     Restore(RestoreArgs),
+}
+
+/// Arguments of `db snapshot`.
+#[derive(Clone, Copy, Debug, Args)]
+pub struct SnapshotArgs {
+    /// Keep everybody from writing while it is taken, no longer than TIME, and take down what each table holds: a restore of it is held against
+    /// that
+    #[arg(long, value_name = "TIME", value_parser = duration)]
+    pub pause_writes: Option<jiff::SignedDuration>,
 }
 
 /// Arguments of `db prune`.
@@ -511,6 +520,10 @@ pub struct DrLimits {
     /// Fail (exit 16) if more may be lost, as in 5m; the database is restored all the same
     #[arg(long, value_name = "TIME", value_parser = duration)]
     pub max_rpo: Option<jiff::SignedDuration>,
+    /// How much of the restored database is looked at, where a cluster is prepared that can: `full` reads every row and holds every index against
+    /// its table
+    #[arg(long, value_enum, default_value_t)]
+    pub verify: Depth,
     /// Write report.md and report.html into DIR [default: beside the run's journal]
     #[arg(long, value_name = "DIR")]
     pub report: Option<PathBuf>,

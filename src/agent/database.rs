@@ -14,7 +14,7 @@ use crate::{
 };
 
 /// A database that fails over is back within it, mostly; shorter than the shortest of the agent's Jobs.
-const PATIENCE: Duration = Duration::from_secs(45);
+pub(super) const PATIENCE: Duration = Duration::from_secs(45);
 
 /// Arguments that every database Job has.
 #[derive(Args, Clone, Debug)]

@@ -1,4 +1,5 @@
 //! `deployctl agent …`: what must be done inside the cluster, because database and broker are private. Runs as a Job, under its own role.
+pub mod audit;
 pub mod bootstrap_database;
 pub mod database;
 pub mod drill_exporter;
@@ -33,6 +34,12 @@ pub enum AgentCommand {
     Smoke(smoke::SmokeArgs),
     /// Upload a marked file, read it back and remove it
     Upload(smoke::upload::UploadArgs),
+    /// Look inside a database: what it holds, what is wrong with it, up to when it has what was committed
+    Audit(audit::AuditArgs),
+    /// Say up to when a database has what was committed
+    Watermark(audit::AuditArgs),
+    /// Lock every table against writes, say what they hold, and keep the locks until this is ended
+    HoldWrites(audit::HoldArgs),
     /// Look for targets, rules and a firing alert in Prometheus
     Prometheus(prometheus::PrometheusArgs),
     /// Tell Prometheus how old the last good drill is, for as long as the pod lives
@@ -50,6 +57,9 @@ pub async fn run(command: &AgentCommand) -> Result<(), Failure> {
         AgentCommand::Topics(args) => topics::run(args).await,
         AgentCommand::Smoke(args) => smoke::run(args).await,
         AgentCommand::Upload(args) => smoke::upload::run(args).await,
+        AgentCommand::Audit(args) => audit::run(args).await,
+        AgentCommand::Watermark(args) => audit::watermark(args).await,
+        AgentCommand::HoldWrites(args) => audit::hold_writes(args).await,
         AgentCommand::Prometheus(args) => prometheus::run(args).await,
         AgentCommand::DrillExporter(args) => drill_exporter::run(args).await,
     };

@@ -170,6 +170,11 @@ impl Cluster {
         Ok(())
     }
 
+    /// Ends a Job whose command ends well when it is told to: its pod hears SIGTERM.
+    pub async fn end_job(&self, job: &AgentJob) -> Result<(), Failure> {
+        self.delete(&job.object()?.key).await
+    }
+
     /// Runs the Job to its end, whichever that is; `line` hears each line of its log. One that was already run with the same specification
     /// and has ended well is not run again: its result is read.
     pub async fn run_job(&self, job: &AgentJob, line: impl Fn(&str) + Sync) -> Result<JobResult, Failure> {

@@ -7,6 +7,7 @@ mod discovery;
 mod evidence;
 mod gate;
 mod job;
+mod merge;
 mod prune;
 mod read;
 mod status;

@@ -2,9 +2,12 @@
 //! `dr object` brings uploads back, in either region.
 mod answer;
 mod drill;
+mod loss;
 mod object;
 pub(super) mod prepare;
+mod report;
 mod restore;
+mod source;
 mod status;
 
 use std::collections::BTreeMap;
@@ -26,6 +29,8 @@ use crate::{
 
 /// What is restored, and how.
 const RESTORE: &str = "plans/restore-rds.yaml";
+/// The step of it that says the address, which a drill has not.
+const ENDPOINT: &str = "endpoint";
 /// What must be there for it.
 const PREPARE: &str = "plans/prepare-dr.yaml";
 /// What is restored to be thrown away.
@@ -54,6 +59,14 @@ fn subject(globals: &Globals, plan_file: &str, parameters: BTreeMap<&str, Value>
 
 /// Plans, shows, asks and applies, as `apply` does; `again` is the command that goes on after a failure.
 async fn carry_out(session: &Session, again: &str, globals: &Globals, ui: &Ui) -> Result<(Plan, Ended), Failure> {
+    match attempted(session, again, globals, ui).await? {
+        (plan, ended, None) => Ok((plan, ended)),
+        (_, _, Some(failure)) => Err(failure),
+    }
+}
+
+/// The same, for whoever has something to tell of a run that failed.
+async fn attempted(session: &Session, again: &str, globals: &Globals, ui: &Ui) -> Result<(Plan, Ended, Option<Failure>), Failure> {
     let environment = &session.work.definition.environment;
     let to = format!("{} in {}", environment.name, environment.aws.region);
     let (plan, mut ended, report) =
@@ -62,12 +75,12 @@ async fn carry_out(session: &Session, again: &str, globals: &Globals, ui: &Ui) -
         ui.data(&report.human())?;
     }
     match ended.failure.take() {
-        None => Ok((plan, ended)),
+        None => Ok((plan, ended, None)),
         Some(mut failure) => {
             if let (FailureKind::Interrupted, LeftBehind::Nothing) = (failure.kind, &failure.left_behind) {
                 failure.left_behind = LeftBehind::Partial(vec![format!("what the journal lists: {}", ended.journal.display())]);
             }
-            Err(failure.next(format!("{again}   (goes on from where it stopped)")))
+            Ok((plan, ended, Some(failure.next(format!("{again}   (goes on from where it stopped)")))))
         }
     }
 }

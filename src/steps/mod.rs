@@ -3,9 +3,11 @@ pub mod chart;
 pub mod endpoint_secret;
 pub mod external_resources;
 pub mod image;
+pub mod inside;
 pub mod live;
 pub mod manifests;
 pub mod question;
+pub mod readers;
 pub mod registry;
 pub mod release;
 pub mod restore;
@@ -13,6 +15,7 @@ pub mod service;
 pub mod smoke;
 pub mod state_backend;
 pub mod terraform;
+pub mod verification;
 
 use std::{collections::BTreeMap, path::PathBuf, sync::Arc, time::Duration};
 

@@ -152,11 +152,13 @@ impl Registry {
             .with::<super::external_resources::ExternalResources>()
             .with::<super::image::ImageKind>()
             .with::<super::manifests::ManifestsKind>()
+            .with::<super::readers::Readers>()
             .with::<super::restore::Restore>()
             .with::<super::service::ServiceKind>()
             .with::<super::smoke::SmokeKind>()
             .with::<super::state_backend::StateBackend>()
             .with::<super::terraform::Terraform>()
+            .with::<super::verification::Verification>()
     }
     /// Adds a kind.
     #[must_use]

@@ -1,5 +1,6 @@
 //! Kind `service`: a snapshot and migrations where any are pending, then the rollout, then what the load balancer answers with.
 pub mod migration;
+pub mod paused;
 mod reads;
 pub mod snapshot;
 mod upload;
@@ -16,7 +17,7 @@ use super::{
     release::{AgentCommand, LOOKED_AT, Release, authorities_are_there, render_folders, template_bound, template_values, text_list},
 };
 use crate::{
-    cluster::{ApplySet, PodSettings},
+    cluster::{ApplySet, Cluster, PodSettings},
     engine::event::Outcome,
     failure::{Failure, FailureKind, LeftBehind},
     ids::{ClusterName, ServiceName},
@@ -24,6 +25,7 @@ use crate::{
 };
 
 pub use migration::{Migrations, Schema};
+pub use paused::Pause;
 pub use reads::Reads;
 pub use snapshot::Snapshot;
 pub use upload::Upload;
@@ -88,6 +90,13 @@ impl Input {
     /// Where agent commands run.
     pub fn agent(&self) -> Result<&PodSettings, Failure> {
         self.agent.as_ref().ok_or_else(|| Failure::usage("kind service: `migrations`, `upload` and `checks` need `agent`"))
+    }
+    /// Writes paused for no longer than `limit`, by an agent in this cluster.
+    pub fn pause<'a>(&'a self, cluster: &'a Cluster, limit: std::time::Duration) -> Result<Pause<'a>, Failure> {
+        let migrations = self.migrations.as_ref();
+        let migrations = migrations
+            .ok_or_else(|| Failure::usage("kind service: to pause writes needs `migrations`, which say how the database is reached"))?;
+        Ok(Pause { cluster, pod: self.agent()?, ca_config_map: &migrations.ca_config_map, limit })
     }
     /// Names of what is checked at every apply.
     fn check_names(&self) -> Vec<&str> {
@@ -179,7 +188,9 @@ impl Kind for ServiceKind {
                     action: Action::Create,
                     resource: "snapshot".into(),
                     name: snapshot.instance.to_string(),
-                    details: vec!["before the migrations; copied to the DR region".into()],
+                    details: std::iter::once("before the migrations; copied to the DR region".to_owned())
+                        .chain(snapshot.pause_seconds.map(|seconds| format!("nobody writes meanwhile, for {seconds} s at most")))
+                        .collect(),
                 });
             }
             changes.extend(schema.changes());
@@ -216,7 +227,9 @@ impl Kind for ServiceKind {
         let (mut migrated, mut copy) = (Outcome::Unchanged, None);
         if let (Some(schema), Some(migrations)) = (planned.schema.as_ref().filter(|s| !s.is_settled()), &input.migrations) {
             if let Some(snapshot) = &input.snapshot {
-                let taken = snapshot::take(cx, snapshot, &input.service, schema).await?;
+                let limit = snapshot.pause_seconds.map(std::time::Duration::from_secs);
+                let pause = limit.map(|limit| input.pause(&cluster, limit)).transpose()?;
+                let taken = snapshot::take(cx, snapshot, pause.as_ref(), &input.service, schema).await?;
                 left.push(format!("snapshot {}", taken.id));
                 // The copy takes as long as it takes; migrations and rollout need not wait for it, the step's end does.
                 copy = Some((snapshot, taken));

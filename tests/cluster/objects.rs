@@ -33,6 +33,7 @@ async fn everything_that_needs_no_node() {
     let cluster = server.cluster_as("test-token").await;
     a_new_set_is_created_and_then_unchanged(&cluster).await;
     two_hundred_objects(&cluster).await;
+    a_restart_takes_nothing_over(&cluster).await;
     conflicts_name_their_owner(&cluster, &server).await;
     pruning_spares_namespaces(&cluster).await;
     another_tools_set_is_refused(&cluster).await;
@@ -79,6 +80,24 @@ async fn two_hundred_objects(cluster: &Cluster) {
     let started = Instant::now();
     cluster.apply(&objects, |_| {}).await.unwrap();
     eprintln!("200 objects: created in {created:?}, unchanged in {:?}", started.elapsed());
+}
+
+/// Pods are replaced once for each address, and the step that owns the Deployment has nothing to do because of it.
+async fn a_restart_takes_nothing_over(cluster: &Cluster) {
+    let ours = deployment("one", "image:1");
+    let generation = async || {
+        let found = cluster.get(&ours.key).await.unwrap().unwrap();
+        (found["metadata"]["generation"].clone(), found["spec"]["template"]["metadata"]["annotations"].clone())
+    };
+    let (before, _) = generation().await;
+    cluster.restart(&ours.key, "deployctl/started-for", "db-2:5432").await.unwrap();
+    let (restarted, annotations) = generation().await;
+    assert!(restarted != before && annotations == json!({ "deployctl/started-for": "db-2:5432" }), "{annotations}");
+    cluster.restart(&ours.key, "deployctl/started-for", "db-2:5432").await.unwrap();
+    assert_eq!(generation().await.0, restarted, "the same address is no reason to replace pods");
+    assert_eq!(cluster.diff(std::slice::from_ref(&ours)).await.unwrap()[0].verdict, Verdict::Unchanged);
+    cluster.apply(std::slice::from_ref(&ours), |_| {}).await.unwrap();
+    assert_eq!(generation().await, (restarted, annotations), "an apply leaves the annotation");
 }
 
 async fn conflicts_name_their_owner(cluster: &Cluster, server: &ApiServer) {

@@ -41,7 +41,7 @@ fn values_in(environment: &str, service: &str) -> Value {
         "settings": env["services"][service], "bucket": "deployctl-sandbox-uploads-111122223333",
         "queue_url": "https://sqs.us-east-1.amazonaws.com/111122223333/deployctl-sandbox-parser",
         "dead_letter_queue_url": "https://sqs.us-east-1.amazonaws.com/111122223333/deployctl-sandbox-parser-dlq",
-        "database": {"host": "deployctl-sandbox.sandbox.us-east-1.rds.amazonaws.com", "port": 5432, "name": "deployctl"},
+
         "images": {"prometheus": image("prometheus"), "otel-collector": image("otel-collector"), "grafana": image("grafana"), "fluent-bit": image("fluent-bit"), "deployctl": image("deployctl")},
         "files": {"rules": text("templates/dashboards/rules/deployctl.yaml"), "dashboard": text("templates/dashboards/boards/deployctl.json")},
     })

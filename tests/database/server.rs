@@ -14,34 +14,50 @@ const PROGRAMS: &str = "/usr/lib/postgresql/15/bin";
 /// A running server.
 pub struct Server {
     child: Child,
-    folder: tempfile::TempDir,
+    folder: std::sync::Arc<tempfile::TempDir>,
     port: u16,
 }
 
 impl Server {
     /// Starts one that is reached through its Unix socket only.
     pub fn start() -> Self {
-        Self::listening("", 5432)
+        Self::start_with(&[])
+    }
+
+    /// The same with settings.
+    pub fn start_with(settings: &[&str]) -> Self {
+        Self::listening("", 5432, settings)
+    }
+
+    /// Ends it in good order, lets somebody at its files, and starts it on them again.
+    pub fn restarted(mut self, meanwhile: impl FnOnce(&Path)) -> Self {
+        let pid = rustix::process::Pid::from_child(&self.child);
+        rustix::process::kill_process(pid, rustix::process::Signal::INT).expect("a running server");
+        self.child.wait().expect("wait");
+        meanwhile(&self.folder.path().join("data"));
+        Self {
+            child: serve(self.folder.path(), "", self.port, &[]).spawn().expect("postgres"),
+            folder: self.folder.clone(),
+            port: self.port,
+        }
     }
 
     /// Starts one on loopback too: Java's driver knows no Unix sockets.
     pub fn start_on_loopback() -> Self {
         let free = TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr()).expect("a free port");
-        Self::listening("127.0.0.1", free.port())
+        Self::listening("127.0.0.1", free.port(), &[])
     }
 
     /// As the `postgres` user where the test runs as root: PostgreSQL refuses root.
-    fn listening(addresses: &str, port: u16) -> Self {
+    fn listening(addresses: &str, port: u16, settings: &[&str]) -> Self {
         let folder = tempfile::tempdir().expect("a folder");
         std::fs::set_permissions(folder.path(), std::fs::Permissions::from_mode(0o777)).expect("permissions");
         let data = folder.path().join("data");
         let made =
             program("initdb").args(["--no-sync", "--auth=trust", "--username=postgres", "-D"]).arg(&data).stdout(Stdio::null()).status();
         assert!(made.expect("initdb").success());
-        let mut server = program("postgres");
-        server.arg("-D").arg(&data).arg("-k").arg(folder.path()).args(["-c", "fsync=off", "-c"]).stderr(Stdio::null());
-        server.arg(format!("listen_addresses={addresses}")).arg("-p").arg(port.to_string());
-        Self { child: server.spawn().expect("postgres"), folder, port }
+        let mut server = serve(folder.path(), addresses, port, settings);
+        Self { child: server.spawn().expect("postgres"), folder: std::sync::Arc::new(folder), port }
     }
 
     /// Its address for Java, where it listens on loopback.
@@ -81,9 +97,22 @@ pub async fn connect(folder: &Path, port: u16, user: &str, database: &str) -> Cl
 
 impl Drop for Server {
     fn drop(&mut self) {
-        self.child.kill().expect("kill");
-        self.child.wait().expect("wait");
+        // One that was restarted has ended already.
+        if self.child.try_wait().expect("wait").is_none() {
+            self.child.kill().expect("kill");
+            self.child.wait().expect("wait");
+        }
     }
+}
+
+fn serve(folder: &Path, addresses: &str, port: u16, settings: &[&str]) -> Command {
+    let mut server = program("postgres");
+    server.arg("-D").arg(folder.join("data")).arg("-k").arg(folder).args(["-c", "fsync=off"]).stderr(Stdio::null());
+    server.args(["-c", &format!("listen_addresses={addresses}"), "-p", &port.to_string()]);
+    for setting in settings {
+        server.args(["-c", setting]);
+    }
+    server
 }
 
 fn program(name: &str) -> Command {

@@ -100,7 +100,7 @@ fn its_copy_comes_back(target: &Target, key: &str) {
 }
 
 /// Until the DR region's newest point holds them; the status says so by itself.
-fn wait_until_replicated(target: &Target, written: &jiff::Timestamp) -> Value {
+pub fn wait_until_replicated(target: &Target, written: &jiff::Timestamp) -> Value {
     let end = Instant::now() + PATIENCE;
     loop {
         let status: Value = serde_json::from_str(&target.deployctl(&["dr", "status", "--output", "json"]).expect(0).out).unwrap();
@@ -316,7 +316,7 @@ fn nobody_asked_the_lost_region(target: &Target, since: jiff::Timestamp) {
     assert!(target.requests().iter().any(|request| request["region"] == DR && time(request) >= since));
 }
 
-fn psql(target: &Target, database: &str, sql: &str) -> String {
+pub fn psql(target: &Target, database: &str, sql: &str) -> String {
     let output = target.sandbox(&["exec", "--database", database, "psql", "-qAtc", sql]);
     assert!(output.status.success(), "{}", text(&output));
     String::from_utf8(output.stdout).unwrap().trim().to_owned()

@@ -23,6 +23,7 @@ mod rollout;
 mod sandbox;
 mod services;
 mod target;
+mod verification;
 
 use std::path::Path;
 
@@ -189,6 +190,28 @@ fn only_the_recovery() {
     let target = Target::up();
     target.deployctl(&["apply", "--yes", "--only", "backend,network,cluster,data"]).expect(0);
     dr::brings_the_database_back(&target);
+}
+
+#[test]
+#[ignore = "minutes more than `make test` has; `make soak` runs it"]
+fn only_the_verification() {
+    let target = Target::up();
+    if !Target::stands() {
+        canary::Canaries::set(&target);
+        target.deployctl(&["apply", "--yes"]).expect(0);
+    }
+    verification::says_what_psql_says(&target);
+}
+
+#[test]
+#[ignore = "a gigabyte takes minutes; `make soak` runs it"]
+fn only_a_gigabyte() {
+    let target = Target::up();
+    if !Target::stands() {
+        canary::Canaries::set(&target);
+        target.deployctl(&["apply", "--yes"]).expect(0);
+    }
+    verification::of_a_gigabyte(&target);
 }
 
 /// A third of the time of the whole, for whoever works on the canaries.

@@ -7,37 +7,34 @@ mod snapshot;
 mod status;
 mod undo;
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
 
 use super::session::{self, Purpose, Session};
 use crate::{
     cli::{DbCommand, Globals},
     cluster::Cluster,
+    database::{audit::Depth, watermark::Watermark},
     engine::journal::NoIntents,
     failure::{Failure, FailureKind},
     ids::{EnvironmentName, StepId},
     plan::{read, reference::Resolved, resolve},
     steps::{
         Outputs, StepContext,
+        inside::{Address, Inside},
         registry::Registry,
         service::{self, Migrations, Snapshot},
     },
     ui::Ui,
 };
 
+/// For every row of the living database to be read once.
+const READ: Duration = Duration::from_secs(21_600);
+
 /// Runs one of them.
 pub async fn run(command: DbCommand, globals: &Globals, ui: &Ui) -> Result<u8, Failure> {
-    let project = session::project(globals)?;
-    let environment = session::environment(globals, &project)?;
-    let definition = read::definition(&project, &environment, &Registry::standard())?;
-    let steps: Vec<StepId> =
-        definition.file.steps.iter().filter(|step| step.with.get("migrations").is_some()).map(|step| step.id.clone()).collect();
-    if steps.is_empty() {
-        return Err(Failure::usage("no step of the plan file has `migrations`"));
-    }
-    let command_of = Command { environment, steps, globals, ui };
+    let command_of = Command::of(globals, ui)?;
     match command {
-        DbCommand::Snapshot => snapshot::run(&command_of).await,
+        DbCommand::Snapshot(args) => snapshot::run(args, &command_of).await,
         DbCommand::List => list::run(&command_of).await,
         DbCommand::Prune(args) => prune::run(args, &command_of).await,
         DbCommand::Migrate(args) => migrate::run(args, command_of).await,
@@ -54,6 +51,38 @@ struct Command<'a> {
     steps: Vec<StepId>,
     globals: &'a Globals,
     ui: &'a Ui,
+}
+
+impl<'a> Command<'a> {
+    fn of(globals: &'a Globals, ui: &'a Ui) -> Result<Self, Failure> {
+        let project = session::project(globals)?;
+        let environment = session::environment(globals, &project)?;
+        let definition = read::definition(&project, &environment, &Registry::standard())?;
+        let steps: Vec<StepId> =
+            definition.file.steps.iter().filter(|step| step.with.get("migrations").is_some()).map(|step| step.id.clone()).collect();
+        if steps.is_empty() {
+            return Err(Failure::usage("no step of the plan file has `migrations`"));
+        }
+        Ok(Self { environment, steps, globals, ui })
+    }
+}
+
+/// Up to when the living database has what was committed, by an agent beside it.
+pub(super) async fn watermark(depth: Depth, globals: &Globals, ui: &Ui) -> Result<Watermark, Failure> {
+    let command = Command::of(globals, ui)?;
+    let read = looked_at(&command, async |one: &Deployed, cluster: &Cluster, migrations: &Migrations| {
+        let Some(snapshot) = &one.input.snapshot else { return Ok(None) };
+        let found = one.cx.aws.restored(&snapshot.instance).await?;
+        let address = found.as_ref().and_then(|found| Address::of(&one.cx.aws, found));
+        let address = address.ok_or_else(|| Failure::step(format!("{} has no address, or no secret of RDS' own", snapshot.instance)))?;
+        let pod = one.input.agent()?;
+        let inside = Inside { cx: &one.cx, cluster, pod, ca_config_map: &migrations.ca_config_map, address: &address };
+        let said = inside.run("watermark", &["--depth".to_owned(), depth.to_string()], READ).await?;
+        let read = serde_json::from_value(said["watermark"].clone());
+        read.map(Some).map_err(|error| Failure::step("the agent's answer on the newest commit").because(error))
+    });
+    let first = read.await?.into_values().flatten().next();
+    first.ok_or_else(|| Failure::usage("no step of the plan file has `snapshot`, which names the database"))
 }
 
 /// A step that has migrations, as the last apply has left it.
@@ -111,10 +140,17 @@ async fn looked_at<T>(
 
 /// The instances that these steps snapshot, each once.
 fn databases(session: &Session, command: &Command<'_>) -> Result<Vec<(StepContext, Snapshot)>, Failure> {
-    let mut found: Vec<(StepContext, Snapshot)> = Vec::new();
-    for Deployed { cx, input } in deployed(session, command)? {
-        if let Some(snapshot) = input.snapshot.filter(|wanted| found.iter().all(|(_, other)| other.instance != wanted.instance)) {
-            found.push((cx, snapshot));
+    let with = with_databases(session, command)?.into_iter();
+    Ok(with.filter_map(|one| Some((one.cx, one.input.snapshot?))).collect())
+}
+
+/// The steps that snapshot an instance, one for each.
+fn with_databases(session: &Session, command: &Command<'_>) -> Result<Vec<Deployed>, Failure> {
+    let mut found: Vec<Deployed> = Vec::new();
+    for one in deployed(session, command)? {
+        let instance = |one: &Deployed| one.input.snapshot.as_ref().map(|snapshot| snapshot.instance.clone());
+        if instance(&one).is_some() && found.iter().all(|other| instance(other) != instance(&one)) {
+            found.push(one);
         }
     }
     if found.is_empty() {

@@ -1,20 +1,24 @@
 //! `db snapshot`: a snapshot of each database, and its copy in the DR region.
 use std::{collections::BTreeMap, time::Duration};
 
-use super::{Command, databases};
+use super::{Command, Deployed, with_databases};
 use crate::{
+    cli::SnapshotArgs,
     clock,
     commands::session::{Purpose, Session},
     failure::{Failure, FailureKind, LeftBehind, exit},
     ids::SnapshotId,
-    steps::{StepContext, service::Snapshot},
+    steps::{
+        StepContext,
+        service::{Pause, Snapshot, snapshot::taken},
+    },
     ui::Output,
 };
 
-pub(super) async fn run(command: &Command<'_>) -> Result<u8, Failure> {
+pub(super) async fn run(args: SnapshotArgs, command: &Command<'_>) -> Result<u8, Failure> {
     let ui = command.ui;
     let session = Session::open(command.globals, &command.environment, Purpose::Once("db snapshot"), ui).await?;
-    let result = take(&session, command).await;
+    let result = take(&session, args, command).await;
     session.tidy();
     let taken = session.end(result).await?;
     match ui.output {
@@ -25,11 +29,18 @@ pub(super) async fn run(command: &Command<'_>) -> Result<u8, Failure> {
 }
 
 /// Takes a snapshot of each instance once, and copies it to the DR region: a lost region copies nothing.
-async fn take(session: &Session, command: &Command<'_>) -> Result<BTreeMap<String, Vec<String>>, Failure> {
+async fn take(session: &Session, args: SnapshotArgs, command: &Command<'_>) -> Result<BTreeMap<String, Vec<String>>, Failure> {
     let renderers = command.ui.render(&session.work.events)?;
     let mut taken = BTreeMap::new();
-    for (cx, snapshot) in databases(session, command)? {
-        let name = take_one(&cx, &snapshot, "manual").await.map_err(|failure| failure.in_step(&cx.step))?;
+    for Deployed { cx, input } in with_databases(session, command)? {
+        let Some(snapshot) = &input.snapshot else { continue };
+        let taking = async {
+            let Some(limit) = args.pause_writes else { return take_one(&cx, snapshot, "manual", None).await };
+            let cluster = cx.cluster(&input.cluster).await?;
+            let pause = input.pause(&cluster, limit.unsigned_abs())?;
+            take_one(&cx, snapshot, "manual", Some(&pause)).await
+        };
+        let name = taking.await.map_err(|failure| failure.in_step(&cx.step))?;
         let aws = &cx.environment.aws;
         taken.insert(name.to_string(), vec![aws.region.to_string(), aws.dr_region.to_string()]);
     }
@@ -38,7 +49,7 @@ async fn take(session: &Session, command: &Command<'_>) -> Result<BTreeMap<Strin
 }
 
 /// One instance; `why` becomes part of the name.
-pub(super) async fn take_one(cx: &StepContext, snapshot: &Snapshot, why: &str) -> Result<SnapshotId, Failure> {
+pub(super) async fn take_one(cx: &StepContext, snapshot: &Snapshot, why: &str, pause: Option<&Pause<'_>>) -> Result<SnapshotId, Failure> {
     // The second in the name makes it unique: the lease lets nobody else take one meanwhile.
     let at = clock::now().strftime("%Y%m%d%H%M%S").to_string();
     let id = SnapshotId::parse(format!("{}-{why}-{at}", snapshot.instance))
@@ -49,10 +60,7 @@ pub(super) async fn take_one(cx: &StepContext, snapshot: &Snapshot, why: &str) -
     let deadline = Duration::from_secs(snapshot.deadline_seconds);
     let patience = deadline + Duration::from_secs(30);
     let left = |failure: Failure| failure.left(LeftBehind::Partial(vec![format!("snapshot {id}")]));
-    cx.aws.start_db_snapshot(&snapshot.instance, &id, &tags).await?;
-    let waiting =
-        cx.aws.wait_until_db_snapshot_available(&id, deadline, |found| cx.progress(format!("{} {} %", found.status, found.percent)));
-    let taken = cx.wait_until(&format!("snapshot {id}"), patience, waiting).await.map_err(left)?;
+    let taken = taken(cx, snapshot, &id, &tags, pause).await?;
     let there = cx.aws.in_region(&cx.environment.aws.dr_region);
     there.start_db_snapshot_copy(&taken.arn, &id, &snapshot.key()?, &tags).await.map_err(left)?;
     let waiting =

@@ -92,7 +92,7 @@ async fn one_step(
     let consent = if command.globals.yes { Consent::Given } else { Consent::Ask };
     command.ui.confirm(&format!("Take back version {version} by {file}, after a snapshot?"), consent)?;
     let snapshot = match &input.snapshot {
-        Some(snapshot) => Some(take_one(&cx, snapshot, "before-undo").await?),
+        Some(snapshot) => Some(take_one(&cx, snapshot, "before-undo", None).await?),
         None => None,
     };
     let left = |failure: Failure| match (&failure.left_behind, &snapshot) {

@@ -1,12 +1,16 @@
 //! What a restore came to: how long it took, what may be lost, what was checked and what was not. For the terminal, as JSON, and as a file.
-use std::path::{Path, PathBuf};
-
 use jiff::{SignedDuration, Timestamp};
 use serde::Serialize;
 use serde_json::Value;
 
+use super::{
+    loss::{Bound, Rpo},
+    report::millis,
+    source::Source,
+};
 use crate::{
     cli::DrLimits,
+    database::audit::Depth,
     engine::{
         journal::RunRecord,
         timeline::{self, Phase},
@@ -14,8 +18,17 @@ use crate::{
     failure::{Failure, FailureKind},
     ids::{EnvironmentName, Region, RunId},
     plan::environment::Environment,
+    steps::{
+        Outputs,
+        verification::{self, Verified},
+    },
     ui::lines::took,
 };
+
+/// The step that looks into the database.
+const VERIFICATION: &str = "verification";
+/// The step that restarts what reads its address.
+const READERS: &str = "readers";
 
 /// What came of a restore. Every number in it follows from the journal or from RDS' own answers.
 #[derive(Clone, Debug, Serialize)]
@@ -44,23 +57,33 @@ pub struct Answer {
     pub holds_until: Timestamp,
     /// When the restore was begun.
     pub begun: Timestamp,
-    /// What may be lost.
+    /// What is lost, or may be.
     pub rpo: Rpo,
     /// How long it took; none if it had been restored before.
     pub rto: Option<Rto>,
+    /// How much was to be looked at.
+    pub verify: Depth,
+    /// What was looked at, and how it was found.
+    pub checked: Vec<String>,
     /// What was not looked at, each with the reason.
     pub not_checked: Vec<String>,
+    /// Where the database differs from what was taken down when its snapshot was made.
+    pub differs: Vec<String>,
+    /// What is wrong with it by itself; it may have been before.
+    pub wrong: Vec<String>,
+    /// What was started for its address.
+    pub readers: Vec<String>,
     /// Limits that were not kept.
     pub exceeded: Vec<String>,
 }
 
-/// What may be lost.
-#[derive(Clone, Debug, Serialize)]
-pub struct Rpo {
-    /// Always `at-most`: the lost region cannot be asked for its last commit.
-    pub bound: &'static str,
-    /// From the recovery point to the restore's beginning.
-    pub seconds: i64,
+/// What was looked at in a run, if anybody could.
+pub(super) fn verified(record: &RunRecord) -> Option<Verified> {
+    verification::recorded(outputs(record, VERIFICATION))
+}
+
+fn outputs<'r>(record: &'r RunRecord, step: &str) -> Option<&'r Outputs> {
+    record.steps.iter().find(|(id, _)| id.as_str() == step).and_then(|(_, step)| step.outputs.as_ref())
 }
 
 /// How long it took.
@@ -84,9 +107,17 @@ pub fn span(seconds: i64) -> String {
 
 impl Answer {
     /// Out of a run that ended well; `made` says whether it was this run that made the database.
-    pub fn of(environment: &Environment, record: &RunRecord, made: bool, journal: &str, limits: &DrLimits) -> Result<Self, Failure> {
-        let outputs = record.steps.iter().find(|(id, _)| id.as_str() == "database").and_then(|(_, step)| step.outputs.clone());
-        let outputs = outputs.ok_or_else(|| internal("the restore gave no outputs"))?;
+    pub(super) fn of(
+        environment: &Environment,
+        record: &RunRecord,
+        made: bool,
+        journal: &str,
+        limits: &DrLimits,
+        source: Option<Source>,
+    ) -> Result<Self, Failure> {
+        let found = verified(record);
+        let (drill, readers) = (source.is_some(), outputs(record, READERS));
+        let outputs = outputs(record, "database").ok_or_else(|| internal("the restore gave no outputs"))?;
         let text = |name: &str| outputs.get(name).and_then(Value::as_str).map(str::to_owned).ok_or_else(|| internal(name));
         let holds_until: Timestamp = text("at")?.parse().map_err(|e: jiff::Error| internal("the restored moment").because(e))?;
         let begun = record.started.ok_or_else(|| internal("the journal has no beginning"))?;
@@ -96,6 +127,10 @@ impl Answer {
         let made = made || phases.iter().any(|phase| phase.name.starts_with("database: "));
         let rto = made.then(|| Rto { seconds: end.duration_since(begun).as_secs_f64(), phases });
         let region = &environment.aws.region;
+        let rpo = Rpo::of(begun, holds_until, source, found.as_ref());
+        let found = found.unwrap_or_else(|| Verified::nothing(limits.verify, "nobody has looked"));
+        let mut not_checked = found.skipped;
+        not_checked.extend(not_tried(region, drill, readers));
         let mut answer = Self {
             environment: environment.name.clone(),
             run: record.header.run.clone(),
@@ -113,12 +148,14 @@ impl Answer {
             point: text("point")?,
             holds_until,
             begun,
-            rpo: Rpo { bound: "at-most", seconds: begun.duration_since(holds_until).as_secs() },
+            rpo,
             rto,
-            not_checked: vec![
-                format!("what is inside the database (schema, rows, indexes): no cluster is prepared in {region} whose Job could look"),
-                format!("whether services work with it, and nothing was restarted: none runs in {region}"),
-            ],
+            verify: limits.verify,
+            checked: found.checked,
+            not_checked,
+            differs: found.differs,
+            wrong: found.wrong,
+            readers: readers.map(|outputs| texts(outputs, "readers")).unwrap_or_default(),
             exceeded: Vec::new(),
         };
         answer.exceeded = answer.beyond(limits.max_rto, limits.max_rpo);
@@ -135,20 +172,33 @@ impl Answer {
         if let Some(limit) = max_rpo
             && self.rpo.seconds > limit.as_secs()
         {
-            exceeded.push(format!("up to {} s may be lost, and --max-rpo is {} s", self.rpo.seconds, limit.as_secs()));
+            let lost = match self.rpo.bound {
+                Bound::AtMost => format!("up to {} s may be lost", self.rpo.seconds),
+                Bound::Exact => format!("{} s are lost", self.rpo.seconds),
+            };
+            exceeded.push(format!("{lost}, and --max-rpo is {} s", limit.as_secs()));
         }
         exceeded
     }
 
-    /// Fails if a limit was not kept. The database is there all the same.
+    /// Fails if a limit was not kept or something is wrong with the database. It is there all the same.
     pub fn within_limits(&self) -> Result<(), Failure> {
-        if self.exceeded.is_empty() {
+        let wrong: Vec<&String> = self.differs.iter().chain(&self.wrong).collect();
+        let found = match wrong.as_slice() {
+            [] => None,
+            [only] => Some((*only).clone()),
+            [first, rest @ ..] => Some(format!("{first} (and {} more)", rest.len())),
+        };
+        let all: Vec<String> = self.exceeded.iter().cloned().chain(found).collect();
+        if all.is_empty() {
             return Ok(());
         }
-        Err(Failure::verification(format!("database {} is restored, but {}", self.database, self.exceeded.join("; "))))
+        let mut failure = Failure::verification(format!("database {} is restored, but {}", self.database, all.join("; ")));
+        failure.evidence = wrong.into_iter().cloned().collect();
+        Err(failure)
     }
 
-    fn facts(&self) -> Vec<(&'static str, String)> {
+    pub(super) fn facts(&self) -> Vec<(&'static str, String)> {
         let rto = self.rto.as_ref().map_or_else(
             || "not measured: it had been restored before".to_owned(),
             |rto| format!("{:.1} s from the first attempt; how long the loss went unnoticed is not in it", rto.seconds),
@@ -163,15 +213,20 @@ impl Answer {
             ("password", format!("in {}", self.master_secret_arn)),
             ("restored from", self.point.clone()),
             ("holds", format!("everything that was committed until {}", self.holds_until)),
-            ("RPO", format!("at most {}: from then to the restore's beginning at {}", span(self.rpo.seconds), self.begun)),
+            ("RPO", self.rpo.told(self.begun)),
             ("RTO", rto),
+            ("verified", format!("--verify {}", self.verify)),
         ];
+        facts.extend(self.checked.iter().map(|what| ("checked", what.clone())));
+        facts.extend(self.readers.iter().map(|what| ("runs with it", what.clone())));
+        facts.extend(self.differs.iter().map(|what| ("DIFFERS", what.clone())));
+        facts.extend(self.wrong.iter().map(|what| ("WRONG", what.clone())));
         facts.extend(self.not_checked.iter().map(|what| ("not checked", what.clone())));
         facts.extend(self.exceeded.iter().map(|what| ("EXCEEDED", what.clone())));
         facts
     }
 
-    fn phases(&self) -> &[Phase] {
+    pub(super) fn phases(&self) -> &[Phase] {
         self.rto.as_ref().map_or(&[], |rto| rto.phases.as_slice())
     }
 
@@ -186,87 +241,32 @@ impl Answer {
         }
         text
     }
+}
 
-    fn markdown(&self) -> String {
-        let mut text = format!("# {} restored in {}\n\nRun {}, begun {}.\n\n", self.environment, self.region, self.run, self.begun);
-        for (name, fact) in self.facts() {
-            text += &format!("- **{name}**: {fact}\n");
-        }
-        if !self.phases().is_empty() {
-            text += "\n| from | took | what |\n|---|---|---|\n";
-        }
-        for phase in self.phases() {
-            text += &format!("| {} | {} | {} |\n", phase.from, took(millis(phase)), phase.name);
-        }
-        text
+/// What else nobody can say: how services get on with it.
+fn not_tried(region: &Region, drill: bool, readers: Option<&Outputs>) -> Vec<String> {
+    if drill {
+        return vec!["whether services work with it: a drill says its address to nobody and restarts nothing".to_owned()];
     }
+    let mut all = Vec::new();
+    match readers.map(|outputs| (outputs.get("missing").and_then(Value::as_str), texts(outputs, "readers"))) {
+        None => all.push("what reads its address: nobody has looked, and nothing was restarted".to_owned()),
+        Some((Some(missing), _)) => all.push(format!("what reads its address, and nothing was restarted: {missing}")),
+        Some((None, readers)) if readers.is_empty() => {
+            all.push(format!("whether services work with it: nothing in {region} reads its address"))
+        }
+        Some(_) => {}
+    }
+    all.push(format!("a file through the whole system: deployctl makes no bucket and no queue in {region}"));
+    all
+}
 
-    fn html(&self) -> String {
-        let facts: String = self.facts().iter().map(|(name, fact)| format!("<dt>{name}</dt><dd>{}</dd>\n", escaped(fact))).collect();
-        let title = format!("{} restored in {}", self.environment, self.region);
-        format!(
-            "<!doctype html>\n<html lang=\"en\"><head><meta charset=\"utf-8\"><title>{title}</title>\n<style>body{{font:15px/1.5 system-ui,sans-serif;\
-             max-width:60em;margin:2em auto;padding:0 1em}}dt{{font-weight:600}}dd{{margin:0 0 .5em 1em;overflow-wrap:anywhere}}</style></head>\n\
-             <body><h1>{title}</h1>\n<p>Run {}, begun {}.</p>\n<dl>\n{facts}</dl>\n{}</body></html>\n",
-            self.run,
-            self.begun,
-            self.picture()
-        )
-    }
-
-    /// The timeline: a bar a phase, in seconds from the beginning.
-    fn picture(&self) -> String {
-        let (Some(first), Some(last)) = (self.phases().first(), self.phases().last()) else { return String::new() };
-        let (width, row, label) = (900.0, 26, 330.0);
-        let whole = last.to.duration_since(first.from).as_secs_f64().max(0.001);
-        let scale = (width - label - 90.0) / whole;
-        let mut rows = String::new();
-        for (at, phase) in self.phases().iter().enumerate() {
-            let (top, middle) = (at * row + 4, at * row + 18);
-            let from = label + phase.from.duration_since(first.from).as_secs_f64() * scale;
-            let length = (phase.took().as_secs_f64() * scale).max(1.5);
-            let colour = if phase.name.starts_with("nobody") { "#b0b0b0" } else { "#2f6fab" };
-            rows += &format!(
-                "<text x=\"{:.1}\" y=\"{middle}\" text-anchor=\"end\">{}</text><rect x=\"{from:.1}\" y=\"{top}\" width=\"{length:.1}\" \
-                 height=\"18\" fill=\"{colour}\"/><text x=\"{:.1}\" y=\"{middle}\">{}</text>\n",
-                label - 10.0,
-                escaped(&phase.name),
-                from + length + 6.0,
-                took(millis(phase))
-            );
-        }
-        format!(
-            "<svg xmlns=\"http://www.w3.org/2000/svg\" role=\"img\" aria-label=\"timeline\" viewBox=\"0 0 {width} {}\" font-size=\"13\" \
-             font-family=\"system-ui,sans-serif\">\n{rows}</svg>\n",
-            self.phases().len() * row + 8
-        )
-    }
-
-    /// Writes report.md and report.html.
-    pub fn write(&self, folder: &Path) -> Result<[PathBuf; 2], Failure> {
-        let files = [("report.md", self.markdown()), ("report.html", self.html())];
-        let unwritable = |error: std::io::Error| {
-            Failure::step(format!("the database {} is restored, but its report cannot be written into {}", self.database, folder.display()))
-                .because(error)
-        };
-        std::fs::create_dir_all(folder).map_err(unwritable)?;
-        for (name, text) in &files {
-            std::fs::write(folder.join(name), text).map_err(unwritable)?;
-        }
-        Ok(files.map(|(name, _)| folder.join(name)))
-    }
+fn texts(outputs: &Outputs, name: &str) -> Vec<String> {
+    outputs.get(name).and_then(Value::as_array).into_iter().flatten().filter_map(|text| text.as_str().map(str::to_owned)).collect()
 }
 
 fn internal(what: &str) -> Failure {
     Failure::new(FailureKind::Internal, format!("the restore's report: {what}"))
-}
-
-fn millis(phase: &Phase) -> u64 {
-    u64::try_from(phase.took().as_millis()).unwrap_or(u64::MAX)
-}
-
-fn escaped(text: &str) -> String {
-    text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('"', "&quot;")
 }
 
 #[cfg(test)]
@@ -291,9 +291,14 @@ mod tests {
             point: "at:2026-11-29T02:59:55Z".into(),
             holds_until: "2026-11-29T02:59:55Z".parse().unwrap(),
             begun: time(0),
-            rpo: Rpo { bound: "at-most", seconds: 5 },
+            rpo: Rpo { bound: Bound::AtMost, seconds: 5, measured: None, not_exact: None },
             rto: Some(Rto { seconds: 50.0, phases }),
+            verify: Depth::Quick,
+            checked: vec!["3 indexes".into()],
             not_checked: vec!["what is inside".into()],
+            differs: Vec::new(),
+            wrong: Vec::new(),
+            readers: Vec::new(),
             exceeded: Vec::new(),
         }
     }
@@ -307,6 +312,15 @@ mod tests {
         assert_eq!(before.beyond(Some(limit(0)), None), Vec::<String>::new(), "what was not measured exceeds nothing");
         let failure = Answer { exceeded: vec!["x".into()], ..answer() }.within_limits().unwrap_err();
         assert_eq!(failure.kind.exit_code(), 16);
+    }
+
+    #[test]
+    fn what_is_wrong_fails_with_everything_that_is() {
+        let wrong = Answer { wrong: vec!["sequence s is behind".into(), "index i is broken".into()], ..answer() };
+        let failure = wrong.within_limits().unwrap_err();
+        assert_eq!((failure.kind.exit_code(), failure.evidence.len()), (16, 2));
+        assert!(failure.message.ends_with("but sequence s is behind (and 1 more)"), "{}", failure.message);
+        assert!(wrong.human().contains("WRONG") && wrong.html().contains("index i is broken") && wrong.markdown().contains("**WRONG**"));
     }
 
     #[test]

@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, path::Path, sync::Arc};
 use jiff::{SignedDuration, Timestamp};
 use serde_json::{Value, json};
 
-use super::{RESTORE, answer, carry_out, subject};
+use super::{RESTORE, answer, attempted, source, subject};
 use crate::{
     aws::recovery::Wanted,
     cli::{DrLimits, DrRestoreArgs, Globals},
@@ -15,7 +15,7 @@ use crate::{
         status::Status,
         timeline,
     },
-    failure::{Failure, exit},
+    failure::{Failure, FailureKind, exit},
     ids::{DbInstanceId, StepId},
     plan::Plan,
     steps::restore::{
@@ -90,21 +90,35 @@ pub(super) async fn carried_out(
     globals: &Globals,
     ui: &Ui,
 ) -> Result<answer::Answer, Failure> {
-    recall(session, wanted, prefix)?;
-    let (plan, ended) = carry_out(session, again, globals, ui).await?;
+    recall(session, wanted, prefix, limits)?;
+    let source = source::before(session, limits.verify, globals, ui).await?;
+    let (plan, ended, mut failure) = attempted(session, again, globals, ui).await?;
+    if let Some(failure) = failure.take_if(|failure| failure.kind != FailureKind::Verification) {
+        return Err(failure);
+    }
     let text = std::fs::read_to_string(&ended.journal).map_err(|error| {
         Failure::step(format!("the database is restored, but its journal {} cannot be read", ended.journal.display())).because(error)
     })?;
     let (record, _) = journal::read_text(text.as_bytes(), &ended.journal)?;
-    let answer = answer::Answer::of(&session.work.definition.environment, &record, changed(&plan), &text, limits)?;
-    let beside = ended.journal.parent().unwrap_or(Path::new("."));
+    // One that was looked into and is not what it was has a report all the same.
+    if let Some(failure) = failure.take_if(|_| answer::verified(&record).is_none()) {
+        return Err(failure);
+    }
+    let answer = answer::Answer::of(&session.work.definition.environment, &record, changed(&plan), &text, limits, source)?;
+    tell(&answer, &ended.journal, limits, ui)?;
+    failure.map_or(Ok(answer), Err)
+}
+
+/// On the terminal and in two files.
+fn tell(answer: &answer::Answer, journal: &Path, limits: &DrLimits, ui: &Ui) -> Result<(), Failure> {
+    let beside = journal.parent().unwrap_or(Path::new("."));
     let files = answer.write(limits.report.as_deref().unwrap_or(beside))?;
     match ui.output {
         Output::Human => ui.data(&answer.human())?,
-        Output::Json => ui.json(&answer)?,
+        Output::Json => ui.json(answer)?,
     }
     ui.note(&format!("report: {}", files.map(|file| file.display().to_string()).join(" and ")));
-    Ok(answer)
+    Ok(())
 }
 
 /// Whether this run makes the database, or finds it made.
@@ -112,8 +126,8 @@ fn changed(plan: &Plan) -> bool {
     plan.steps.iter().any(|step| step.id.as_str() == DATABASE && !step.changes().is_empty())
 }
 
-/// What this run has decided already, and how long a restore took before.
-fn recall(session: &mut Session, wanted: &Wanted, prefix: &DbInstanceId) -> Result<(), Failure> {
+/// What this run has decided already, how long a restore took before, and how much is looked at.
+fn recall(session: &mut Session, wanted: &Wanted, prefix: &DbInstanceId, limits: &DrLimits) -> Result<(), Failure> {
     let step = StepId::parse(DATABASE).map_err(|e| Failure::usage("the restore's step").because(e))?;
     let decided = session.history.runs.iter().find(|run| run.header.run == session.run).and_then(|run| decided(run, &step, wanted, prefix));
     let usual = usual_seconds(session, &step);
@@ -122,6 +136,7 @@ fn recall(session: &mut Session, wanted: &Wanted, prefix: &DbInstanceId) -> Resu
         definition.recall("point", decided);
     }
     definition.recall("usual_seconds", json!(usual));
+    definition.recall("verify", json!(limits.verify));
     Ok(())
 }
 

@@ -5,7 +5,10 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::json;
 
-use super::migration::Schema;
+use super::{
+    migration::Schema,
+    paused::{self, Pause},
+};
 use crate::{
     aws::rds::DbSnapshot,
     failure::{Failure, LeftBehind},
@@ -22,6 +25,10 @@ pub struct Snapshot {
     /// The key, of the DR region, that its copy is encrypted with; RDS' own there if it is left out.
     #[serde(default)]
     pub dr_key: Option<KmsKeyId>,
+    /// Nobody may write while it is taken, for no longer than so many seconds: what each table holds is taken down, and a restore is held against
+    /// that. Left out, everybody goes on.
+    #[serde(default)]
+    pub pause_seconds: Option<u64>,
     /// Longest time that a snapshot, and then its copy, may take.
     #[serde(default = "two_hours")]
     pub deadline_seconds: u64,
@@ -51,8 +58,36 @@ fn tags(cx: &StepContext, service: &ServiceName, schema: &Schema) -> BTreeMap<St
     tags
 }
 
+/// Takes a snapshot under this name, with writes paused if that is asked for, and waits until it is there.
+pub async fn taken(
+    cx: &StepContext,
+    snapshot: &Snapshot,
+    id: &SnapshotId,
+    tags: &BTreeMap<String, String>,
+    pause: Option<&Pause<'_>>,
+) -> Result<DbSnapshot, Failure> {
+    let taking = async {
+        cx.aws.start_db_snapshot(&snapshot.instance, id, tags).await?;
+        let deadline = Duration::from_secs(snapshot.deadline_seconds);
+        let progress = |found: &DbSnapshot| cx.progress(format!("snapshot {}: {} {} %", found.id, found.status, found.percent));
+        let waiting = cx.aws.wait_until_db_snapshot_available(id, deadline, progress);
+        let left = |failure: Failure| failure.left(LeftBehind::Partial(vec![format!("snapshot {id}")]));
+        cx.wait_until(&format!("snapshot {id}"), deadline + Duration::from_secs(30), waiting).await.map_err(left)
+    };
+    match pause {
+        None => taking.await,
+        Some(pause) => paused::taken(cx, pause, snapshot, id, taking).await,
+    }
+}
+
 /// Takes the snapshot and starts its copy. The name follows from environment, schema and run, so that a resumed run finds what it has made.
-pub async fn take(cx: &StepContext, snapshot: &Snapshot, service: &ServiceName, schema: &Schema) -> Result<DbSnapshot, Failure> {
+pub async fn take(
+    cx: &StepContext,
+    snapshot: &Snapshot,
+    pause: Option<&Pause<'_>>,
+    service: &ServiceName,
+    schema: &Schema,
+) -> Result<DbSnapshot, Failure> {
     let version = schema.version.as_deref().unwrap_or("0").replace('.', "-");
     let run = cx.run.as_ref().map(|run| run.as_str().replace('-', "")).unwrap_or_default();
     let tail = run.get(run.len().saturating_sub(12)..).unwrap_or_default();
@@ -61,12 +96,8 @@ pub async fn take(cx: &StepContext, snapshot: &Snapshot, service: &ServiceName, 
     let name = recorded.as_str().unwrap_or(&name).trim_end_matches('-').to_owned();
     let id = SnapshotId::parse(name).map_err(|e| Failure::step("a name for the snapshot").because(e))?;
     let tags = tags(cx, service, schema);
-    cx.aws.start_db_snapshot(&snapshot.instance, &id, &tags).await?;
-    let deadline = Duration::from_secs(snapshot.deadline_seconds);
-    let progress = |found: &DbSnapshot| cx.progress(format!("snapshot {}: {} {} %", found.id, found.status, found.percent));
-    let waiting = cx.aws.wait_until_db_snapshot_available(&id, deadline, progress);
+    let taken = taken(cx, snapshot, &id, &tags, pause).await?;
     let left = |failure: Failure| failure.left(LeftBehind::Partial(vec![format!("snapshot {id}")]));
-    let taken = cx.wait_until(&format!("snapshot {id}"), deadline + Duration::from_secs(30), waiting).await.map_err(left)?;
     let there = cx.aws.in_region(&cx.environment.aws.dr_region);
     there.start_db_snapshot_copy(&taken.arn, &id, &snapshot.key()?, &tags).await.map_err(left)?;
     Ok(taken)

@@ -89,6 +89,16 @@ pub enum RegionCommand {
         /// As in us-east-1.
         region: String,
     },
+    /// The one cluster answers as the one of this region too: a sandbox has no second machine for a stack that waits there.
+    Lend {
+        /// As in eu-west-1.
+        region: String,
+    },
+    /// It does so no longer.
+    TakeBack {
+        /// As in eu-west-1.
+        region: String,
+    },
     /// Says which regions are up.
     Status,
 }

@@ -1,4 +1,5 @@
-//! `region`: takes a region away and gives it back. The front door fails its calls, its database servers stop, its cluster freezes.
+//! `region`: takes a region away and gives it back. The front door fails its calls, its database servers stop, its cluster freezes. And lends one
+//! the cluster of the other, where a stack that waits there is tried.
 use std::{
     fs,
     path::{Path, PathBuf},
@@ -26,6 +27,11 @@ const FROZEN: [&str; 4] = ["kube-apiserver", "kubelet", "stand-in-alb", "stand-i
 /// Whether a region is taken away.
 pub fn is_down(state: &Path, region: &str) -> bool {
     state.join("regions-down").join(region).exists()
+}
+
+/// Whether the sandbox's one cluster answers as this region's too.
+pub fn is_lent(state: &Path, region: &str) -> bool {
+    known(region).is_ok() && state.join("regions-lent").join(region).exists()
 }
 
 /// Says that everything of a region has gone, or is back.
@@ -66,6 +72,18 @@ pub async fn run(name: &str, command: &RegionCommand) -> Result<()> {
                 report::data(&format!("{region}  {word}"))?;
             }
             Ok(())
+        }
+        RegionCommand::Lend { region } => {
+            fs::create_dir_all(state.join("regions-lent"))?;
+            fs::write(state.join("regions-lent").join(known(region)?), "")?;
+            Ok(report::data(&format!("the cluster of {REGION} answers as that of {region} too"))?)
+        }
+        RegionCommand::TakeBack { region } => {
+            let file = state.join("regions-lent").join(known(region)?);
+            if file.exists() {
+                fs::remove_file(&file).with_context(|| format!("removing {}", file.display()))?;
+            }
+            Ok(report::data(&format!("{region} has no cluster of another region"))?)
         }
         RegionCommand::Down { region } => {
             fs::create_dir_all(state.join("regions-down"))?;
@@ -145,6 +163,14 @@ mod tests {
         for other in ["mars", "../x", ""] {
             assert!(known(other).is_err(), "{other}");
         }
+    }
+
+    #[test]
+    fn a_cluster_is_lent_to_whom_it_was_lent() {
+        let state = tempfile::tempdir().unwrap();
+        fs::create_dir(state.path().join("regions-lent")).unwrap();
+        fs::write(state.path().join("regions-lent").join(DR_REGION), "").unwrap();
+        assert!(is_lent(state.path(), DR_REGION) && !is_lent(state.path(), REGION) && !is_lent(state.path(), "../regions-lent/eu-west-1"));
     }
 
     #[test]

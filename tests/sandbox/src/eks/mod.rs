@@ -20,13 +20,16 @@ use std::{path::Path, sync::Arc};
 use anyhow::Result;
 use axum::{
     Router,
+    extract::{Request, State},
+    middleware::Next,
+    response::Response,
     routing::{delete, get, post},
 };
 
 pub use runtime::{ClusterRuntime, ControlPlane, ControlPlaneSpec, Part};
 pub use webhooks::{Webhooks, serve as serve_webhooks};
 
-use crate::{door::emulator::Root, layout::Layout};
+use crate::{door::emulator::Root, layout::Layout, region};
 use store::Store;
 
 /// What every operation needs.
@@ -96,5 +99,18 @@ pub fn router(eks: Arc<Eks>) -> Router {
         )
         .route("/tags/{*arn}", get(tags::list).post(tags::tag).delete(tags::untag))
         .fallback(answer::unknown)
+        .layer(axum::middleware::from_fn_with_state(Arc::clone(&eks), lent))
         .with_state(eks)
+}
+
+/// Whoever asks in a region that the cluster is lent to is answered as in its own.
+async fn lent(State(eks): State<Arc<Eks>>, mut request: Request, next: Next) -> Response {
+    const ASKED: &str = "x-sandbox-region";
+    let region = request.headers().get(ASKED).and_then(|region| region.to_str().ok()).unwrap_or_default();
+    if region::is_lent(&eks.layout.state, region)
+        && let Ok(own) = eks.store.read(|state| state.region.parse())
+    {
+        request.headers_mut().insert(ASKED, own);
+    }
+    next.run(request).await
 }

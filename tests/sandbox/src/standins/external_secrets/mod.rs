@@ -30,8 +30,16 @@ const RETRY: Duration = Duration::from_secs(5);
 /// When an ExternalSecret is due, and what it was like when it was last written.
 struct Due {
     at: Instant,
-    generation: Option<i64>,
+    seen: Seen,
     written: Written,
+}
+
+/// A change of the specification, or of a label or an annotation, makes it due at once, as in the real controller: `force-sync` is such a one.
+type Seen = (Option<i64>, Labels, Labels);
+type Labels = Option<std::collections::BTreeMap<String, String>>;
+
+fn seen(secret: &ExternalSecret) -> Seen {
+    (secret.metadata.generation, secret.metadata.labels.clone(), secret.metadata.annotations.clone())
 }
 
 /// Whether there is a Secret to miss.
@@ -101,7 +109,7 @@ impl Controller {
         }
         let key = key(secret);
         if let Some(due) = self.due.get(&key)
-            && due.generation == secret.metadata.generation
+            && due.seen == seen(secret)
             && Instant::now() < due.at
             && (due.written == Written::No || self.target_exists(secret).await)
         {
@@ -115,7 +123,7 @@ impl Controller {
             (Ok(_), None) => Duration::from_secs(365 * 24 * 3600),
         };
         let written = if outcome.is_ok() { Written::Yes } else { Written::No };
-        self.due.insert(key.clone(), Due { at: Instant::now() + wait, generation: secret.metadata.generation, written });
+        self.due.insert(key.clone(), Due { at: Instant::now() + wait, seen: seen(secret), written });
         if let Err(error) = self.report(secret, &outcome).await {
             tracing::warn!("the status of {key}: {error:#}");
         }
