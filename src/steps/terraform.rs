@@ -20,7 +20,7 @@ use crate::{
     engine::event::{EventKind, Outcome},
     failure::{Failure, FailureKind},
     ids::{BucketName, SecretName},
-    plan::environment::Guards,
+    plan::environment::{Guards, SecretStore},
     tools::{
         process_record::Guarded,
         terraform::{
@@ -227,8 +227,21 @@ impl Kind for Terraform {
         guards::check(&cx.environment.guards, &found.changes)?;
         let file = write_plan(cx, &found)?;
         apply_file(cx, &workspace, &file, found.changes.len()).await?;
-        Ok(Vec::new())
+        parameters_that_stay(cx, input).await
     }
+}
+
+/// In Parameter Store a secret is no resource of the stack, so that its value is in no state: whoever wrote it takes it away.
+async fn parameters_that_stay(cx: &StepContext, input: &Input) -> Result<Vec<String>, Failure> {
+    let (store, environment) = (cx.environment.secrets.store, &cx.environment.name);
+    let secrets = input.adopt.iter().flat_map(|adopt| &adopt.secrets).filter(|_| store == SecretStore::Ssm);
+    let mut stay = Vec::new();
+    for name in secrets {
+        if let Some(found) = cx.aws.find_secret(store, environment, name).await? {
+            stay.push(format!("parameter {0} (aws ssm delete-parameter --region {1} --name {0})", found.name, cx.aws.region()));
+        }
+    }
+    Ok(stay)
 }
 
 /// Which state the stack has in the bucket.

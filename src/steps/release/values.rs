@@ -20,12 +20,13 @@ pub fn template_values(cx: &StepContext, own: &Map<String, Value>) -> Result<Val
     values.insert("env".into(), serde_json::to_value(&*cx.environment).map_err(internal)?);
     values.insert("services".into(), serde_json::to_value(&*cx.services).map_err(internal)?);
     values.insert("prefix".into(), Value::String(format!("deployctl-{}", cx.environment.name)));
-    values.insert("secrets_prefix".into(), Value::String(format!("deployctl/{}", cx.environment.name)));
-    let store = match cx.environment.secrets.store {
+    let store = cx.environment.secrets.store;
+    values.insert("secrets_prefix".into(), Value::String(store.prefix(&cx.environment.name)));
+    let service = match store {
         SecretStore::SecretsManager => "SecretsManager",
         SecretStore::Ssm => "ParameterStore",
     };
-    values.insert("secret_service".into(), Value::String(store.into()));
+    values.insert("secret_service".into(), Value::String(service.into()));
     // A template that asks for it where there is none fails by name; most steps never ask.
     if let Some(text) = authorities(&cx.project, &cx.environment)? {
         values.insert("database_ca".into(), Value::String(text));

@@ -78,6 +78,8 @@ async def app(scope, receive, send):
         return
     backends.remember(scope)
     authorization.checked.set(("", ""))
+    verdicts = []
+    authorization.verdicts.set(verdicts)
     _request_caller_arn.set("")
 
     async def naming(message):
@@ -85,7 +87,8 @@ async def app(scope, receive, send):
             action, resource = authorization.checked.get()
             # Callers choose parts of a resource's name: nothing of theirs may end a header.
             named = [(b"x-sandbox-action", _printable(action)), (b"x-sandbox-resource", _printable(resource)),
-                     (b"x-sandbox-principal", _printable(_request_caller_arn.get()))]
+                     (b"x-sandbox-principal", _printable(_request_caller_arn.get())),
+                     (b"x-sandbox-verdicts", json.dumps(verdicts).encode("ascii"))]
             message = {**message, "headers": [*message.get("headers", []), *named]}
         await send(message)
 

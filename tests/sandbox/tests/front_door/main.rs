@@ -10,5 +10,7 @@ mod installed;
 mod policies;
 mod regions;
 mod registry;
+#[path = "../../../replay/mod.rs"]
+mod replay;
 mod stack;
 mod web_identity;
