@@ -33,6 +33,7 @@ import authorization  # noqa: E402  (after the environment, like everything that
 import backends  # noqa: E402
 import durability  # noqa: E402
 import ec2_answers  # noqa: E402
+import iam_answers  # noqa: E402
 import registry  # noqa: E402
 import ministack.app as emulator  # noqa: E402
 from ministack.core.iam_evaluator import _request_caller_arn  # noqa: E402
@@ -124,5 +125,6 @@ if __name__ == "__main__":
     backends.install()
     registry.install()
     ec2_answers.install()
+    iam_answers.install()
     durability.install()
     asyncio.run(serve())

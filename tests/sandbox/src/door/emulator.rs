@@ -7,12 +7,13 @@ use std::{
 use anyhow::{Context, Result, bail};
 
 /// The scripts beside `launch.py`; they must lie in one folder.
-const SCRIPTS: [(&str, &str); 6] = [
+const SCRIPTS: [(&str, &str); 7] = [
     ("launch.py", include_str!("../../emulator/launch.py")),
     ("authorization.py", include_str!("../../emulator/authorization.py")),
     ("backends.py", include_str!("../../emulator/backends.py")),
     ("durability.py", include_str!("../../emulator/durability.py")),
     ("ec2_answers.py", include_str!("../../emulator/ec2_answers.py")),
+    ("iam_answers.py", include_str!("../../emulator/iam_answers.py")),
     ("registry.py", include_str!("../../emulator/registry.py")),
 ];
 
