@@ -2,13 +2,16 @@
 //! their policies allow is what was seen then, or stands in a table with the reason why a sandbox cannot show it.
 use std::collections::{BTreeMap, BTreeSet};
 
+use aws_sdk_ecr::types::{ImageScanningConfiguration, ImageTagMutability};
 use serde_json::Value;
 
 use super::{
     canary::Canaries,
+    commands::block_on,
     copy::Copy,
-    database, images, killed,
+    database, images, killed, least_privilege,
     permissions::{DEPLOYER_SESSION, committed, grant, own},
+    services,
     target::Target,
     unseen::UNSEEN,
 };
@@ -18,9 +21,12 @@ const ENVIRONMENT: &str = "plans/environments/sandbox.yaml";
 
 /// Lives that life, and compares.
 pub fn does_what_it_may(target: &Target) {
-    let _secrets = Canaries::set(target);
+    let secrets = Canaries::set(target);
     killed::is_taken_over(target);
     target.deployctl(&["apply", "--yes"]).expect(0);
+    services::are_real(target, secrets.token());
+    least_privilege::is_used_up(target, |_| true);
+    least_privilege::ends_at_its_own(target);
     target.deployctl(&["doctor"]).expect(0);
     images::retire(target);
     database::is_brought_back(target);
@@ -28,7 +34,13 @@ pub fn does_what_it_may(target: &Target) {
     let planner = while_granted(target, committed("planner.json"), || {
         target.deployctl(&["plan"]).expect(0);
     });
-    target.deployctl(&["dr", "prepare", "--yes"]).expect(0);
+    let elsewhere = Copy::new();
+    elsewhere.replace(ENVIRONMENT, "cidr: 10.41.0.0/16", "cidr: 10.42.0.0/16");
+    elsewhere.replace(ENVIRONMENT, "tags: {", "guards: { max_deletions: 50, protected: [] }\ntags: {");
+    target.deployctl(&["dr", "prepare", "--yes", "--project", elsewhere.folder()]).expect(0);
+    target.deployctl(&["dr", "prepare", "--yes"]).expect(18);
+    elsewhere.replace(ENVIRONMENT, "cidr: 10.42.0.0/16", "cidr: 10.41.0.0/16");
+    target.deployctl(&["dr", "prepare", "--yes", "--project", elsewhere.folder()]).expect(0);
     target.deployctl(&["dr", "drill", "--yes"]).expect(0);
     let on_call = while_granted(target, committed("on-call.json"), || {
         for looks in [&["status"][..], &["history"], &["lock", "status"], &["dr", "status"]] {
@@ -56,8 +68,23 @@ fn while_granted(target: &Target, policy: Value, work: impl FnOnce()) -> Seen {
     seen
 }
 
+/// Somebody has weakened what no stack owns.
+fn is_weakened(target: &Target) {
+    let config = target.sdk("us-east-1");
+    block_on(async {
+        let table = aws_sdk_dynamodb::Client::new(&config).update_table().table_name("deployctl-sandbox-state-lock");
+        table.deletion_protection_enabled(false).send().await.unwrap();
+        let ecr = aws_sdk_ecr::Client::new(&config);
+        let mutable = ecr.put_image_tag_mutability().repository_name("deployctl-sandbox/parser");
+        mutable.image_tag_mutability(ImageTagMutability::Mutable).send().await.unwrap();
+        let unscanned = ecr.put_image_scanning_configuration().repository_name("deployctl-sandbox/parser");
+        unscanned.image_scanning_configuration(ImageScanningConfiguration::builder().build()).send().await.unwrap();
+    });
+}
+
 /// Everything that an environment file can change in place, there and back again.
 fn is_changed(target: &Target) {
+    is_weakened(target);
     let copy = Copy::new();
     for (from, to) in [
         ("flow_log_days: 7", "flow_log_days: 14"),
@@ -78,6 +105,8 @@ fn is_changed(target: &Target) {
         ("data/keys.tf", "Sid       = \"GovernedByIam\"", "Sid       = \"ByIam\""),
         ("data/keys.tf", "\"Database and its backups of", "\"The database and its backups of"),
         ("data/database.tf", "\"log_lock_waits\"                      = \"1\"\n", ""),
+        ("data/database.tf", "\"PostgreSQL from the nodes\"", "\"PostgreSQL, from the nodes\""),
+        ("data/secrets.tf", "\"Value written by", "\"Written by"),
         ("data/database.tf", "retention_in_days = 30", "retention_in_days = 14"),
         ("data/queues.tf", "message_retention_seconds = 604800", "message_retention_seconds = 518400"),
         ("identity/main.tf", "description = \"Service account", "description = \"The service account"),

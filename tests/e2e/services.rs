@@ -133,6 +133,26 @@ impl Services<'_> {
         }] });
         self.sqs().send_message().queue_url(self.queue("parser").await).message_body(again.to_string()).send().await.unwrap();
         self.log_has("already parsed", &csv).await;
+        self.a_file_that_is_being_read_comes_again(&csv, &again).await;
+    }
+
+    /// The test holds the file's lock, as another parser in the middle of it would.
+    async fn a_file_that_is_being_read_comes_again(&self, key: &str, message: &Value) {
+        let url = format!("s3://{}/{key}?versionId={}", self.bucket(), self.version(key).await.unwrap());
+        let (lock, _) = uuid::Uuid::new_v5(&uuid::Uuid::NAMESPACE_URL, url.as_bytes()).as_u64_pair();
+        let hold = format!("SELECT pg_advisory_lock({}), pg_sleep(5)", lock.cast_signed());
+        let mut reader = self.target.sandbox_started(&["exec", "psql", "-Atc", &hold]);
+        let held = ["exec", "psql", "-Atc", "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND granted"];
+        let end = Instant::now() + DEADLINE;
+        while text(&self.target.sandbox(&held)).trim() == "0" {
+            assert!(Instant::now() < end, "the lock is not taken");
+        }
+        self.sqs().send_message().queue_url(self.queue("parser").await).message_body(message.to_string()).send().await.unwrap();
+        while !self.log().contains("the file is being read already") {
+            assert!(Instant::now() < end, "{}", self.log());
+            tokio::time::sleep(Duration::from_millis(200)).await;
+        }
+        assert!(reader.wait().unwrap().success());
     }
 
     async fn parts_become_one_file(&self) {

@@ -6,6 +6,9 @@ use std::{
 
 use serde_json::Value;
 
+/// "No permissions are required to perform this operation": STS API Reference, GetCallerIdentity.
+const WITHOUT_PERMISSION: &str = "sts:GetCallerIdentity";
+
 /// An action that IAM allowed, on the resource that it was asked for.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Use {
@@ -97,7 +100,7 @@ impl Policy {
 
     /// What was done and is not in the policy.
     pub fn beyond<'a>(&self, uses: &'a BTreeSet<Use>) -> BTreeSet<&'a Use> {
-        uses.iter().filter(|used| !self.0.iter().any(|permission| permission.covers(used))).collect()
+        uses.iter().filter(|used| used.action != WITHOUT_PERMISSION && !self.0.iter().any(|permission| permission.covers(used))).collect()
     }
 }
 

@@ -16,6 +16,8 @@ from ministack.core.router import extract_access_key_id
 checked = contextvars.ContextVar("checked", default=("", ""))
 # Everything that the current request was checked for, with the verdict: a list that the request's own tasks share.
 verdicts = contextvars.ContextVar("verdicts", default=None)
+# Another action than the one that was called, for which a request is refused.
+_refused_for = contextvars.ContextVar("refused_for", default=None)
 # Of many resources of one action (a deletion of a thousand objects) the record needs no more than these.
 _PER_ACTION = 16
 # The policy that an IAM request attaches or detaches; conditions on iam:PolicyARN look at it.
@@ -41,6 +43,22 @@ _RDS_LISTS = {
 }
 _RDS_UNSCOPED = {"DescribeDBEngineVersions", "DescribeOrderableDBInstanceOptions", "DescribeCertificates",
                  "DescribeEvents", "DescribeEngineDefaultParameters", "DescribeAccountAttributes"}
+
+
+# Which action tags what a service makes: AWS asks for it, too, of whoever brings tags along (IAM User Guide, "Controlling access during AWS
+# requests": tag-on-create).
+_TAGGING = {"dynamodb": "TagResource", "ecr": "TagResource", "eks": "TagResource", "kms": "TagResource",
+            "logs": "TagResource", "rds": "AddTagsToResource", "secretsmanager": "TagResource", "sqs": "TagQueue", "ssm": "AddTagsToResource"}
+_MAKES = ("Create", "Restore", "Allocate", "RunInstances")
+
+
+def _tagging(action, context):
+    """The action that a creating request with tags needs besides its own; None for all others."""
+    service, _, name = action.partition(":")
+    if not name.startswith(_MAKES) or not any(key.lower() == "aws:tagkeys" for key in context or {}):
+        return None
+    tag = f"Tag{name.removeprefix('Create')}" if service == "iam" else _TAGGING.get(service)
+    return f"{service}:{tag}" if tag and tag != name else None
 
 
 def judged(action, resource, allowed):
@@ -172,7 +190,11 @@ def _checked_ec2(original):
         parameters = _form(body, query_params)
         region, key = get_region(), extract_access_key_id(headers, query_params)
         action = "ec2:" + parameters.get("Action", "")
-        for arn in ec2_resources(parameters, region, get_account_id())[1:]:
+        arns = ec2_resources(parameters, region, get_account_id())
+        checks = [(action, arn) for arn in arns[1:]]
+        if action.partition(":")[2].startswith(_MAKES) and any(name.startswith("TagSpecification.") for name in parameters):
+            checks.append(("ec2:CreateTags", arns[0]))
+        for action, arn in checks:
             if denied := iam_evaluator.enforce(key, action, "ec2", region, resource_arn=arn):
                 return _denial("ec2", action, arn, denied, headers)
         return await original(method, path, headers, body, query_params)
@@ -426,6 +448,7 @@ def install():
         return arn
 
     def access_denied_response(service, action, principal_arn, request_id, **more):
+        action = _refused_for.get() or action
         if service in ("eks", "rds", "ecr", "dynamodb", "secretsmanager", "sqs", "iam", "ec2", "kms") and not more.get("message") \
                 and not more.get("error_code") and not more.get("resource_policy_arn"):
             more["message"] = iam_actions.identity_denial_message(
@@ -444,6 +467,11 @@ def install():
         # A key that nobody has is no verdict on an action.
         if not isinstance(refused, iam_evaluator.AuthError):
             judged(iam_action, resource_arn, refused is None)
+        if refused is None and (tagging := _tagging(iam_action, named.get("service_context"))):
+            made = f"arn:aws:kms:{region}:{get_account_id()}:key/{ANY_ID}" if iam_action == "kms:CreateKey" else resource_arn
+            refused = enforce(access_key_id, tagging, service, region, resource_arn=made, **named)
+            judged(tagging, made, refused is None)
+            _refused_for.set(tagging if refused else None)
         return refused
 
     iam_evaluator.enforce = exact

@@ -27,7 +27,7 @@ const VARIABLES: [&str; 9] = [
     "github={ repository = \"example/files\" }",
 ];
 
-/// What the newcomer may do and does not do here, in the order of their names, each with its reason and AWS' page.
+/// What the newcomer may do and does not do here, each with its reason and AWS' page.
 const UNSEEN: [(&str, &str); 3] = [
     ("iam:UpdateRole", "another session_seconds in a later release of the stack: API_UpdateRole"),
     ("iam:UpdateRoleDescription", "another description in a later release of the stack: API_UpdateRoleDescription"),
@@ -172,7 +172,7 @@ async fn a_newcomer_makes_the_roles_and_hears_what_is_missing() {
     assert!(gone, "{said}");
     let policy = Policy::of([&policy(&stack, |_| true)]);
     let seen = Seen::of(&stack.requests(), "user/newcomer");
-    let unused: Vec<String> = policy.unused_actions(&seen.uses).into_iter().map(|(_, action)| action).collect();
-    assert_eq!(unused, UNSEEN.map(|(action, _)| action), "{} actions", policy.actions());
+    let unused: BTreeSet<String> = policy.unused_actions(&seen.uses).into_iter().map(|(_, action)| action).collect();
+    assert_eq!(unused, UNSEEN.map(|(action, _)| action.to_owned()).into(), "{} actions", policy.actions());
     assert!(policy.beyond(&seen.uses).is_empty(), "{:?}", policy.beyond(&seen.uses));
 }

@@ -113,7 +113,19 @@ async fn a_service_does_nothing_that_its_caller_may_not() {
         ("kms:DescribeKey", Call::query("rds", &format!("{instance}&StorageEncrypted=true&KmsKeyId={key}"))),
         ("kms:DescribeKey", Call::rest("eks", "POST", "/clusters", &cluster.to_string())),
     ];
-    let without = allowed(&stack, "without", &["rds:CreateDBInstance", "eks:CreateCluster", "iam:PassRole"]).await;
+    // Tags that come along are an action of their own.
+    let role = "Action=CreateRole&Version=2010-05-08&RoleName=x&AssumeRolePolicyDocument=%7B%7D&Tags.member.1.Key=a&Tags.member.1.Value=b";
+    let key = json!({ "Tags": [{ "TagKey": "a", "TagValue": "b" }] }).to_string();
+    let vpc = "Action=CreateVpc&Version=2016-11-15&CidrBlock=10.9.0.0/16&TagSpecification.1.ResourceType=vpc&TagSpecification.1.Tag.1.Key=a&\
+               TagSpecification.1.Tag.1.Value=b";
+    let tagged = [
+        ("iam:TagRole", Call::query("iam", role)),
+        ("kms:TagResource", Call::target("kms", "TrentService.CreateKey", &key)),
+        ("ec2:CreateTags", Call::query("ec2", vpc)),
+    ];
+    let calls = calls.into_iter().chain(tagged);
+    let makes = ["rds:CreateDBInstance", "eks:CreateCluster", "iam:PassRole", "iam:CreateRole", "kms:CreateKey", "ec2:CreateVpc"];
+    let without = allowed(&stack, "without", &makes).await;
     for (action, call) in calls {
         let refused = call.send(stack.door, &without).await;
         assert!(refused.status == 403 && refused.text.contains(action), "{action}: {} {}", refused.status, refused.text);
