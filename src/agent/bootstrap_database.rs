@@ -7,7 +7,7 @@ use tokio_postgres::Client;
 
 use super::database::{Credentials, DatabaseArgs};
 use crate::{
-    aws::{Aws, secrets::full_name},
+    aws::Aws,
     database::history,
     failure::Failure,
     ids::{EnvironmentName, SecretName},
@@ -84,7 +84,7 @@ async fn credentials(args: &BootstrapArgs, aws: &Aws, role: &str, secret: &str, 
         "ssm" => SecretStore::Ssm,
         other => return Err(Failure::usage(format!("{other:?} is neither secrets-manager nor ssm"))),
     };
-    let full = full_name(store, &environment, &name);
+    let full = store.full_name(&environment, &name);
     if let Some(value) = aws.secret_value(&full).await?
         && let Ok(credentials) = serde_json::from_str::<Credentials>(value.expose_secret())
         && credentials.username == role

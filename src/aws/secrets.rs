@@ -20,14 +20,6 @@ pub struct StoredSecret {
     pub version: Option<String>,
 }
 
-/// The full name of an environment's secret in a store.
-pub fn full_name(store: SecretStore, environment: &EnvironmentName, name: &SecretName) -> String {
-    match store {
-        SecretStore::SecretsManager => format!("deployctl/{environment}/{name}"),
-        SecretStore::Ssm => format!("/deployctl/{environment}/{name}"),
-    }
-}
-
 impl Aws {
     /// Looks a secret up, without its value; none if there is none.
     pub async fn find_secret(
@@ -36,7 +28,7 @@ impl Aws {
         environment: &EnvironmentName,
         name: &SecretName,
     ) -> Result<Option<StoredSecret>, Failure> {
-        let full = full_name(store, environment, name);
+        let full = store.full_name(environment, name);
         match store {
             SecretStore::SecretsManager => {
                 let found = match self.secrets().describe_secret().secret_id(&full).send().await {
@@ -77,7 +69,7 @@ impl Aws {
         name: &SecretName,
         value: &SecretString,
     ) -> Result<StoredSecret, Failure> {
-        let full = full_name(store, environment, name);
+        let full = store.full_name(environment, name);
         match store {
             SecretStore::SecretsManager => {
                 if self.find_secret(store, environment, name).await?.is_none() {

@@ -11,7 +11,7 @@ use super::session;
 use crate::{
     aws::{Aws, secrets::StoredSecret},
     cli::{Globals, SecretSetArgs},
-    failure::{Failure, exit},
+    failure::{Failure, FailureKind, LeftBehind, exit},
     ids::SecretName,
     plan::{
         environment::{Environment, SecretStore},
@@ -48,10 +48,14 @@ pub async fn run(args: SecretSetArgs, globals: &Globals, ui: &Ui) -> Result<u8, 
     let project = session::project(globals)?;
     let environment = read::environment(&project, &session::environment(globals, &project)?)?;
     let aws = &environment.aws;
-    let aws = Aws::connect(&aws.region, aws.deployer_role_arn.as_ref(), &aws.account_id).await?;
+    let connect = async |region| Aws::connect(region, aws.deployer_role_arn.as_ref(), &aws.account_id).await;
+    let mut stores = vec![connect(&aws.region).await?];
+    if environment.secrets.store == SecretStore::Ssm {
+        stores.push(connect(&aws.dr_region).await?);
+    }
     let source = args.from_file.map_or(Source::Stdin, Source::File);
     let existing = if args.keep_existing { Existing::Keep } else { Existing::Replace };
-    let stored = set(&aws, &environment, &args.name, source, existing).await?;
+    let stored = set(&stores, &environment, &args.name, source, existing).await?;
     let version = stored.version.unwrap_or_else(|| "none".to_owned());
     match ui.output {
         Output::Json => ui.json(&serde_json::json!({ "name": stored.name, "arn": stored.arn, "version": version }))?,
@@ -60,25 +64,51 @@ pub async fn run(args: SecretSetArgs, globals: &Globals, ui: &Ui) -> Result<u8, 
     Ok(exit::DONE)
 }
 
-/// Stores the value under `deployctl/ENV/NAME` in the environment's store.
+/// Stores the value under `deployctl/ENV/NAME` in the environment's store; says what the first region has then. Secrets Manager replicates a secret
+/// by itself. Parameter Store does not, so there the DR region is given the value too: once the first is lost, nobody can read it there.
 pub async fn set(
-    aws: &Aws,
+    regions: &[Aws],
     environment: &Environment,
     name: &SecretName,
     source: Source,
     existing: Existing,
 ) -> Result<StoredSecret, Failure> {
     let store = environment.secrets.store;
-    if existing == Existing::Keep
-        && let Some(found) = aws.find_secret(store, &environment.name, name).await?
-        && found.version.is_some()
-    {
-        return Ok(found);
+    let mut kept = Vec::new();
+    if existing == Existing::Keep {
+        for aws in regions {
+            kept.push(aws.find_secret(store, &environment.name, name).await?.filter(|found| found.version.is_some()));
+        }
+        if let Some(Some(first)) = kept.first()
+            && kept.iter().all(Option::is_some)
+        {
+            return Ok(first.clone());
+        }
     }
     let value =
         tokio::task::spawn_blocking(move || value_of(&source)).await.map_err(|e| Failure::step("reading the secret").because(e))??;
     check(name, &value, store)?;
-    aws.put_secret(store, &environment.name, name, &value).await
+    let mut stored = Vec::new();
+    for (number, aws) in regions.iter().enumerate() {
+        stored.push(match kept.get(number).cloned().flatten() {
+            Some(found) => found,
+            None => put(aws, environment, name, &value, regions.get(..number).unwrap_or_default()).await?,
+        });
+    }
+    stored.into_iter().next().ok_or_else(|| Failure::new(FailureKind::Internal, "a secret without a region"))
+}
+
+async fn put(aws: &Aws, environment: &Environment, name: &SecretName, value: &SecretString, done: &[Aws]) -> Result<StoredSecret, Failure> {
+    let outcome = aws.put_secret(environment.secrets.store, &environment.name, name, value).await;
+    outcome.map_err(|failure| match done {
+        [] => failure,
+        done => {
+            let regions = done.iter().map(|aws| aws.region().as_str()).collect::<Vec<_>>().join(", ");
+            failure
+                .left(LeftBehind::Partial(vec![format!("{regions} has the new value of {name}, {} does not", aws.region())]))
+                .next(format!("deployctl secret set {name} -e {}", environment.name))
+        }
+    })
 }
 
 fn value_of(source: &Source) -> Result<SecretString, Failure> {

@@ -9,6 +9,7 @@ use serde_json::Value;
 use super::{
     check_with::{Check, Types},
     definition,
+    environment::SecretStore,
     file::{Permission, PlanFile, StepDeclaration},
     locate::{Key, Located},
     output_type::OutputType,
@@ -105,8 +106,19 @@ impl Checker<'_> {
         }
     }
 
+    /// Which store the environment names; its keys are checked elsewhere.
+    fn store(&self) -> SecretStore {
+        let written = self.environment.and_then(|environment| environment.get("secrets")?.get("store"));
+        written.and_then(|store| serde_json::from_value(store.clone()).ok()).unwrap_or_default()
+    }
+
     fn permissions(&self, keys: &[&str; 2], permissions: &[Permission], problems: &mut Vec<Problem>) {
         for (n, permission) in permissions.iter().enumerate() {
+            if permission.actions.is_empty() == permission.secrets.is_none() {
+                let spot = self.located.value(&at(&[&keys[0], &keys[1], &"permissions", &n]));
+                let hint = "`secrets: read` or `secrets: write` stands instead of the actions of a store";
+                problems.push(Problem::new(spot, "a permission has either actions or `secrets`".to_owned()).hint(hint));
+            }
             for (m, action) in permission.actions.iter().enumerate() {
                 if action.contains('*') || !action.contains(':') {
                     let spot = self.located.value(&at(&[&keys[0], &keys[1], &"permissions", &n, &"actions", &m]));
@@ -172,7 +184,7 @@ impl Checker<'_> {
             outputs: outputs.rev().collect(),
             parameters: serde_json::to_value(&self.file.parameters).ok()?,
             services: serde_json::to_value(&self.file.services).ok()?,
-            all: definition::all(self.file),
+            all: definition::all(self.file, self.store(), "ENV"),
         })
     }
 

@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 
 use super::{
     digest,
-    environment::Environment,
+    environment::{Environment, SecretStore},
     file::{Permission, PlanFile, StepDeclaration},
     reference::Known,
 };
@@ -15,6 +15,9 @@ use crate::{
     ids::StepId,
     steps::Outputs,
 };
+
+/// Where the database is; terraform/data writes it, so no service declares it.
+pub const DATABASE_SECRET: &str = "database";
 
 /// What somebody has asked for.
 #[derive(Clone, Debug)]
@@ -44,7 +47,7 @@ impl Definition {
         let parameters_value = serde_json::to_value(&file.parameters).map_err(not_json)?;
         let services_value = serde_json::to_value(&file.services).map_err(not_json)?;
         let digest = digest::of(&json!([serde_json::to_value(&file).map_err(not_json)?, environment_value]))?;
-        let all_value = all(&file);
+        let all_value = all(&file, environment.secrets.store, environment.name.as_str());
         Ok(Self { file, environment, dag, digest, environment_value, parameters_value, services_value, all_value })
     }
     /// What references can reach, given these outputs.
@@ -88,10 +91,20 @@ fn charts_are_known(file: &PlanFile, environment: &Environment) -> Result<(), Fa
 }
 
 /// What the services and accounts of a plan file add up to; `${all.…}` reads it by these keys:
-/// `service_accounts` (by NAMESPACE/ACCOUNT: namespace, service_account, statements), `queues` (by service), `secrets`, `topics`, `services` (names).
-pub fn all(file: &PlanFile) -> Value {
+/// `service_accounts` (by NAMESPACE/ACCOUNT: namespace, service_account, statements), `queues` (by service), `secrets`, `topics`, `services` (names),
+/// `secret_names` (by secret, `database` among them: its full name in the environment's store).
+pub fn all(file: &PlanFile, store: SecretStore, environment: &str) -> Value {
+    let statement = |permission: &Permission| {
+        let mut statement = json!(permission);
+        if let (Some(access), Some(fields)) = (permission.secrets, statement.as_object_mut()) {
+            fields.remove("secrets");
+            fields.insert("actions".to_owned(), json!(access.actions(store)));
+        }
+        statement
+    };
     let account = |namespace: &str, name: &str, permissions: &[Permission]| {
-        (format!("{namespace}/{name}"), json!({ "namespace": namespace, "service_account": name, "statements": permissions }))
+        let statements: Vec<Value> = permissions.iter().map(statement).collect();
+        (format!("{namespace}/{name}"), json!({ "namespace": namespace, "service_account": name, "statements": statements }))
     };
     let service_accounts: serde_json::Map<String, Value> = file
         .services
@@ -101,11 +114,40 @@ pub fn all(file: &PlanFile) -> Value {
         .collect();
     let queues: BTreeMap<_, _> = file.services.iter().filter_map(|(name, service)| Some((name, service.queue.as_ref()?))).collect();
     let unique = |of: fn(&super::file::Service) -> &Vec<String>| file.services.values().flat_map(of).collect::<BTreeSet<_>>();
+    let secrets: BTreeSet<&String> =
+        unique(|service| &service.secrets).into_iter().chain(file.accounts.values().flat_map(|account| &account.secrets)).collect();
+    let named = secrets.iter().map(|name| name.as_str()).chain([DATABASE_SECRET]);
+    let secret_names: BTreeMap<&str, String> = named.map(|name| (name, store.full_name(environment, name))).collect();
     json!({
         "service_accounts": service_accounts,
         "queues": queues,
-        "secrets": unique(|service| &service.secrets).into_iter().chain(file.accounts.values().flat_map(|account| &account.secrets)).collect::<BTreeSet<_>>(),
+        "secrets": secrets,
+        "secret_names": secret_names,
         "topics": unique(|service| &service.topics),
         "services": file.services.keys().collect::<Vec<_>>(),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_permission_on_secrets_is_of_the_environments_store() {
+        let file: PlanFile = serde_saphyr::from_str(include_str!("../../plans/deploy.yaml")).unwrap();
+        let [manager, parameters] = [SecretStore::SecretsManager, SecretStore::Ssm].map(|store| all(&file, store, "qa"));
+        let actions = |all: &Value, account: &str| all["service_accounts"][account]["statements"].to_string();
+        assert!(actions(&manager, "apps/uploader").contains("secretsmanager:GetSecretValue"));
+        assert!(!actions(&manager, "apps/uploader").contains("ssm:"));
+        assert!(
+            actions(&parameters, "apps/uploader").contains("ssm:GetParameter")
+                && !actions(&parameters, "apps/parser").contains("secretsmanager:")
+        );
+        // RDS keeps the master's password in Secrets Manager, whatever the environment says.
+        assert_eq!(actions(&parameters, "deployctl/agent").matches("secretsmanager:").count(), 1);
+        assert!(actions(&parameters, "deployctl/agent").contains("ssm:PutParameter"));
+        assert_eq!(manager["secret_names"]["database"], "deployctl/qa/database");
+        assert_eq!(parameters["secret_names"]["kafka"], "/deployctl/qa/kafka");
+        assert!(file.writes_secret("parser-db") && !file.writes_secret("kafka"));
+    }
 }

@@ -1,5 +1,5 @@
 //! The environment file: where a deployment goes and how large it is. `plans/environments/NAME.yaml`, unknown keys refused.
-use std::{collections::BTreeMap, path::PathBuf};
+use std::{collections::BTreeMap, fmt, path::PathBuf};
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -402,6 +402,22 @@ pub enum SecretStore {
     SecretsManager,
     /// SSM Parameter Store, SecureString.
     Ssm,
+}
+
+impl SecretStore {
+    /// What every full name of an environment's secrets begins with, without a slash at its end.
+    pub fn prefix(self, environment: impl fmt::Display) -> String {
+        match self {
+            Self::SecretsManager => format!("deployctl/{environment}"),
+            // A hierarchy of parameters begins with a slash, or it is none.
+            Self::Ssm => format!("/deployctl/{environment}"),
+        }
+    }
+
+    /// A secret's full name.
+    pub fn full_name(self, environment: impl fmt::Display, name: impl fmt::Display) -> String {
+        format!("{}/{name}", self.prefix(environment))
+    }
 }
 
 /// Prometheus, Grafana, Fluent Bit, OpenTelemetry.

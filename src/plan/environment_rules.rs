@@ -2,7 +2,7 @@
 use std::path::Path;
 
 use super::{
-    environment::{Environment, KafkaSecurity, SecretStore, Standby, Strategy},
+    environment::{Environment, KafkaSecurity, Standby, Strategy},
     environment_forms,
     locate::{Key, Located},
     problem::Problem,
@@ -106,10 +106,6 @@ pub fn check(environment: &Environment, located: &Located, path: &Path) -> Vec<P
             let keys = ["services".into(), name.as_str().into(), "strategy".into()];
             refuse(&keys, "blue-green and canary need Argo Rollouts, which deployctl does not drive yet".to_owned(), "use `rolling`");
         }
-    }
-    if environment.secrets.store == SecretStore::Ssm {
-        let message = "SSM Parameter Store is not supported yet: templates and permissions know Secrets Manager only".to_owned();
-        refuse(&["secrets".into(), "store".into()], message, "use `secrets-manager`, or leave it out");
     }
     let kafka = &environment.kafka;
     if kafka.replication_factor < 1 || kafka.partitions < 1 {

@@ -5,6 +5,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use super::environment::SecretStore;
 use crate::ids::{ServiceName, StepId};
 
 /// The services that a plan file declares, by name.
@@ -27,6 +28,19 @@ pub struct PlanFile {
     pub accounts: BTreeMap<String, Account>,
     /// What is done, in the order in which it is shown; `needs` decides what runs when.
     pub steps: Vec<StepDeclaration>,
+}
+
+impl PlanFile {
+    /// Whether a role gives this secret its value in the cluster, so that no person has to.
+    pub fn writes_secret(&self, name: &str) -> bool {
+        let permissions = self.services.values().flat_map(|service| &service.permissions);
+        let mut permissions = permissions.chain(self.accounts.values().flat_map(|account| &account.permissions));
+        let (reference, text) = (format!(".{name}}}"), format!("/{name}"));
+        permissions.any(|permission| {
+            permission.secrets == Some(SecretAccess::Write)
+                && permission.resources.iter().any(|resource| resource.ends_with(&reference) || resource.ends_with(&text))
+        })
+    }
 }
 
 /// A service: where its source is, who it runs as, and what it may do.
@@ -75,7 +89,11 @@ pub struct Account {
 #[serde(deny_unknown_fields)]
 pub struct Permission {
     /// As in `s3:GetObject`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub actions: Vec<String>,
+    /// Instead of `actions`, where the resources are secrets: what that takes in the environment's `secrets.store`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub secrets: Option<SecretAccess>,
     /// ARNs or references to them.
     pub resources: Vec<String>,
     /// What must hold besides, all of it.
@@ -93,6 +111,29 @@ pub struct Condition {
     pub variable: String,
     /// One of these.
     pub values: Vec<String>,
+}
+
+/// What a role may do with a secret.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum SecretAccess {
+    /// Read its value.
+    Read,
+    /// Give it a value.
+    Write,
+}
+
+impl SecretAccess {
+    /// The actions that it takes, and no other.
+    pub fn actions(self, store: SecretStore) -> &'static [&'static str] {
+        match (store, self) {
+            (SecretStore::SecretsManager, Self::Read) => &["secretsmanager:GetSecretValue"],
+            // Made by terraform, without a value: whoever writes one looks first.
+            (SecretStore::SecretsManager, Self::Write) => &["secretsmanager:DescribeSecret", "secretsmanager:PutSecretValue"],
+            (SecretStore::Ssm, Self::Read) => &["ssm:GetParameter"],
+            (SecretStore::Ssm, Self::Write) => &["ssm:PutParameter"],
+        }
+    }
 }
 
 /// A queue that S3 notifies.

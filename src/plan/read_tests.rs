@@ -86,6 +86,8 @@ services:
     service_account: parser
     permissions:
       - { actions: ["s3:*"], resources: ["*"] }
+      - { actions: ["s3:GetObject"], secrets: read, resources: ["*"] }
+      - { resources: ["*"] }
 steps: []
 "#
     ));
@@ -116,7 +118,7 @@ fn environments_that_nobody_should_apply() {
         ("\"111122223333\"", "\"1111\""),
         ("dr_region: eu-west-1", "dr_region: us-east-1"),
         ("strategy: rolling", "strategy: canary"),
-        ("observability:", "secrets: { store: ssm }\nobservability:"),
+        ("observability:", "secrets: { store: vault }\nobservability:"),
     ];
     insta::assert_snapshot!(all.map(|(from, to)| wrong_environment(from, to)).join("\n\n"));
 }

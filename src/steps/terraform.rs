@@ -20,7 +20,7 @@ use crate::{
     engine::event::{EventKind, Outcome},
     failure::{Failure, FailureKind},
     ids::{BucketName, SecretName},
-    plan::environment::Guards,
+    plan::environment::{Guards, SecretStore},
     tools::{
         process_record::Guarded,
         terraform::{
@@ -220,7 +220,8 @@ impl Kind for Terraform {
     }
 
     async fn undo(cx: &StepContext, input: &Input) -> Result<Vec<String>, Failure> {
-        ending::undo(cx, input).await.map(|()| Vec::new())
+        ending::undo(cx, input).await?;
+        parameters_that_stay(cx, input).await
     }
 }
 
@@ -234,6 +235,19 @@ async fn state(cx: &StepContext, bucket: &BucketName, stack: &Path) -> Result<Va
     let unreadable =
         |e: serde_json::Error| Failure::new(FailureKind::Preflight, format!("the state s3://{bucket}/{key} cannot be read")).because(e);
     serde_json::from_slice(&object.body).map_err(unreadable)
+}
+
+/// In Parameter Store a secret is no resource of the stack, so that its value is in no state: whoever wrote it takes it away.
+async fn parameters_that_stay(cx: &StepContext, input: &Input) -> Result<Vec<String>, Failure> {
+    let (store, environment) = (cx.environment.secrets.store, &cx.environment.name);
+    let secrets = input.adopt.iter().flat_map(|adopt| &adopt.secrets).filter(|_| store == SecretStore::Ssm);
+    let mut stay = Vec::new();
+    for name in secrets {
+        if let Some(found) = cx.aws.find_secret(store, environment, name).await? {
+            stay.push(format!("parameter {0} (aws ssm delete-parameter --region {1} --name {0})", found.name, cx.aws.region()));
+        }
+    }
+    Ok(stay)
 }
 
 /// Which state the stack has in the bucket.

@@ -82,6 +82,26 @@ fn every_template_is_valid() {
     }
 }
 
+/// One key of the environment file decides where every store looks and what every secret is called.
+#[test]
+fn secrets_come_from_parameter_store_too() {
+    for (name, service) in [("config", "uploader"), ("uploader", "uploader"), ("parser", "parser")] {
+        let mut values = values(service);
+        values["secret_service"] = json!("ParameterStore");
+        values["secrets_prefix"] = json!("/deployctl/sandbox");
+        let objects = render(&folder(name), &values, &crds()).unwrap();
+        let of =
+            |kind: &str| objects.iter().filter(|object| object.key.kind == kind).map(|object| &object.value["spec"]).collect::<Vec<_>>();
+        let (stores, secrets) = (of("SecretStore"), of("ExternalSecret"));
+        assert!(!stores.is_empty() && !secrets.is_empty());
+        assert!(stores.iter().all(|spec| spec["provider"]["aws"]["service"] == "ParameterStore"), "{stores:?}");
+        let key = |spec: &Value| {
+            [&spec["dataFrom"][0]["extract"], &spec["data"][0]["remoteRef"]].iter().find_map(|r| r["key"].as_str().map(str::to_owned))
+        };
+        assert!(secrets.iter().all(|spec| key(spec).is_some_and(|key| key.starts_with("/deployctl/sandbox/"))), "{secrets:?}");
+    }
+}
+
 #[test]
 fn an_ingress_is_internal_and_no_wildcard_is_granted() {
     for (name, service) in SETS {

@@ -10,19 +10,25 @@ mod database;
 mod destroy;
 mod dr;
 mod drills;
+mod every_role;
 mod images;
 mod killed;
 mod known;
+mod least_privilege;
 mod machines;
 mod matrix;
+mod parameters;
 mod permissions;
 mod places;
 mod planned;
 mod processes;
+#[path = "../replay/mod.rs"]
+mod replay;
 mod rollout;
 mod sandbox;
 mod services;
 mod target;
+mod unseen;
 mod verification;
 
 use std::path::Path;
@@ -78,6 +84,8 @@ fn once_deployed(target: &Target, secrets: canary::Canaries, watched: &[processe
     let after = target.deployctl(&["apply", "--yes"]).expect(0);
     eprintln!("{}", after.err);
     secrets.are_found_nowhere(target, watched);
+    least_privilege::is_used_up(target, |_| true);
+    least_privilege::ends_at_its_own(target);
     matrix::sample(target);
 }
 
@@ -182,6 +190,31 @@ fn only_the_destroy() {
     canary::Canaries::set(&target);
     target.deployctl(&["apply", "--yes"]).expect(0);
     destroy::leaves_what_was_not_named(&target);
+}
+
+/// A whole life of an environment, and what each role was seen to do in it; in `make soak`.
+#[test]
+#[ignore = "takes as long as the rest of the end-to-end test"]
+fn only_what_every_role_does() {
+    let target = Target::up();
+    every_role::does_what_it_may(&target);
+}
+
+/// In `make soak`.
+#[test]
+#[ignore = "a first apply for each group of actions that it is refused takes most of an hour"]
+fn every_action_taken_away() {
+    let target = Target::up();
+    let _secrets = canary::Canaries::set(&target);
+    permissions::asks_for_what_it_needs(&target, &permissions::own(), &["apply", "--yes"]);
+}
+
+/// Secrets in Parameter Store; in `make soak`.
+#[test]
+#[ignore = "a deployment of its own, with another key in the environment file"]
+fn only_the_parameter_store() {
+    let target = Target::up();
+    parameters::keep_the_secrets(&target);
 }
 
 #[test]

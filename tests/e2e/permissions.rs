@@ -1,4 +1,6 @@
 //! The deployer's policy with single actions taken away: the step that needs one says which it is.
+use std::collections::BTreeSet;
+
 use aws_sdk_iam::Client;
 use serde_json::{Value, json};
 
@@ -6,9 +8,12 @@ use super::{
     commands::block_on,
     target::{Target, project},
 };
+use crate::replay::Seen;
 
 /// The role that deployctl works as.
 const DEPLOYER: &str = "deployctl-deployer";
+/// As the front door's record names it.
+pub const DEPLOYER_SESSION: &str = "assumed-role/deployctl-deployer";
 
 fn iam(target: &Target) -> Client {
     Client::new(&target.sdk("us-east-1"))
@@ -57,6 +62,35 @@ pub fn grant(target: &Target, mut policy: Value, keep: impl Fn(&str) -> bool) {
             client.attach_role_policy().role_name(DEPLOYER).policy_arn(made.policy().unwrap().arn().unwrap()).send().await.unwrap();
         }
     });
+}
+
+/// Begins with next to nothing and is given what it is refused, until the command ends well: each action that it needs was missing once, and of
+/// those that were missing at a time at least one was named.
+pub fn asks_for_what_it_needs(target: &Target, policy: &Value, command: &[&str]) {
+    let all: BTreeSet<&str> =
+        policy["Statement"].as_array().unwrap().iter().flat_map(|s| s["Action"].as_array().unwrap()).map(|a| a.as_str().unwrap()).collect();
+    let mut granted = BTreeSet::from(["sts:GetCallerIdentity".to_owned()]);
+    for round in 1.. {
+        grant(target, policy.clone(), |action| granted.contains(action));
+        let from = target.requests().len();
+        let ended = target.deployctl(command);
+        if ended.code == Some(0) {
+            eprintln!("{} of {} actions, in {round} rounds: {granted:?}", granted.len(), all.len());
+            break;
+        }
+        let refused: BTreeSet<String> =
+            Seen::of(&target.requests()[from..], DEPLOYER_SESSION).refused.into_iter().map(|one| one.action).collect();
+        // What the policy has by a wildcard goes with it.
+        let names = refused
+            .iter()
+            .map(|action| all.iter().find(|known| action.starts_with(known.trim_end_matches('*'))).copied().unwrap_or(action));
+        let missing: BTreeSet<String> = names.map(str::to_owned).filter(|action| !granted.contains(action)).collect();
+        assert!(!missing.is_empty(), "it ended with {:?}, and nothing was refused that it did not have: {}", ended.code, ended.err);
+        assert!(missing.iter().all(|action| all.contains(action.as_str())), "the policy has none of {missing:?}: {}", ended.err);
+        assert!(refused.iter().any(|action| ended.err.contains(action)), "{refused:?} is refused, and none of it named: {}", ended.err);
+        granted.extend(missing);
+    }
+    grant(target, own(), |_| true);
 }
 
 /// The step that needs an action fails and says which one it is; the policy is put back afterwards.

@@ -3,7 +3,11 @@ use std::path::Path;
 
 use serde_json::Value;
 
-use super::{READS, permissions, target::Target};
+use super::{
+    READS, permissions,
+    replay::{Policy, Seen},
+    target::Target,
+};
 
 /// Everything is applied and nothing is to be done.
 pub fn by_who_may_only_read(target: &Target) {
@@ -13,13 +17,13 @@ pub fn by_who_may_only_read(target: &Target) {
     permissions::grant(target, permissions::committed("planner.json"), |_| true);
     let (asked, changed) = (target.requests().len(), audited(target).len());
     let plan = target.deployctl(&["plan", "--detailed-exitcode", "--out", saved]).expect(0);
-    let requests = target.requests();
+    let during = target.requests().split_off(asked);
     let changes = audited(target);
     permissions::grant(target, permissions::own(), |_| true);
     assert!(!plan.out.contains("unknown"), "{}", plan.out);
     // Services go on with their work meanwhile, each under its own role.
     let own = |request: &&Value| request["principal"].as_str().unwrap_or_default().contains("deployctl-deployer");
-    let requests: Vec<&Value> = requests[asked..].iter().filter(own).collect();
+    let requests: Vec<&Value> = during.iter().filter(own).collect();
     assert!(requests.len() > 20, "{}", requests.len());
     for request in requests {
         let action = request["action"].as_str().unwrap();
@@ -27,6 +31,9 @@ pub fn by_who_may_only_read(target: &Target) {
         assert!(action.starts_with("HEAD ") || action.starts_with("GET ") || READS.iter().any(|read| verb.starts_with(read)), "{action}");
         assert!(request["status"] != 403, "{action} was refused");
     }
+    let seen = Seen::of(&during, permissions::DEPLOYER_SESSION);
+    let policy = Policy::of([&permissions::committed("planner.json")]);
+    assert!(seen.refused.is_empty() && policy.beyond(&seen.uses).is_empty(), "{:?} {:?}", seen.refused, policy.beyond(&seen.uses));
     in_the_cluster_only_one_job(target, &changes[changed..]);
     what_has_moved_is_named(target, saved);
 }

@@ -19,13 +19,31 @@ pub fn are_real(target: &Target, token: &str) {
     let ingress = ["-n", "apps", "get", "ingress", "uploader", "-o", "jsonpath={.status.loadBalancer.ingress[0].ip}"];
     let address = text(&target.command(Path::new("kubectl")).args(ingress).output().unwrap());
     let services = Services { target, base: format!("http://{address}/v1/uploads"), token: token.to_owned(), http: Client::new() };
+    let small = small_uploader(target);
     target.inside(async {
         services.strangers_are_refused().await;
         services.a_signed_url_takes_one_file_and_nothing_else().await;
         services.files_become_rows().await;
         services.parts_become_one_file().await;
+        services.parts_of_too_much_are_given_up(&small).await;
         services.a_bad_file_ends_in_the_dead_letter_queue().await;
     });
+}
+
+/// A pod of the uploader's own, but for a limit that every upload in parts is beyond; gives its address.
+fn small_uploader(target: &Target) -> String {
+    let deployment: Value = serde_json::from_str(&target.kubectl(&["-n", "apps", "get", "deployment", "uploader", "-o", "json"])).unwrap();
+    let mut spec = deployment["spec"]["template"]["spec"].clone();
+    let limit = json!({ "name": "UPLOADER_LARGEST_BYTES", "value": "1000" });
+    spec["containers"][0]["env"].as_array_mut().unwrap().push(limit);
+    let name = "uploader-small";
+    // No label of the uploader's: its Service must not find it.
+    let pod = json!({ "apiVersion": "v1", "kind": "Pod", "metadata": { "name": name, "namespace": "apps" }, "spec": spec });
+    let file = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(file.path(), pod.to_string()).unwrap();
+    target.kubectl(&["apply", "-f", file.path().to_str().unwrap()]);
+    target.kubectl(&["-n", "apps", "wait", "pod", name, "--for=condition=Ready", "--timeout=60s"]);
+    target.kubectl(&["-n", "apps", "get", "pod", name, "-o", "jsonpath={.status.podIP}"])
 }
 
 struct Services<'a> {
@@ -115,6 +133,26 @@ impl Services<'_> {
         }] });
         self.sqs().send_message().queue_url(self.queue("parser").await).message_body(again.to_string()).send().await.unwrap();
         self.log_has("already parsed", &csv).await;
+        self.a_file_that_is_being_read_comes_again(&csv, &again).await;
+    }
+
+    /// The test holds the file's lock, as another parser in the middle of it would.
+    async fn a_file_that_is_being_read_comes_again(&self, key: &str, message: &Value) {
+        let url = format!("s3://{}/{key}?versionId={}", self.bucket(), self.version(key).await.unwrap());
+        let (lock, _) = uuid::Uuid::new_v5(&uuid::Uuid::NAMESPACE_URL, url.as_bytes()).as_u64_pair();
+        let hold = format!("SELECT pg_advisory_lock({}), pg_sleep(5)", lock.cast_signed());
+        let mut reader = self.target.sandbox_started(&["exec", "psql", "-Atc", &hold]);
+        let held = ["exec", "psql", "-Atc", "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND granted"];
+        let end = Instant::now() + DEADLINE;
+        while text(&self.target.sandbox(&held)).trim() == "0" {
+            assert!(Instant::now() < end, "the lock is not taken");
+        }
+        self.sqs().send_message().queue_url(self.queue("parser").await).message_body(message.to_string()).send().await.unwrap();
+        while !self.log().contains("the file is being read already") {
+            assert!(Instant::now() < end, "{}", self.log());
+            tokio::time::sleep(Duration::from_millis(200)).await;
+        }
+        assert!(reader.wait().unwrap().success());
     }
 
     async fn parts_become_one_file(&self) {
@@ -137,6 +175,28 @@ impl Services<'_> {
         let response = self.http.post(url).bearer_auth(&self.token).json(&complete).send().await.unwrap();
         assert_eq!(response.status(), StatusCode::OK, "{}", response.text().await.unwrap());
         self.log_says(begun["key"].as_str().unwrap(), &[("accepted", rows as u64), ("rejected", 0)]).await;
+    }
+
+    /// What was uploaded in parts may be more than was said: it is not put together, and none of it is kept.
+    async fn parts_of_too_much_are_given_up(&self, small: &str) {
+        let size = 65 * 1024 * 1024;
+        let asked = json!({ "filename": "grown.csv", "content_type": "text/csv", "size_bytes": size, "sha256": "0".repeat(64) });
+        let begun = self.begin(&asked).await;
+        let part = &begun["multipart"]["parts"][0];
+        let body = vec![b'x'; usize::try_from(part["size_bytes"].as_u64().unwrap()).unwrap()];
+        let sent = self.http.put(part["url"].as_str().unwrap()).body(body).send().await.unwrap();
+        let parts = json!([{ "number": part["number"], "etag": sent.headers()["etag"].to_str().unwrap() }]);
+        let complete = json!({ "upload_id": begun["multipart"]["upload_id"], "parts": parts });
+        let path = format!("v1/uploads/{}/complete", begun["id"].as_str().unwrap());
+        let at = async |base: &str| {
+            let request = self.http.post(format!("{base}/{path}")).bearer_auth(&self.token).json(&complete);
+            request.send().await.unwrap().status()
+        };
+        assert_eq!(at(&format!("http://{small}:8080")).await, StatusCode::PAYLOAD_TOO_LARGE);
+        let base = self.base.trim_end_matches("/v1/uploads");
+        assert_eq!(at(base).await, StatusCode::NOT_FOUND, "its parts are gone");
+        let delete = ["-n", "apps", "delete", "pod", "uploader-small", "--wait=false"];
+        assert!(self.target.command(Path::new("kubectl")).args(delete).status().unwrap().success());
     }
 
     async fn a_bad_file_ends_in_the_dead_letter_queue(&self) {

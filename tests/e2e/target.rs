@@ -53,6 +53,12 @@ impl Target {
         Command::new(program("deployctl-sandbox")).args(["--name", &self.name]).args(args).output().unwrap()
     }
 
+    /// The same, not waited for.
+    pub fn sandbox_started(&self, args: &[&str]) -> Child {
+        let mut command = Command::new(program("deployctl-sandbox"));
+        command.args(["--name", &self.name]).args(args).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap()
+    }
+
     /// `deployctl ARGS -e sandbox` with the sandbox's variables; journals go to a folder of the test's own.
     pub fn deployctl(&self, args: &[&str]) -> Ended {
         self.deployctl_with(args, None)

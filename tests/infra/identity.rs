@@ -115,7 +115,8 @@ fn the_deployer_role_is_enough() {
             let mut environment = fixture::environment();
             environment.secrets.store = store;
             let name = SecretName::parse("kafka").unwrap();
-            let set = async |existing| secret::set(&cx.aws, &environment, &name, Source::File(value.clone()), existing).await.unwrap();
+            let regions = std::slice::from_ref(&*cx.aws);
+            let set = async |existing| secret::set(regions, &environment, &name, Source::File(value.clone()), existing).await.unwrap();
             assert_eq!(cx.aws.find_secret(store, &environment.name, &name).await.unwrap(), None);
             let made = set(Existing::Keep).await;
             assert!(made.name.ends_with("deployctl/sandbox/kafka") && made.version.is_some(), "{made:?}");

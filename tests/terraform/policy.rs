@@ -1,6 +1,7 @@
 //! The committed policies: within AWS' limits for every environment, exact where AWS lets them be, said what for, and clean under parliament.
 use std::{collections::BTreeSet, fs, process::Command};
 
+use deployctl::plan::{definition, environment::SecretStore, file::PlanFile};
 use serde_json::{Value, json};
 
 use crate::{Outcome, ensure, installed, stacks, workspace::project};
@@ -78,21 +79,22 @@ fn fit_into_managed_policies() -> Outcome {
     ensure(stack.contains(&format!("part * {}", MANAGED.1)), || "terraform/bootstrap makes parts of the size that is measured here".into())
 }
 
-/// Each service account's policy as the plan file has it, on made-up ARNs of the right kinds.
-fn service_policies() -> Outcome<Vec<(String, String)>> {
-    let plan: Value = serde_saphyr::from_str(&fs::read_to_string(project().join("plans/deploy.yaml"))?)?;
+/// Each service account's policy as the plan file has it for a store of secrets, on made-up ARNs of the right kinds.
+fn service_policies(store: SecretStore) -> Outcome<Vec<(String, String)>> {
+    let plan: PlanFile = serde_saphyr::from_str(&fs::read_to_string(project().join("plans/deploy.yaml"))?)?;
+    let all = definition::all(&plan, store, "staging");
     let mut policies = Vec::new();
-    for (name, account) in ["services", "accounts"].iter().flat_map(|kind| plan[kind].as_object().into_iter().flatten()) {
-        let statements: Vec<Value> = account["permissions"]
+    for account in all["service_accounts"].as_object().into_iter().flatten().map(|(_, account)| account) {
+        let statements: Vec<Value> = account["statements"]
             .as_array()
             .into_iter()
             .flatten()
             .map(|statement| {
-                let resources: Vec<String> = list(statement, "resources").into_iter().map(made_up).collect();
+                let resources: Vec<String> = list(statement, "resources").into_iter().map(|resource| made_up(resource, store)).collect();
                 let mut made = json!({ "Effect": "Allow", "Action": statement["actions"], "Resource": resources });
                 // As terraform/identity writes them.
                 for condition in statement["conditions"].as_array().into_iter().flatten() {
-                    let values: Vec<String> = list(condition, "values").into_iter().map(made_up).collect();
+                    let values: Vec<String> = list(condition, "values").into_iter().map(|value| made_up(value, store)).collect();
                     let (test, variable) =
                         (condition["test"].as_str().unwrap_or_default(), condition["variable"].as_str().unwrap_or_default());
                     // A list of one is what it lists; parliament reads `Null` only so.
@@ -105,12 +107,13 @@ fn service_policies() -> Outcome<Vec<(String, String)>> {
         if statements.is_empty() {
             continue;
         }
-        policies.push((name.clone(), json!({ "Version": "2012-10-17", "Statement": statements }).to_string()));
+        let document = json!({ "Version": "2012-10-17", "Statement": statements });
+        policies.push((format!("{}-{store:?}", account["service_account"].as_str().unwrap_or_default()), document.to_string()));
     }
     Ok(policies)
 }
 
-fn made_up(resource: &str) -> String {
+fn made_up(resource: &str, store: SecretStore) -> String {
     let known = [
         ("${env.aws.account_id}", "111122223333"),
         ("${env.aws.region}", "ap-southeast-1"),
@@ -130,6 +133,8 @@ fn made_up(resource: &str) -> String {
         "arn:aws:s3:::deployctl-staging-uploads-111122223333".to_owned()
     } else if reference.contains("queue_arns") {
         format!("arn:aws:sqs:us-east-1:111122223333:deployctl-staging-{last}")
+    } else if store == SecretStore::Ssm && reference.contains("secret_arns.") {
+        format!("arn:aws:ssm:us-east-1:111122223333:parameter/deployctl/staging/{last}")
     } else {
         format!("arn:aws:secretsmanager:us-east-1:111122223333:secret:deployctl/staging/{last}-AbCdEf")
     };
@@ -191,8 +196,8 @@ fn the_load_balancer_controller_may_do_what_it_is_told_to() -> Outcome {
 fn parliament_finds_nothing() -> Outcome {
     let Some(python) = installed::parliament() else { return Ok(()) };
     let folder = tempfile::tempdir()?;
-    let mut policies = service_policies()?;
-    ensure(policies.len() >= 3, || "uploader, parser and agent have policies".into())?;
+    let mut policies = [service_policies(SecretStore::SecretsManager)?, service_policies(SecretStore::Ssm)?].concat();
+    ensure(policies.len() >= 6, || "uploader, parser and agent have policies".into())?;
     for name in ["bootstrap", "deployer", "on-call"] {
         policies.push((name.to_owned(), filled(name)?));
     }

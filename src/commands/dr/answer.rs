@@ -17,7 +17,7 @@ use crate::{
     },
     failure::{Failure, FailureKind},
     ids::{EnvironmentName, Region, RunId},
-    plan::environment::Environment,
+    plan::{definition::DATABASE_SECRET, environment::Environment},
     steps::{
         Outputs,
         verification::{self, Verified},
@@ -143,7 +143,7 @@ impl Answer {
                 .steps
                 .keys()
                 .any(|id| id.as_str() == "endpoint")
-                .then(|| format!("deployctl/{}/database", environment.name)),
+                .then(|| environment.secrets.store.full_name(&environment.name, DATABASE_SECRET)),
             master_secret_arn: text("master_secret_arn")?,
             point: text("point")?,
             holds_until,

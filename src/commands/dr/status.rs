@@ -17,7 +17,13 @@ use crate::{
     },
     failure::{Failure, FailureKind, exit},
     ids::{DbInstanceId, EnvironmentName, Region, RepositoryName, SecretName, ServiceName},
-    plan::{definition, environment::Standby, read, reference::Resolved, resolve},
+    plan::{
+        definition,
+        environment::{SecretStore, Standby},
+        read,
+        reference::Resolved,
+        resolve,
+    },
     steps::{
         Change, Kind as _, StepContext, live,
         restore::{
@@ -177,20 +183,28 @@ fn points(observed: &Observed, now: Timestamp) -> Vec<Point> {
 /// What services would need there: their secrets and their images. Without these a database can be restored, and nothing that uses it.
 async fn for_services(cx: &StepContext) -> Result<(Vec<String>, Vec<Missing>), Failure> {
     let environment = &cx.environment;
+    let store = environment.secrets.store;
     // The deployment's own plan file says which; it is seen from the region that it deploys to.
     let home = environment.as_ref().clone().in_dr_region();
     let registry = crate::steps::registry::Registry::standard();
     let deployment = read::definition_of(&cx.project, read::PLAN_FILE, BTreeMap::new(), home, &registry)?.file;
-    let all = definition::all(&deployment);
+    let all = definition::all(&deployment, store, environment.name.as_str());
     let secrets = all["secrets"].as_array().into_iter().flatten().filter_map(Value::as_str);
     let region = cx.aws.region();
+    // Secrets Manager replicates by itself; Parameter Store does not, so `secret set` writes there too.
+    let brought = match store {
+        SecretStore::SecretsManager => "deployctl apply --only data replicates secrets",
+        SecretStore::Ssm => "deployctl secret set NAME writes it in both regions",
+    };
     let (mut there, mut missing) = (Vec::new(), Vec::new());
     let mut note = |what: String, next: String| missing.push(Missing { needed_for: "services", what, next });
     for secret in secrets {
         let name = SecretName::parse(secret).map_err(|e| Failure::usage("a secret of the plan file").because(e))?;
-        match cx.aws.find_secret(environment.secrets.store, &environment.name, &name).await {
+        match cx.aws.find_secret(store, &environment.name, &name).await {
             Ok(Some(_)) => there.push(format!("secret {secret}")),
-            Ok(None) => note(format!("secret {secret} in {region}"), "deployctl apply --only data replicates secrets".into()),
+            // What is made in the cluster is made anew in another one: a role gets the password that its secret has then.
+            Ok(None) if store == SecretStore::Ssm && deployment.writes_secret(secret) => {}
+            Ok(None) => note(format!("secret {secret} in {region}"), brought.to_owned()),
             Err(failure) => note(format!("secret {secret} in {region} (not known: {})", failure.message), "deployctl doctor".into()),
         }
     }
@@ -249,7 +263,7 @@ fn human(status: &Status) -> String {
             };
             let lines: String = changes.iter().map(line).collect();
             format!(
-                "\ndeployctl dr restore -e {environment} --to {region} would\n{lines}  and write its address into the secret deployctl/{environment}/database there\n"
+                "\ndeployctl dr restore -e {environment} --to {region} would\n{lines}  and write its address into the environment's secret `database` there\n"
             )
         }
     };

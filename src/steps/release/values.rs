@@ -28,12 +28,13 @@ pub fn values_of(project: &Path, environment: &Environment, services: &Services,
     values.insert("env".into(), serde_json::to_value(environment).map_err(internal)?);
     values.insert("services".into(), serde_json::to_value(services).map_err(internal)?);
     values.insert("prefix".into(), Value::String(format!("deployctl-{}", environment.name)));
-    values.insert("secrets_prefix".into(), Value::String(format!("deployctl/{}", environment.name)));
-    let store = match environment.secrets.store {
+    let store = environment.secrets.store;
+    values.insert("secrets_prefix".into(), Value::String(store.prefix(&environment.name)));
+    let service = match store {
         SecretStore::SecretsManager => "SecretsManager",
         SecretStore::Ssm => "ParameterStore",
     };
-    values.insert("secret_service".into(), Value::String(store.into()));
+    values.insert("secret_service".into(), Value::String(service.into()));
     // A template that asks for it where there is none fails by name; most steps never ask.
     if let Some(text) = authorities(project, environment)? {
         values.insert("database_ca".into(), Value::String(text));

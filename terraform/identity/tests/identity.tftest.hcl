@@ -71,6 +71,30 @@ run "one_role_for_each_account" {
   }
 }
 
+run "secrets_in_parameter_store" {
+  command = plan
+  variables {
+    service_accounts = {
+      agent = {
+        namespace       = "deployctl"
+        service_account = "agent"
+        statements = [
+          { actions = ["ssm:GetParameter"], resources = ["arn:aws:ssm:us-east-1:111122223333:parameter/deployctl/staging/kafka"] },
+          { actions = ["ssm:PutParameter"], resources = ["arn:aws:ssm:us-east-1:111122223333:parameter/deployctl/staging/parser-db"] },
+        ]
+      }
+    }
+  }
+
+  assert {
+    condition = jsondecode(aws_iam_role_policy.service_account["deployctl/agent"].policy).Statement == [
+      { Effect = "Allow", Action = ["ssm:GetParameter"], Resource = ["arn:aws:ssm:us-east-1:111122223333:parameter/deployctl/staging/kafka"] },
+      { Effect = "Allow", Action = ["ssm:PutParameter"], Resource = ["arn:aws:ssm:us-east-1:111122223333:parameter/deployctl/staging/parser-db"] },
+    ]
+    error_message = "each parameter by its whole name"
+  }
+}
+
 run "a_third_service_is_another_entry" {
   command = plan
   variables {

@@ -14,6 +14,12 @@ from ministack.core.router import extract_access_key_id
 
 # What the current request was checked for; the front door writes it into its record.
 checked = contextvars.ContextVar("checked", default=("", ""))
+# Everything that the current request was checked for, with the verdict: a list that the request's own tasks share.
+verdicts = contextvars.ContextVar("verdicts", default=None)
+# Another action than the one that was called, for which a request is refused.
+_refused_for = contextvars.ContextVar("refused_for", default=None)
+# Of many resources of one action (a deletion of a thousand objects) the record needs no more than these.
+_PER_ACTION = 16
 # The policy that an IAM request attaches or detaches; conditions on iam:PolicyARN look at it.
 _policy = contextvars.ContextVar("policy", default=None)
 ANY_ID = "00000000-0000-0000-0000-000000000000"
@@ -37,6 +43,30 @@ _RDS_LISTS = {
 }
 _RDS_UNSCOPED = {"DescribeDBEngineVersions", "DescribeOrderableDBInstanceOptions", "DescribeCertificates",
                  "DescribeEvents", "DescribeEngineDefaultParameters", "DescribeAccountAttributes"}
+
+
+# Which action tags what a service makes: AWS asks for it, too, of whoever brings tags along (IAM User Guide, "Controlling access during AWS
+# requests": tag-on-create).
+_TAGGING = {"dynamodb": "TagResource", "ecr": "TagResource", "eks": "TagResource", "kms": "TagResource",
+            "logs": "TagResource", "rds": "AddTagsToResource", "secretsmanager": "TagResource", "sqs": "TagQueue", "ssm": "AddTagsToResource"}
+_MAKES = ("Create", "Restore", "Allocate", "RunInstances")
+
+
+def _tagging(action, context):
+    """The action that a creating request with tags needs besides its own; None for all others."""
+    service, _, name = action.partition(":")
+    if not name.startswith(_MAKES) or not any(key.lower() == "aws:tagkeys" for key in context or {}):
+        return None
+    tag = f"Tag{name.removeprefix('Create')}" if service == "iam" else _TAGGING.get(service)
+    return f"{service}:{tag}" if tag and tag != name else None
+
+
+def judged(action, resource, allowed):
+    """Keeps a verdict for the record."""
+    known = verdicts.get()
+    verdict = {"action": action, "resource": re.sub(r"[^ -~]", "?", resource)[:512], "allowed": allowed}
+    if known is not None and verdict not in known and sum(one["action"] == action for one in known) < _PER_ACTION:
+        known.append(verdict)
 
 
 def eks_resource(path, body, region, account):
@@ -160,10 +190,32 @@ def _checked_ec2(original):
         parameters = _form(body, query_params)
         region, key = get_region(), extract_access_key_id(headers, query_params)
         action = "ec2:" + parameters.get("Action", "")
-        for arn in ec2_resources(parameters, region, get_account_id())[1:]:
+        arns = ec2_resources(parameters, region, get_account_id())
+        checks = [(action, arn) for arn in arns[1:]]
+        if action.partition(":")[2].startswith(_MAKES) and any(name.startswith("TagSpecification.") for name in parameters):
+            checks.append(("ec2:CreateTags", arns[0]))
+        for action, arn in checks:
             if denied := iam_evaluator.enforce(key, action, "ec2", region, resource_arn=arn):
                 return _denial("ec2", action, arn, denied, headers)
         return await original(method, path, headers, body, query_params)
+
+    return handle
+
+
+def _checked_s3(original):
+    async def handle(method, path, headers, body, query_params):
+        answer = await original(method, path, headers, body, query_params)
+        # S3 tells only those who may list a bucket that a key is not there; everybody else is refused.
+        bucket = path.lstrip("/").partition("/")[0]
+        if answer[0] == 404 and checked.get()[0] in ("s3:GetObject", "s3:GetObjectVersion"):
+            from ministack.services import s3
+
+            key, arn = extract_access_key_id(headers, query_params), f"arn:aws:s3:::{bucket}"
+            if bucket in s3._buckets and (denied := iam_evaluator.enforce(
+                    key, "s3:ListBucket", "s3", get_region(), resource_arn=arn)):
+                status, refused, text = _denial("s3", "s3:ListBucket", arn, denied, headers)
+                return status, refused, b"" if method == "HEAD" else text
+        return answer
 
     return handle
 
@@ -186,19 +238,65 @@ def _passed_roles(service, method, path, body):
     return [(document[name], services) for name, services in fields.items() if isinstance(document.get(name), str)]
 
 
+def _key_arn(name, region, account):
+    """A key's ARN by its id, alias or ARN; None for AWS' own keys, which everybody in the account may use through their services."""
+    from ministack.services import kms
+
+    alias = name if ":alias/" in name else f"arn:aws:kms:{region}:{account}:{name}" if name.startswith("alias/") else None
+    if alias:
+        name = kms._aliases.get(alias)
+    if not name:
+        return None
+    return name if name.startswith("arn:") else f"arn:aws:kms:{region}:{account}:key/{name}"
+
+
+def _through_service(service, method, path, body, query_params, region, account):
+    """(action, ARN, condition keys) of what RDS and EKS do in the caller's name, for which AWS asks the caller's own permission: a secret for
+    the master user's password (RDS User Guide, "Permissions required for Secrets Manager integration") and grants on keys ("Encrypting Amazon RDS
+    resources"; EKS User Guide, "Encrypt Kubernetes secrets with KMS"), and instances from a template of one's own ("Customize managed nodes with launch
+    templates")."""
+    keys, checks = [], []
+    if service == "rds":
+        form = _form(body, query_params)
+        if form.get("ManageMasterUserPassword", "").lower() == "true":
+            secret = f"arn:aws:secretsmanager:{region}:{account}:secret:rds!db-{ANY_ID}"
+            checks += [("secretsmanager:CreateSecret", secret, {}), ("secretsmanager:TagResource", secret, {})]
+        keys = [form["KmsKeyId"]] if form.get("KmsKeyId") else []
+    elif method == "POST" and path == "/clusters":
+        try:
+            keys = [one["provider"]["keyArn"] for one in json.loads(body).get("encryptionConfig") or []]
+        except (ValueError, KeyError, TypeError, AttributeError):
+            keys = []
+    elif method == "POST" and path.endswith("/node-groups"):
+        try:
+            template = (json.loads(body).get("launchTemplate") or {}).get("id")
+        except (ValueError, AttributeError):
+            template = None
+        if template:
+            kinds = ("instance/*", "network-interface/*", "volume/*", f"launch-template/{template}")
+            checks += [("ec2:RunInstances", f"arn:aws:ec2:{region}:{account}:{kind}", {}) for kind in kinds]
+    via = {"kms:ViaService": f"{service}.{region}.amazonaws.com"}
+    for arn in filter(None, (_key_arn(name, region, account) for name in keys)):
+        checks += [("kms:DescribeKey", arn, via), ("kms:CreateGrant", arn, via)]
+    return checks
+
+
 def _denial(service, action, arn, denied, headers):
     message = iam_actions.identity_denial_message(action, denied.principal_arn, arn, denied.decision == "Deny")
     return iam_actions.access_denied_response(service, action, denied.principal_arn, "", message=message, headers=headers)
 
 
 def further_checks(service, method, path, headers, body, query_params):
-    """The checks after the first: all other resources that an RDS call touches, and every role that is handed on."""
+    """The checks after the first: all other resources that an RDS call touches, what is done in the caller's name, every role that is handed on."""
     key, region, account = extract_access_key_id(headers, query_params), get_region(), get_account_id()
     if service == "rds":
         action = "rds:" + _form(body, query_params).get("Action", "")
         for arn in rds_resources(body, query_params, region, account)[1:]:
             if denied := iam_evaluator.enforce(key, action, service, region, resource_arn=arn):
                 return _denial(service, action, arn, denied, headers)
+    for action, arn, keys in _through_service(service, method, path, body, query_params, region, account):
+        if denied := iam_evaluator.enforce(key, action, action.partition(":")[0], region, resource_arn=arn, service_context=keys):
+            return _denial(service, action, arn, denied, headers)
     for role, passed_to in _passed_roles(service, method, path, body):
         denied = None
         for name in passed_to:
@@ -350,6 +448,7 @@ def install():
         return arn
 
     def access_denied_response(service, action, principal_arn, request_id, **more):
+        action = _refused_for.get() or action
         if service in ("eks", "rds", "ecr", "dynamodb", "secretsmanager", "sqs", "iam", "ec2", "kms") and not more.get("message") \
                 and not more.get("error_code") and not more.get("resource_policy_arn"):
             more["message"] = iam_actions.identity_denial_message(
@@ -358,13 +457,22 @@ def install():
 
     enforce = iam_evaluator.enforce
 
-    def exact(access_key_id, iam_action, service, *more, **named):
+    def exact(access_key_id, iam_action, service, region, resource_arn="*", **named):
         # ministack takes an unsigned S3 request for the account's root; no bucket of ours is public.
         if service == "s3" and not access_key_id:
             return iam_evaluator.AuthError("AccessDenied", "Access Denied")
         if service == "iam" and (policy := _policy.get()):
             named["service_context"] = {**(named.get("service_context") or {}), "iam:PolicyARN": policy}
-        return enforce(access_key_id, iam_action, service, *more, **named)
+        refused = enforce(access_key_id, iam_action, service, region, resource_arn=resource_arn, **named)
+        # A key that nobody has is no verdict on an action.
+        if not isinstance(refused, iam_evaluator.AuthError):
+            judged(iam_action, resource_arn, refused is None)
+        if refused is None and (tagging := _tagging(iam_action, named.get("service_context"))):
+            made = f"arn:aws:kms:{region}:{get_account_id()}:key/{ANY_ID}" if iam_action == "kms:CreateKey" else resource_arn
+            refused = enforce(access_key_id, tagging, service, region, resource_arn=made, **named)
+            judged(tagging, made, refused is None)
+            _refused_for.set(tagging if refused else None)
+        return refused
 
     iam_evaluator.enforce = exact
     iam_actions.extract_iam_action = extract_iam_action
@@ -375,4 +483,5 @@ def install():
     iam._IAM_HANDLERS["SimulatePrincipalPolicy"] = _simulated(iam._IAM_HANDLERS["SimulatePrincipalPolicy"])
     _add_managed_policies()
     emulator.SERVICE_HANDLERS["ec2"] = _checked_ec2(emulator.SERVICE_HANDLERS["ec2"])
+    emulator.SERVICE_HANDLERS["s3"] = _checked_s3(emulator.SERVICE_HANDLERS["s3"])
     emulator.SERVICE_HANDLERS["sts"] = _checked_sts(emulator.SERVICE_HANDLERS["sts"])

@@ -34,6 +34,7 @@ import authorization  # noqa: E402  (after the environment, like everything that
 import backends  # noqa: E402
 import durability  # noqa: E402
 import ec2_answers  # noqa: E402
+import iam_answers  # noqa: E402
 import load_balancers  # noqa: E402
 import object_copies  # noqa: E402
 import registry  # noqa: E402
@@ -81,6 +82,8 @@ async def app(scope, receive, send):
         return
     backends.remember(scope)
     authorization.checked.set(("", ""))
+    verdicts = []
+    authorization.verdicts.set(verdicts)
     _request_caller_arn.set("")
 
     async def naming(message):
@@ -88,7 +91,8 @@ async def app(scope, receive, send):
             action, resource = authorization.checked.get()
             # Callers choose parts of a resource's name: nothing of theirs may end a header.
             named = [(b"x-sandbox-action", _printable(action)), (b"x-sandbox-resource", _printable(resource)),
-                     (b"x-sandbox-principal", _printable(_request_caller_arn.get()))]
+                     (b"x-sandbox-principal", _printable(_request_caller_arn.get())),
+                     (b"x-sandbox-verdicts", json.dumps(verdicts).encode("ascii"))]
             message = {**message, "headers": [*message.get("headers", []), *named]}
         await send(message)
 
@@ -125,6 +129,7 @@ if __name__ == "__main__":
     registry.install()
     object_copies.install()
     ec2_answers.install()
+    iam_answers.install()
     load_balancers.install()
     durability.install()
     asyncio.run(serve())

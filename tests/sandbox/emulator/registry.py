@@ -98,7 +98,9 @@ def _refusal(verb, name, method, arn):
         context = iam_evaluator.EvalContext(
             principal_arn=arn, principal_type="AssumedRole", principal_account=arn.split(":")[4], action=action,
             resource_arn=resource, region=get_region())
-        if policies is not None and iam_evaluator.evaluate(context, policies).decision != "Allow":
+        allowed = policies is None or iam_evaluator.evaluate(context, policies).decision == "Allow"
+        authorization.judged(action, resource, allowed)
+        if not allowed:
             return (f"User: {arn} is not authorized to perform: {action} on resource: {resource} "
                     f"because no identity-based policy allows the {action} action")
     return None

@@ -70,6 +70,13 @@ func filter(pairs ...string) []cloud.P {
 	return out
 }
 
+// lingering asks for interfaces that a subnet or group still has, as the real provider does before it deletes one; what a deleted function or
+// load balancer left there it would take away, and nothing here leaves any.
+func lingering(c *engine.Call, by string) error {
+	_, err := c.Query("ec2", "DescribeNetworkInterfaces", cloud.P{"Filter": filter(by, c.ID())})
+	return err
+}
+
 // ec2Delete deletes and lets "not there" pass.
 func ec2Delete(c *engine.Call, action string, p cloud.P) error {
 	// What still hangs on the object may be on its way out.

@@ -150,6 +150,10 @@ func readAddress(c *engine.Call) error {
 	if err != nil {
 		return err
 	}
+	// Its name in DNS is read on its own, and nobody here gives it one.
+	if _, err := c.Query("ec2", "DescribeAddressesAttribute", cloud.P{"AllocationId": []string{c.ID()}, "Attribute": "domain-name"}); err != nil {
+		return err
+	}
 	c.SetAll(map[string]any{
 		"arn": c.ARN("ec2", "elastic-ip/"+c.ID()), "allocation_id": c.ID(), "association_id": n.S("associationId"), "domain": n.S("domain"),
 		"public_ip": n.S("publicIp"), "private_ip": n.S("privateIpAddress"), "instance": n.S("instanceId"),

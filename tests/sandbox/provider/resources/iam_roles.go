@@ -203,8 +203,13 @@ func updateRole(c *engine.Call) error {
 			return err
 		}
 	}
-	if c.Changed("description", "max_session_duration") {
-		if _, err := c.Query("iam", "UpdateRole", cloud.P{"RoleName": c.ID(), "Description": c.S("description"), "MaxSessionDuration": c.Known("max_session_duration")}); err != nil {
+	if c.Changed("description") {
+		if _, err := c.Query("iam", "UpdateRoleDescription", cloud.P{"RoleName": c.ID(), "Description": c.S("description")}); err != nil {
+			return err
+		}
+	}
+	if c.Changed("max_session_duration") {
+		if _, err := c.Query("iam", "UpdateRole", cloud.P{"RoleName": c.ID(), "MaxSessionDuration": c.Known("max_session_duration")}); err != nil {
 			return err
 		}
 	}
@@ -241,6 +246,10 @@ func deleteRole(c *engine.Call) error {
 	errs = slices.DeleteFunc(errs, func(err error) bool { return errors.Is(err, engine.ErrGone) })
 	if err := errors.Join(errs...); err != nil {
 		return err
+	}
+	// The real provider takes the role out of instance profiles first; stacks here make none.
+	if _, err := iamPages(c, "ListInstanceProfilesForRole", "InstanceProfiles/member", cloud.P{"RoleName": c.ID()}); err != nil {
+		return engine.Absent(err, "NoSuchEntity")
 	}
 	_, err := c.Query("iam", "DeleteRole", cloud.P{"RoleName": c.ID()})
 	return engine.Absent(err, "NoSuchEntity")

@@ -31,6 +31,9 @@ func securityGroups() table {
 			},
 			Read: readGroup, Update: inlineRules, Tag: ec2Tag,
 			Delete: func(c *engine.Call) error {
+				if err := lingering(c, "group-id"); err != nil {
+					return err
+				}
 				if c.B("revoke_rules_on_delete") {
 					for _, way := range []string{"ingress", "egress"} {
 						if err := revokeAll(c, way); err != nil {

@@ -38,7 +38,12 @@ func vpc() table {
 				return subnetAttributes(c)
 			},
 			Read: readSubnet, Update: subnetAttributes, Tag: ec2Tag,
-			Delete: func(c *engine.Call) error { return ec2Delete(c, "DeleteSubnet", cloud.P{"SubnetId": c.ID()}) },
+			Delete: func(c *engine.Call) error {
+				if err := lingering(c, "subnet-id"); err != nil {
+					return err
+				}
+				return ec2Delete(c, "DeleteSubnet", cloud.P{"SubnetId": c.ID()})
+			},
 		},
 	}
 }

@@ -10,7 +10,14 @@ use http::{HeaderValue, StatusCode, Uri, header};
 use http_body_util::BodyExt;
 use hyper_util::client::legacy::{Client, connect::HttpConnector};
 
-use super::{Door, identify::Identity, node_pull, record::Line, record::Record, region_switch::RegionSwitch, web_identity};
+use super::{
+    Door,
+    identify::Identity,
+    node_pull,
+    record::{Line, Record, Verdict},
+    region_switch::RegionSwitch,
+    web_identity,
+};
 
 /// Bodies that must be read to know the action; AWS' own limit for a query request is below it.
 const FORM_LIMIT: usize = 2 * 1024 * 1024;
@@ -41,6 +48,7 @@ pub async fn handle(State(proxy): State<Arc<Proxy>>, ConnectInfo(peer): ConnectI
     let mut response = proxy.answer(&identity, peer, request, form.as_deref()).await;
     let (action, resource) = (take(&mut response, "x-sandbox-action"), take(&mut response, "x-sandbox-resource"));
     let principal = take(&mut response, "x-sandbox-principal");
+    let verdicts = take(&mut response, "x-sandbox-verdicts").and_then(|text| serde_json::from_str::<Vec<Verdict>>(&text).ok());
     proxy.record.append(&Line {
         time,
         region: identity.region.as_deref(),
@@ -49,6 +57,7 @@ pub async fn handle(State(proxy): State<Arc<Proxy>>, ConnectInfo(peer): ConnectI
         resource: resource.as_deref().unwrap_or_default(),
         access_key: identity.access_key.as_deref(),
         principal: principal.as_deref(),
+        verdicts: verdicts.as_deref().unwrap_or_default(),
         status: response.status().as_u16(),
         millis: u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX),
     });

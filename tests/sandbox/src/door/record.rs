@@ -7,7 +7,18 @@ use std::{
 };
 
 use anyhow::{Context, Result};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
+
+/// An action that IAM was asked about for a request: one request may need several, on several resources.
+#[derive(Debug, Deserialize, Serialize)]
+pub struct Verdict {
+    /// As policies name it.
+    pub action: String,
+    /// The ARN it was asked for.
+    pub resource: String,
+    /// IAM's answer.
+    pub allowed: bool,
+}
 
 /// One request.
 #[derive(Debug, Serialize)]
@@ -26,6 +37,9 @@ pub struct Line<'a> {
     pub access_key: Option<&'a str>,
     /// The ARN that it belongs to, as far as the emulator came to ask.
     pub principal: Option<&'a str>,
+    /// Everything that IAM was asked about it.
+    #[serde(skip_serializing_if = "<[_]>::is_empty")]
+    pub verdicts: &'a [Verdict],
     /// The answer.
     pub status: u16,
     /// How long it took to the answer's first byte.

@@ -11,6 +11,7 @@ use serde_json::{Value, json};
 use crate::{
     aws::{Call, Key, session},
     installed,
+    replay::{Policy, Seen},
     stack::Stack,
 };
 
@@ -26,6 +27,13 @@ const VARIABLES: [&str; 9] = [
     "github={ repository = \"example/files\" }",
 ];
 
+/// What the newcomer may do and does not do here, each with its reason and AWS' page.
+const UNSEEN: [(&str, &str); 3] = [
+    ("iam:UpdateRole", "another session_seconds in a later release of the stack: API_UpdateRole"),
+    ("iam:UpdateRoleDescription", "another description in a later release of the stack: API_UpdateRoleDescription"),
+    ("sts:AssumeRole", "a newcomer among deployer_principals looks whether the role works: API_AssumeRole"),
+];
+
 /// terraform in a copy of the stack, as the newcomer.
 struct Terraform<'a> {
     stack: &'a Stack,
@@ -35,13 +43,18 @@ struct Terraform<'a> {
 
 impl Terraform<'_> {
     fn run(&self, arguments: &[&str]) -> (bool, String) {
+        self.run_with(arguments, &[])
+    }
+
+    /// With other values of some variables: of two the second counts.
+    fn run_with(&self, arguments: &[&str], variables: &[&str]) -> (bool, String) {
         let mut command = Command::new(installed::terraform());
         for (name, _) in std::env::vars_os().filter(|(name, _)| name.to_string_lossy().starts_with("AWS_")) {
             command.env_remove(name);
         }
         command.args(arguments).arg("-no-color").current_dir(self.folder.path().join("bootstrap"));
         if arguments[0] != "init" {
-            command.args(["-input=false", "-auto-approve"]).args(VARIABLES.iter().flat_map(|variable| ["-var", variable]));
+            command.args(["-input=false", "-auto-approve"]).args(VARIABLES.iter().chain(variables).flat_map(|variable| ["-var", variable]));
         }
         command.env("TF_CLI_CONFIG_FILE", self.folder.path().join("cli.tfrc")).env("CHECKPOINT_DISABLE", "1");
         command.env("DEPLOYCTL_SANDBOX", "test").env("AWS_ENDPOINT_URL", format!("http://{}", self.stack.door));
@@ -138,6 +151,28 @@ async fn a_newcomer_makes_the_roles_and_hears_what_is_missing() {
     };
     assert!(put("sandbox").await.text.contains("ResourceNotFoundException"), "allowed, and there is none");
     assert!(put("other").await.text.contains("AccessDenied"));
+    // Who may assume roles, and is not among the principals, is not the deployer.
+    client.create_user().user_name("stranger").send().await.unwrap();
+    let assume = json!({ "Version": "2012-10-17", "Statement": [{ "Effect": "Allow", "Action": "sts:AssumeRole", "Resource": "*" }] });
+    client.put_user_policy().user_name("stranger").policy_name("own").policy_document(assume.to_string()).send().await.unwrap();
+    let key = client.create_access_key().user_name("stranger").send().await.unwrap().access_key.unwrap();
+    let stranger = Key { id: key.access_key_id, secret: key.secret_access_key, token: None };
+    for role in ["deployctl-deployer-second", "deployctl-on-call-second"] {
+        let form = format!("Action=AssumeRole&Version=2011-06-15&RoleArn=arn:aws:iam::111122223333:role/{role}&RoleSessionName=x");
+        let refused = Call::query("sts", &form).send(stack.door, &stranger).await;
+        assert!(refused.status == 403 && refused.text.contains("AccessDenied"), "{role}: {} {}", refused.status, refused.text);
+    }
+    // What a later release or another team would change, there and back again.
+    let person = r#"on_call_principals=["arn:aws:iam::111122223333:user/newcomer"]"#;
+    for change in [&[person, "dr_region=eu-central-1", r#"tags={ team = "files" }"#][..], &[]] {
+        let (changed, said) = terraform.run_with(&["apply"], change);
+        assert!(changed && !said.contains("No changes"), "{said}");
+    }
     let (gone, said) = terraform.run(&["destroy"]);
     assert!(gone, "{said}");
+    let policy = Policy::of([&policy(&stack, |_| true)]);
+    let seen = Seen::of(&stack.requests(), "user/newcomer");
+    let unused: BTreeSet<String> = policy.unused_actions(&seen.uses).into_iter().map(|(_, action)| action).collect();
+    assert_eq!(unused, UNSEEN.map(|(action, _)| action.to_owned()).into(), "{} actions", policy.actions());
+    assert!(policy.beyond(&seen.uses).is_empty(), "{:?}", policy.beyond(&seen.uses));
 }

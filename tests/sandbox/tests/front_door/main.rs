@@ -11,5 +11,7 @@ mod load_balancers;
 mod policies;
 mod regions;
 mod registry;
+#[path = "../../../replay/mod.rs"]
+mod replay;
 mod stack;
 mod web_identity;

@@ -127,6 +127,11 @@ impl Stack {
         self.process = start_emulator(&self.python, self.folder.path(), self.emulator, self.backends).await;
     }
 
+    /// The record, one JSON object a request.
+    pub fn requests(&self) -> Vec<serde_json::Value> {
+        self.record().lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+    }
+
     pub fn record(&self) -> String {
         std::fs::read_to_string(self.folder.path().join("log/requests.ndjson")).unwrap()
     }
