@@ -12,7 +12,6 @@ use serde_json::{Value, json};
 pub use self::found::Reader;
 use super::{Action, Applied, Change, Kind, Outputs, StepContext, StepPlan};
 use crate::{
-    aws::secrets::full_name,
     clock,
     cluster::Cluster,
     engine::event::Outcome,
@@ -72,7 +71,7 @@ async fn look(cx: &StepContext, input: &Input) -> Result<Observed, Failure> {
         return Ok(Observed { readers: Vec::new(), missing: Some(format!("no cluster {} is prepared in {region}", input.cluster)) });
     }
     let cluster = cx.cluster(&input.cluster).await?;
-    let secret = full_name(cx.environment.secrets.store, &cx.environment.name, &input.secret);
+    let secret = cx.environment.secrets.store.full_name(&cx.environment.name, &input.secret);
     let (externals, deployments, sets, daemons) = tokio::try_join!(
         cluster.list("external-secrets.io/v1", "ExternalSecret", None, ""),
         cluster.list("apps/v1", "Deployment", None, ""),
