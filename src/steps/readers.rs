@@ -171,14 +171,21 @@ impl Kind for Readers {
         Ok(Applied { outcome: Outcome::Changed, outputs: outputs(&observed) })
     }
 
-    async fn verify(cx: &StepContext, input: &Input, _applied: &Applied) -> Result<(), Failure> {
+    async fn verify(cx: &StepContext, input: &Input, applied: &Applied) -> Result<(), Failure> {
         let started = tokio::time::Instant::now();
-        let observed = look(cx, input).await?;
+        let observed = Self::observe(cx, input).await?;
         let stale: Vec<String> = input.stale(&observed).iter().map(|reader| reader.workload.to_string()).collect();
         if !stale.is_empty() {
             return Err(Failure::verification(format!("not restarted for {}: {}", input.address(), stale.join(", "))));
         }
-        cx.checked(format!("{} readers of the address run with {}", observed.readers.len(), input.address()), started.elapsed());
+        match observed.missing {
+            None => {
+                let what = format!("{} readers of the address run with {}", observed.readers.len(), input.address());
+                cx.checked(what, started.elapsed());
+            }
+            Some(missing) if applied.outcome == Outcome::Changed => return Err(Failure::verification(missing)),
+            Some(_) => {}
+        }
         Ok(())
     }
 

@@ -6,7 +6,11 @@ use base64::Engine;
 use serde_json::{Value, json};
 
 use super::{Eks, access};
-use crate::door::emulator::element;
+use crate::{
+    door::emulator::element,
+    layout::{DR_REGION, REGION},
+    region,
+};
 
 const PREFIX: &str = "k8s-aws-v1.";
 const LIFE: i64 = 15 * 60;
@@ -91,14 +95,18 @@ pub fn presigned(token: &str, hosts: &[String], now: jiff::Timestamp) -> Result<
 
 impl Eks {
     async fn authenticate(&self, token: &str) -> Result<(String, access::Admitted), String> {
-        let (cluster, region) = self.store.read(|state| {
+        let (cluster, own) = self.store.read(|state| {
             let cluster = state.cluster.as_ref().and_then(|cluster| cluster["name"].as_str()).unwrap_or_default();
             (cluster.to_owned(), state.region.clone())
         });
         if cluster.is_empty() {
             return Err("there is no cluster".to_owned());
         }
-        let hosts = [format!("{}:4566", self.layout.node_address()), "sts.amazonaws.com".to_owned(), format!("sts.{region}.amazonaws.com")];
+        let mut hosts =
+            vec![format!("{}:4566", self.layout.node_address()), "sts.amazonaws.com".to_owned(), format!("sts.{own}.amazonaws.com")];
+        // Whom the cluster is lent to signs for its own region.
+        let lent = [REGION, DR_REGION].into_iter().filter(|region| region::is_lent(&self.layout.state, region));
+        hosts.extend(lent.map(|region| format!("sts.{region}.amazonaws.com")));
         let url = presigned(token, &hosts, jiff::Timestamp::now())?;
         let arn = self.who_signed(&url, &cluster).await?;
         let admitted = self.store.read(|state| access::admit(state, &arn)).ok_or_else(|| format!("{arn} has no access entry"))?;
