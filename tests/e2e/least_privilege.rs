@@ -65,6 +65,12 @@ fn identities(target: &Target) -> Vec<Identity> {
 /// Everything that a service's role may do was done, on each thing that it may be done to; nothing that it tried was refused. Of the actions that
 /// this run is about.
 pub fn is_used_up(target: &Target, about: impl Fn(&str) -> bool) {
+    let wrong = left_over(target, about);
+    assert!(wrong.is_empty(), "{wrong:#?}");
+}
+
+/// What speaks against it, a line each.
+pub fn left_over(target: &Target, about: impl Fn(&str) -> bool) -> Vec<String> {
     let requests = target.requests();
     let mut wrong = Vec::new();
     for Identity { role, policy, account, .. } in identities(target) {
@@ -80,7 +86,7 @@ pub fn is_used_up(target: &Target, about: impl Fn(&str) -> bool) {
         wrong.extend(policy.beyond(&seen.uses).iter().map(|used| format!("{role} did {used:?}, which its policy does not allow")));
         wrong.extend(seen.refused.iter().map(|refused| format!("{role} was refused {refused:?}")));
     }
-    assert!(wrong.is_empty(), "{wrong:#?}");
+    wrong
 }
 
 /// With its own token, each is refused the others' roles, what the others read, and everything of another environment.

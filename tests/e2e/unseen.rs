@@ -10,4 +10,68 @@ pub struct Unseen {
     pub why: &'static str,
 }
 
-pub const UNSEEN: &[Unseen] = &[];
+pub const UNSEEN: &[Unseen] = &[
+    Unseen {
+        policies: &["deployer"],
+        actions: &[
+            "EveryStepWithoutResource servicequotas:GetAWSDefaultServiceQuota",
+            "EveryStepWithoutResource servicequotas:GetServiceQuota",
+        ],
+        why: "`doctor` asks, and there is no Service Quotas behind the front door: Service Quotas API Reference, GetServiceQuota",
+    },
+    Unseen {
+        policies: &["deployer", "planner"],
+        actions: &["Steps1And4Buckets s3:ListTagsForResource"],
+        why: "the real provider reads a bucket's tags by S3 Control, which the emulator does not serve: Amazon S3 API Reference, ListTagsForResource",
+    },
+    Unseen {
+        policies: &["deployer"],
+        actions: &["Steps1And4Buckets s3:TagResource", "Steps1And4Buckets s3:UntagResource"],
+        why: "and it changes them so: Amazon S3 API Reference, TagResource and UntagResource",
+    },
+    Unseen {
+        policies: &["deployer"],
+        actions: &["Steps3And4ServiceRoles iam:CreateServiceLinkedRole", "Steps3And4ServiceRoles iam:GetRole"],
+        why: "an account's first cluster, load balancer or database makes these roles, and a sandbox has them: EKS User Guide, \
+              \"Using service-linked roles for Amazon EKS\"",
+    },
+    Unseen {
+        policies: &["planner"],
+        actions: &["Steps3And4ServiceRoles iam:GetRole"],
+        why: "looked at before a cluster is made: EKS User Guide, \"Using service-linked roles for Amazon EKS\"",
+    },
+    Unseen {
+        policies: &["deployer"],
+        actions: &["Step3Cluster eks:UpdateClusterVersion"],
+        why: "a sandbox has one version of Kubernetes: EKS User Guide, \"Update existing cluster to new Kubernetes version\"",
+    },
+    Unseen {
+        policies: &["deployer"],
+        actions: &[
+            "EveryStepWithoutResource ssm:DescribeParameters",
+            "Step4DatabaseAddress ssm:GetParameter",
+            "Step4Parameters ssm:AddTagsToResource",
+            "Step4Parameters ssm:DeleteParameter",
+            "Step4Parameters ssm:ListTagsForResource",
+            "Step4Parameters ssm:PutParameter",
+            "Step4Parameters ssm:RemoveTagsFromResource",
+            "StepRestoreDatabaseAddress ssm:GetParameter",
+        ],
+        why: "for `secrets.store: ssm`, which `only_the_parameter_store` lives with: Systems Manager User Guide, \"Restricting access to Parameter Store \
+              parameters using IAM policies\"",
+    },
+    Unseen {
+        policies: &["planner"],
+        actions: &[
+            "EveryStepWithoutResource ssm:DescribeParameters",
+            "Step4DatabaseAddress ssm:GetParameter",
+            "Step4Parameters ssm:ListTagsForResource",
+        ],
+        why: "for `secrets.store: ssm`: Systems Manager User Guide, \"Restricting access to Parameter Store parameters using IAM policies\"",
+    },
+    Unseen {
+        policies: &["on-call"],
+        actions: &["LookWithoutResource ssm:DescribeParameters", "RestoreAddress ssm:GetParameter", "RestoreAddress ssm:PutParameter"],
+        why: "for `secrets.store: ssm`: Systems Manager User Guide, \"Restricting access to Parameter Store parameters using IAM policies\"",
+    },
+];

@@ -150,7 +150,7 @@ fn service_accounts_fit_and_are_limited() -> Outcome {
         let role = format!("deployctl-abcdefghijklmn-{}-{}", part("namespace"), part("service_account"));
         ensure(role.len() <= 64, || format!("{role} is too long for a role"))?;
     }
-    for (name, policy) in service_policies()? {
+    for (name, policy) in [service_policies(SecretStore::SecretsManager)?, service_policies(SecretStore::Ssm)?].concat() {
         let length = policy.chars().filter(|letter| !letter.is_whitespace()).count();
         ensure(length <= 10_240, || format!("{name}: {length} characters"))?;
         for statement in statements(&policy)? {
@@ -168,8 +168,8 @@ fn service_accounts_fit_and_are_limited() -> Outcome {
 /// What the controller's published policy has and its role has not: features that its values turn off.
 #[test]
 fn the_load_balancer_controller_may_do_what_it_is_told_to() -> Outcome {
-    let policies = service_policies()?;
-    let (_, policy) = policies.iter().find(|(name, _)| name == "load-balancer-controller").ok_or("there is no such account")?;
+    let policies = service_policies(SecretStore::SecretsManager)?;
+    let (_, policy) = policies.iter().find(|(name, _)| name.starts_with("load-balancer-controller-")).ok_or("there is no such account")?;
     let actions: BTreeSet<String> = statements(policy)?
         .iter()
         .flat_map(|statement| list(statement, "Action").into_iter().map(str::to_owned).collect::<Vec<_>>())
