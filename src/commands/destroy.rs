@@ -106,3 +106,25 @@ fn announcement(parts: &[Part], permitted: &Permitted) -> String {
     }
     text
 }
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test may panic")]
+    use std::path::Path;
+
+    use super::*;
+    use crate::{ids::EnvironmentName, steps::registry::Registry};
+
+    #[test]
+    fn the_committed_file_holds_with_every_environment_and_meets_no_step_of_the_deployment() {
+        let (project, registry) = (Path::new(env!("CARGO_MANIFEST_DIR")), Registry::standard());
+        for name in read::environments(project) {
+            let name = EnvironmentName::parse(name).unwrap();
+            let environment = read::environment(project, &name).unwrap();
+            let first = read::definition_of(project, PLAN_FILE, BTreeMap::new(), environment, &registry).unwrap();
+            let deployment = read::definition(project, &name, &registry).unwrap();
+            // One journal holds both: a step's name is one step's.
+            assert!(first.dag.order().iter().all(|id| !deployment.dag.order().contains(id)), "{:?}", first.dag.order());
+        }
+    }
+}
