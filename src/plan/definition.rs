@@ -143,8 +143,11 @@ mod tests {
             actions(&parameters, "apps/uploader").contains("ssm:GetParameter")
                 && !actions(&parameters, "apps/parser").contains("secretsmanager:")
         );
-        // RDS keeps the master's password in Secrets Manager, whatever the environment says.
-        assert_eq!(actions(&parameters, "deployctl/agent").matches("secretsmanager:").count(), 1);
+        // RDS keeps the passwords of master users in Secrets Manager, whatever the environment says: here, and of a restored database.
+        let agent = parameters["service_accounts"]["deployctl/agent"]["statements"].as_array().unwrap();
+        let of_manager = agent.iter().filter(|statement| statement["actions"].to_string().contains("secretsmanager:"));
+        let secrets: Vec<String> = of_manager.map(|statement| statement["resources"].to_string()).collect();
+        assert!(secrets.len() == 2 && secrets[0].contains("master") && secrets[1].contains("secret:rds!db-*"), "{secrets:?}");
         assert!(actions(&parameters, "deployctl/agent").contains("ssm:PutParameter"));
         assert_eq!(manager["secret_names"]["database"], "deployctl/qa/database");
         assert_eq!(parameters["secret_names"]["kafka"], "/deployctl/qa/kafka");

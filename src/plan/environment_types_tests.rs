@@ -22,7 +22,11 @@ fn whole() -> Value {
         } }),
         ),
         ("/observability", json!({ "skip": { "grafana": "not here" }, "programs": { "prometheus": "prometheus" } })),
-        ("", json!({ "secrets": { "store": "secrets-manager" }, "guards": { "max_deletions": 5, "protected": ["aws_vpc"] } })),
+        (
+            "",
+            json!({ "secrets": { "store": "secrets-manager" }, "guards": { "max_deletions": 5, "protected": ["aws_vpc"] },
+            "charts": { "skip": { "external-secrets": "not here" }, "chosen": ["fluent-bit"] } }),
+        ),
     ];
     for (at, fields) in more {
         let place = all.pointer_mut(at).unwrap().as_object_mut().unwrap();
