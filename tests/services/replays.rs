@@ -77,9 +77,6 @@ async fn read_by_the_group(place: &Place, at_least: usize) -> usize {
         let records = consumer.poll(Duration::from_millis(300)).await.unwrap();
         silent = if records.is_empty() { silent + 1 } else { 0 };
         read += records.len();
-        if at_least == 0 && silent > 15 {
-            break;
-        }
     }
     consumer.commit().await.unwrap();
     consumer.close().await.unwrap();
