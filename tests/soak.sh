@@ -26,7 +26,6 @@ soak "the page for a failed migration, each command on it" --test e2e -- --ignor
 soak "every step at every moment, and random kills" --test e2e -- --ignored --nocapture every_step_at_every_moment
 soak "every action of the bootstrap policy taken away" --test front_door -- --nocapture a_newcomer
 soak "every action of the deployer policy taken away" --test e2e -- --ignored --nocapture every_action_taken_away
-soak "every service's role by what it was seen to do" --test e2e -- --ignored --nocapture only_least_privilege
 soak "every role by what it was seen to do" --test e2e -- --ignored --nocapture only_what_every_role_does
 soak "secrets in Parameter Store" --test e2e -- --ignored --nocapture only_the_parameter_store
 soak "every promise of the stacks broken" --test terraform -- --ignored --nocapture every_weakening_is_noticed

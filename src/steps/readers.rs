@@ -72,14 +72,18 @@ async fn look(cx: &StepContext, input: &Input) -> Result<Observed, Failure> {
     }
     let cluster = cx.cluster(&input.cluster).await?;
     let secret = cx.environment.secrets.store.full_name(&cx.environment.name, &input.secret);
-    let (externals, deployments, sets, daemons) = tokio::try_join!(
+    let (own, shared, externals, deployments, sets, daemons) = tokio::try_join!(
+        cluster.list("external-secrets.io/v1", "SecretStore", None, ""),
+        cluster.list("external-secrets.io/v1", "ClusterSecretStore", None, ""),
         cluster.list("external-secrets.io/v1", "ExternalSecret", None, ""),
         cluster.list("apps/v1", "Deployment", None, ""),
         cluster.list("apps/v1", "StatefulSet", None, ""),
         cluster.list("apps/v1", "DaemonSet", None, ""),
     )?;
     let workloads: Vec<Value> = deployments.into_iter().chain(sets).chain(daemons).collect();
-    Ok(Observed { readers: found::readers(&secret, &externals, &workloads, STARTED_FOR), missing: None })
+    let stores: Vec<Value> = own.into_iter().chain(shared).collect();
+    let wanted = found::Wanted { secret: &secret, region: region.as_str(), annotation: STARTED_FOR };
+    Ok(Observed { readers: found::readers(&wanted, &stores, &externals, &workloads), missing: None })
 }
 
 /// Whether a Secret of the cluster says this host; an address is no secret.

@@ -36,11 +36,6 @@ pub const UNSEEN: &[Unseen] = &[
               \"Using service-linked roles for Amazon EKS\"",
     },
     Unseen {
-        policies: &["planner"],
-        actions: &["Steps3And4ServiceRoles iam:GetRole"],
-        why: "looked at before a cluster is made: EKS User Guide, \"Using service-linked roles for Amazon EKS\"",
-    },
-    Unseen {
         policies: &["deployer"],
         actions: &["Step3Cluster eks:UpdateClusterVersion"],
         why: "a sandbox has one version of Kubernetes: EKS User Guide, \"Update existing cluster to new Kubernetes version\"",
@@ -73,5 +68,26 @@ pub const UNSEEN: &[Unseen] = &[
         policies: &["on-call"],
         actions: &["LookWithoutResource ssm:DescribeParameters", "RestoreAddress ssm:GetParameter", "RestoreAddress ssm:PutParameter"],
         why: "for `secrets.store: ssm`: Systems Manager User Guide, \"Restricting access to Parameter Store parameters using IAM policies\"",
+    },
+    Unseen {
+        policies: &["deployer"],
+        actions: &[
+            "StepPrepareNetwork ec2:DeleteInternetGateway",
+            "StepPrepareNetwork ec2:DeleteRoute",
+            "StepPrepareNetwork ec2:DeleteRouteTable",
+            "StepPrepareNetwork ec2:DeleteSecurityGroup",
+            "StepPrepareNetwork ec2:DeleteSubnet",
+            "StepPrepareNetwork ec2:DeleteTags",
+            "StepPrepareNetwork ec2:DeleteVpc",
+            "StepPrepareNetwork ec2:DeleteVpcEndpoints",
+            "StepPrepareNetwork ec2:DetachInternetGateway",
+            "StepPrepareNetwork ec2:DisassociateRouteTable",
+            "StepPrepareNetwork ec2:ModifySecurityGroupRules",
+            "StepPrepareNetwork ec2:ModifySubnetAttribute",
+            "StepPrepareNetwork ec2:ModifyVpcEndpoint",
+            "StepPrepareNetwork ec2:RevokeSecurityGroupIngress",
+        ],
+        why: "only another `recovery.cidr` or release takes away what a prepare has made, which this life has not: Amazon VPC User Guide, \
+              \"Delete your VPC\"",
     },
 ];

@@ -18,6 +18,7 @@ pub fn says_what_psql_says(target: &Target) {
     target.deployctl(&["dr", "prepare", "--yes"]).expect(0);
     let lent = target.sandbox(&["region", "lend", DR]);
     assert!(lent.status.success(), "{}", text(&lent));
+    as_a_stack_there_would_be(target);
     make(target);
     let snapshot = taken_with_writes_paused(target);
     a_restore_of_it_is_held_against_it(target, &snapshot);
@@ -25,6 +26,21 @@ pub fn says_what_psql_says(target: &Target) {
     a_drill_measures_what_is_lost(target);
     assert!(target.sandbox(&["region", "take-back", DR]).status.success());
     nothing_is_claimed_where_nobody_can_look(target);
+}
+
+/// Its parser reads that region's secrets, and may.
+fn as_a_stack_there_would_be(target: &Target) {
+    let policy = serde_json::json!({ "Version": "2012-10-17", "Statement": [{
+        "Effect": "Allow", "Action": ["secretsmanager:GetSecretValue", "secretsmanager:DescribeSecret"],
+        "Resource": "arn:aws:secretsmanager:eu-west-1:111122223333:secret:deployctl/sandbox/*",
+    }] });
+    block_on(async {
+        let iam = aws_sdk_iam::Client::new(&target.sdk("us-east-1"));
+        let put = iam.put_role_policy().role_name("deployctl-sandbox-apps-parser").policy_name("there");
+        put.policy_document(policy.to_string()).send().await.unwrap();
+    });
+    let store = r#"{"spec":{"provider":{"aws":{"region":"eu-west-1"}}}}"#;
+    target.kubectl(&["-n", "apps", "patch", "secretstore", "parser", "--type", "merge", "-p", store]);
 }
 
 /// A table of the master user's, beside those of the parser's, which he may not read: the agent may.

@@ -32,6 +32,30 @@ fn list<'v>(value: &'v Value, pointer: &str) -> impl Iterator<Item = &'v Value> 
     value.pointer(pointer).and_then(Value::as_array).into_iter().flatten()
 }
 
+/// What is looked for.
+pub struct Wanted<'a> {
+    /// The secret's full name.
+    pub secret: &'a str,
+    /// Its region: the secret of that name in another one is another secret.
+    pub region: &'a str,
+    /// The annotation of pods that says for which address they were started.
+    pub annotation: &'a str,
+}
+
+/// Whether the store that an ExternalSecret reads from is in this region.
+fn is_in(external: &Value, stores: &[Value], region: &str) -> bool {
+    let text = |pointer: &str| external.pointer(pointer).and_then(Value::as_str);
+    let kind = text("/spec/secretStoreRef/kind").unwrap_or("SecretStore");
+    let is_it = |store: &&Value| {
+        let of = |pointer: &str| store.pointer(pointer).and_then(Value::as_str);
+        of("/kind") == Some(kind)
+            && of("/metadata/name") == text("/spec/secretStoreRef/name")
+            && (kind == "ClusterSecretStore" || of("/metadata/namespace") == text("/metadata/namespace"))
+    };
+    let store = stores.iter().find(is_it);
+    store.and_then(|store| store.pointer("/spec/provider/aws/region")).and_then(Value::as_str) == Some(region)
+}
+
 /// The Secret that an ExternalSecret makes out of this one; none if it makes something of others.
 fn made_from(external: &Value, secret: &str) -> Option<(ObjectKey, String)> {
     let keys = list(external, "/spec/data").filter_map(|data| data.pointer("/remoteRef/key"));
@@ -63,8 +87,10 @@ fn names(pod: &Value, secret: &str) -> bool {
 }
 
 /// All that read it, in order.
-pub fn readers(secret: &str, externals: &[Value], workloads: &[Value], annotation: &str) -> Vec<Reader> {
-    let made: Vec<(ObjectKey, String)> = externals.iter().filter_map(|external| made_from(external, secret)).collect();
+pub fn readers(wanted: &Wanted<'_>, stores: &[Value], externals: &[Value], workloads: &[Value]) -> Vec<Reader> {
+    let Wanted { secret, region, annotation } = *wanted;
+    let here = externals.iter().filter(|external| is_in(external, stores, region));
+    let made: Vec<(ObjectKey, String)> = here.filter_map(|external| made_from(external, secret)).collect();
     let reader = |workload: &Value| {
         let key = ObjectKey::of(workload)?;
         let pod = workload.pointer("/spec/template/spec")?;
@@ -90,7 +116,7 @@ mod tests {
     fn external(namespace: &str, name: &str, key: &str) -> Value {
         json!({
             "apiVersion": "external-secrets.io/v1", "kind": "ExternalSecret", "metadata": { "namespace": namespace, "name": name },
-            "spec": { "target": { "name": format!("{name}-made") }, "dataFrom": [{ "extract": { "key": key } }] },
+            "spec": { "secretStoreRef": { "name": "aws" }, "target": { "name": format!("{name}-made") }, "dataFrom": [{ "extract": { "key": key } }] },
         })
     }
 
@@ -121,7 +147,15 @@ mod tests {
             workload("DaemonSet", "third", "own", &direct),
             workload("Deployment", "apps", "uploader", &kafka),
         ];
-        let found = readers(secret, &externals, &workloads, "for");
+        let store = |namespace: &str, region: &str| {
+            json!({
+                "kind": "SecretStore", "metadata": { "namespace": namespace, "name": "aws" },
+                "spec": { "provider": { "aws": { "region": region } } },
+            })
+        };
+        let stores = [store("apps", "eu-west-1"), store("other", "eu-west-1")];
+        let wanted = Wanted { secret, region: "eu-west-1", annotation: "for" };
+        let found = readers(&wanted, &stores, &externals, &workloads);
         let said: Vec<String> =
             found.iter().map(|reader| format!("{} {}: {}", reader.workload.kind, reader.workload, reader.how())).collect();
         assert_eq!(
@@ -133,5 +167,8 @@ mod tests {
             ]
         );
         assert_eq!(found[1].started_for.as_deref(), Some("old:5432"));
+        // The secret of another region is another one.
+        let elsewhere = readers(&wanted, &[store("apps", "us-east-1")], &externals, &workloads);
+        assert_eq!(elsewhere.iter().map(|reader| reader.workload.to_string()).collect::<Vec<_>>(), ["third/own"]);
     }
 }
