@@ -154,6 +154,10 @@ impl Ending {
     /// Lifts protection and empties buckets: terraform's plan can be applied then.
     async fn prepare(&self, cx: &StepContext) -> Result<(), Failure> {
         for (address, id) in &self.protected {
+            // A terraform that was killed may have ended what it had begun since the plan was made.
+            if cx.aws.db_instance(id).await?.is_none_or(|found| !found.deletion_protection) {
+                continue;
+            }
             cx.progress(format!("{address}: deletion protection off"));
             cx.aws.lift_deletion_protection(id).await?;
             cx.wait_until(&format!("database instance {id}"), MODIFIED, cx.aws.wait_until_db_instance_available(id, MODIFIED)).await?;
