@@ -93,7 +93,7 @@ impl Aws {
                     "aws s3api restore-object --bucket {from} --key {key} --version-id {version} --restore-request Days=2, \
                      wait until it can be read, then the same command"
                 );
-                Err(self.failed("s3:CopyObject", &on, e).next(thaw))
+                Err(self.failed("s3:GetObjectVersion", &on, e).next(thaw))
             }
             Err(e) => Err(self.failed("s3:PutObject", &on, e)),
         }

@@ -117,6 +117,8 @@ fn made_up(resource: &str, store: SecretStore) -> String {
     let known = [
         ("${env.aws.account_id}", "111122223333"),
         ("${env.aws.region}", "ap-southeast-1"),
+        ("${env.aws.dr_region}", "eu-central-1"),
+        ("${env.name}", "abcdefghijklmn"),
         ("${steps.network.outputs.vpc_id}", "vpc-0123456789abcdef0"),
         ("${steps.cluster.outputs.cluster_name}", "deployctl-abcdefghijklmn"),
     ];
