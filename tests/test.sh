@@ -14,10 +14,11 @@ tests/prerequisites.sh
 # Always the whole workspace: a single package resolves other features of the same dependencies and compiles all of them again.
 # clippy's driver is a compiler that also lints. In the compiler's place, for our own crates, it saves compiling everything a second time
 # just to look at it: four minutes when cold. What it makes is for these tests only; images and people's builds are rustc's.
-cargo_test() {
+checked() {
   CLIPPY_ARGS=-D__CLIPPY_HACKERY__warnings__CLIPPY_HACKERY__ \
-    cargo test --workspace --locked --quiet --config 'build.rustc-workspace-wrapper="clippy-driver"' "$@"
+    cargo "$1" --workspace --locked --quiet --config 'build.rustc-workspace-wrapper="clippy-driver"' "${@:2}"
 }
+cargo_test() { checked test "$@"; }
 
 format() {
   cargo fmt --all --check
@@ -26,7 +27,7 @@ format() {
   [ -z "$files" ] || { printf 'not formatted: %s\n' "$files" >&2 && return 1; }
 }
 # Compiles all that later parts run, and starts the two long builds beside them.
-lint() { cargo_test --no-run && beside; }
+lint() { checked build && cargo_test --no-run && beside; }
 unit() { cargo_test --lib --bins --test cli --test boundaries; }
 sandbox() { "$CARGO_TARGET_DIR/debug/deployctl-sandbox" "$@"; }
 
