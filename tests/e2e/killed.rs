@@ -80,7 +80,10 @@ pub fn pid(number: u32) -> Pid {
 /// What a step's watchdog has written, by the last name of its stack; none if there was none, or it is gone after a good end.
 pub fn record(target: &Target, stack: &str) -> Option<GuardedRecord> {
     let files = std::fs::read_dir(target.state().join("deployctl/processes/sandbox")).ok()?.map(|entry| entry.unwrap().path());
-    let mut records = files.filter(|path| path.extension().is_some_and(|kind| kind == "json") && path.file_name().is_some_and(|name| name.to_string_lossy().starts_with(&format!("{stack}-"))));
+    let mut records = files.filter(|path| {
+        path.extension().is_some_and(|kind| kind == "json")
+            && path.file_name().is_some_and(|name| name.to_string_lossy().starts_with(&format!("{stack}-")))
+    });
     Some(Guarded::read(&records.next()?)?.record)
 }
 
