@@ -43,12 +43,15 @@ fn the_whole_plan_for_real() {
     let target = Target::up();
     let secrets = canary::Canaries::set(&target);
     planning_changes_nothing(&target);
+    // The images may be compiled here already, beside what is refused.
+    let watch = processes::Watch::start();
     permissions::a_missing_one_is_named(&target);
+    let mut watched = watch.stop();
     killed::is_taken_over(&target);
     machines::is_lost(&target);
     let watch = processes::Watch::start();
     let applied = target.deployctl_loud(&["apply", "--yes", "--json-into", secrets.events()], None).expect(0);
-    let watched = watch.stop();
+    watched.extend(watch.stop());
     let told: String = applied.err.lines().filter(|line| !canary::is_logged(line)).map(|line| format!("{line}\n")).collect();
     eprintln!("{told}");
     let steps = "backend network cluster data identity images namespace config uploader parser smoke observability dashboards";
