@@ -111,11 +111,12 @@ async fn look(args: &DrillExporterArgs, records: &mut Option<BucketRecords>) -> 
 
 /// Without it a dead look could not be told from drills that nobody runs.
 fn read_at(args: &DrillExporterArgs) -> String {
-    format!(
-        "# HELP {READ_AT} When the drills' results were read.\n# TYPE {READ_AT} gauge\n{READ_AT}{{environment=\"{}\",region=\"{}\"}} {}\n",
-        args.environment_name,
-        args.dr_region,
-        clock::now().as_second()
+    drills::gauge(
+        &args.environment_name,
+        &args.dr_region,
+        READ_AT,
+        "When the drills' results were read.",
+        drills::seconds(Some(clock::now())),
     )
 }
 

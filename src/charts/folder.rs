@@ -11,7 +11,7 @@ use std::{
 
 use sha2::{Digest, Sha256};
 
-use super::emptied;
+use super::{emptied, write};
 use crate::{failure::Failure, ids::ImageDigest, image::digest_of};
 
 /// Contents by path from the chart's folder, in the byte order of the paths.
@@ -27,9 +27,7 @@ pub(super) fn copy(folder: &Path, into: &Path) -> Result<ImageDigest, Failure> {
     let files = read(folder)?;
     emptied(into)?;
     for (name, content) in &files {
-        let path = into.join(name);
-        let written = path.parent().map_or(Ok(()), std::fs::create_dir_all).and_then(|()| std::fs::write(&path, content));
-        written.map_err(|e| Failure::step(format!("{} cannot be written", path.display())).because(e))?;
+        write(&into.join(name), content)?;
     }
     digest(&files)
 }

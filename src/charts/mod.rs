@@ -54,6 +54,12 @@ fn shown(path: &Path) -> String {
     names.into_iter().rev().collect::<Vec<_>>().join("/")
 }
 
+/// One file of a chart, with the folders above it.
+fn write(path: &Path, content: &[u8]) -> Result<(), Failure> {
+    let written = path.parent().map_or(Ok(()), std::fs::create_dir_all).and_then(|()| std::fs::write(path, content));
+    written.map_err(|e| Failure::step(format!("{} cannot be written", path.display())).because(e))
+}
+
 /// An empty folder, whatever was there before.
 fn emptied(folder: &Path) -> Result<(), Failure> {
     let failed = |e: std::io::Error| Failure::step(format!("no folder {} for a chart", folder.display())).because(e);

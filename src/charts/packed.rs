@@ -4,7 +4,7 @@ use std::{
     path::{Component, Path, PathBuf},
 };
 
-use super::emptied;
+use super::{emptied, write};
 use crate::failure::Failure;
 
 /// More than any chart unpacks to; less than a machine has.
@@ -41,8 +41,7 @@ pub(super) fn unpack(packed: &[u8], into: &Path) -> Result<PathBuf, Failure> {
         let target = into.join(names.iter().collect::<PathBuf>());
         let mut content = Vec::new();
         entry.read_to_end(&mut content).map_err(unreadable)?;
-        let written = target.parent().map_or(Ok(()), std::fs::create_dir_all).and_then(|()| std::fs::write(&target, content));
-        written.map_err(|e| Failure::step(format!("{} cannot be written", target.display())).because(e))?;
+        write(&target, &content)?;
     }
     root.map(|root| into.join(root)).ok_or_else(|| broken("is empty"))
 }

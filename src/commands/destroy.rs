@@ -81,9 +81,8 @@ pub async fn run(args: DestroyArgs, globals: &Globals, ui: &Ui) -> Result<u8, Fa
 
 /// The bucket for uploads, by whose name data is named.
 fn bucket(work: &Workplace) -> Result<BucketName, Failure> {
-    let environment = &work.definition.environment;
-    BucketName::parse(format!("deployctl-{}-uploads-{}", environment.name, environment.aws.account_id))
-        .map_err(|e| Failure::usage("the environment's name is too long for its bucket").because(e))
+    let named = work.definition.environment.uploads_bucket(None);
+    named.map_err(|e| Failure::usage("the environment's name is too long for its bucket").because(e))
 }
 
 fn announcement(parts: &[Part], permitted: &Permitted) -> String {

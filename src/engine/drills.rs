@@ -93,12 +93,9 @@ async fn one(records: &dyn Records, key: &str) -> Result<Option<Drilled>, Failur
 
 /// For Prometheus, in its text format. Without any good drill the last one was at the beginning of time: what was never tried is overdue too.
 pub fn metrics(environment: &EnvironmentName, region: &Region, drills: &Drills) -> String {
-    let labels = format!("environment=\"{environment}\",region=\"{region}\"");
     let mut text = String::new();
-    let mut gauge = |name: &str, help: &str, value: f64| {
-        let name = format!("deployctl_drill_{name}");
-        text += &format!("# HELP {name} {help}\n# TYPE {name} gauge\n{name}{{{labels}}} {value}\n");
-    };
+    let mut gauge =
+        |name: &str, help: &str, value: f64| text += &gauge(environment, region, &format!("deployctl_drill_{name}"), help, value);
     if let Some(last) = drills.newest.first() {
         gauge("success", "Whether the last drill was good.", f64::from(u8::from(last.good)));
     }
@@ -114,8 +111,14 @@ pub fn metrics(environment: &EnvironmentName, region: &Region, drills: &Drills) 
     text
 }
 
+/// One of them, as Prometheus reads it.
+pub fn gauge(environment: &EnvironmentName, region: &Region, name: &str, help: &str, value: f64) -> String {
+    format!("# HELP {name} {help}\n# TYPE {name} gauge\n{name}{{environment=\"{environment}\",region=\"{region}\"}} {value}\n")
+}
+
+/// A moment, as Prometheus has it; without one, the beginning of time.
 #[allow(clippy::cast_precision_loss, reason = "a time in seconds, as Prometheus has it")]
-fn seconds(at: Option<Timestamp>) -> f64 {
+pub fn seconds(at: Option<Timestamp>) -> f64 {
     at.map_or(0.0, |at| at.as_second() as f64)
 }
 

@@ -169,8 +169,7 @@ impl Registry {
         let start = self.url(&format!("/v2/{repository}/blobs/uploads/"))?;
         let (what, url, start) = (&what, &url, &start);
         let attempt = || async move {
-            let there = self.send_small(what, self.request(Method::HEAD, url.clone())).await?;
-            if there.status() == StatusCode::OK {
+            if self.is_there(what, url).await? {
                 return Ok(0);
             }
             let response = self.send_small(what, self.request(Method::POST, start.clone()).header(header::CONTENT_LENGTH, 0)).await?;
@@ -246,8 +245,11 @@ impl Registry {
     async fn has_blob(&self, repository: &RepositoryName, digest: &ImageDigest) -> Result<bool, Failure> {
         let what = format!("looking for blob {digest} in {repository}");
         let url = self.url(&format!("/v2/{repository}/blobs/{digest}"))?;
-        let ask = || async { Ok(self.send_small(&what, self.request(Method::HEAD, url.clone())).await?.status() == StatusCode::OK) };
-        retry::within(&what, SMALL, ask).await
+        retry::within(&what, SMALL, || self.is_there(&what, &url)).await
+    }
+
+    async fn is_there(&self, what: &str, blob: &Url) -> Result<bool, Missed> {
+        Ok(self.send_small(what, self.request(Method::HEAD, blob.clone())).await?.status() == StatusCode::OK)
     }
 
     /// A blob's bytes; ECR sends to S3 for them.

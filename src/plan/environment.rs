@@ -4,7 +4,7 @@ use std::{collections::BTreeMap, fmt, path::PathBuf};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::ids::{AccountId, EnvironmentName, Region, RoleArn, ServiceName};
+use crate::ids::{AccountId, BucketName, EnvironmentName, InvalidId, Region, RoleArn, ServiceName};
 
 /// One environment. `${env.…}` in the plan file reads it by these keys.
 #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
@@ -48,6 +48,12 @@ pub struct Environment {
 }
 
 impl Environment {
+    /// The bucket of uploads, as terraform/data names it; of their copies, if it is asked for with the DR region.
+    pub fn uploads_bucket(&self, dr_region: Option<&Region>) -> Result<BucketName, InvalidId> {
+        let end = dr_region.map(|region| format!("-{region}")).unwrap_or_default();
+        BucketName::parse(format!("deployctl-{}-uploads-{}{end}", self.name, self.aws.account_id))
+    }
+
     /// The environment as it is seen from the region that it is restored in: whatever asks for the region gets that one, so state bucket, lease
     /// and journal are those there; `aws.dr_region` is then the region that may be lost. There is no lock table in that region.
     #[must_use]

@@ -6,7 +6,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::{Action, Applied, Change, Kind, Outputs, StepContext, StepPlan};
+use super::{Applied, Change, Kind, Outputs, StepContext, StepPlan, release::deletion};
 use crate::{cluster::Cluster, engine::event::Outcome, failure::Failure, ids::ClusterName, manifests::ObjectKey};
 
 /// Between two looks at the network.
@@ -144,12 +144,6 @@ impl Kind for ExternalResources {
     async fn would_delete(cx: &StepContext, input: &Input) -> Result<Vec<Change>, Failure> {
         let Some(cluster) = standing(cx, input).await? else { return Ok(Vec::new()) };
         let found = find(&cluster).await?;
-        let deletion = |key: &ObjectKey, why: &str| Change {
-            action: Action::Delete,
-            resource: key.kind.clone(),
-            name: key.to_string(),
-            details: vec![why.to_owned()],
-        };
         let balanced = found.balanced.iter().map(|key| deletion(key, "with its load balancer"));
         let users = found.users.iter().map(|key| deletion(key, "its pods use a volume"));
         let claims = found.claims.iter().map(|key| deletion(key, "with its volume and what is on it"));

@@ -5,11 +5,11 @@ use serde_json::Value;
 
 use super::StepContext;
 use crate::{
-    aws::{Aws, recovery::Restored},
+    aws::Aws,
     cluster::{AgentJob, Cluster, Keep, PodSettings},
     database::{audit::Record, examine::Examined, watermark::Watermark},
     failure::Failure,
-    ids::Region,
+    ids::{DbInstanceId, Region},
 };
 
 /// Between a Job's creation and its container's start.
@@ -33,16 +33,12 @@ pub struct Address {
 }
 
 impl Address {
-    /// Of an instance; none as long as it has no endpoint or no secret of RDS'.
-    pub fn of(aws: &Aws, found: &Restored) -> Option<Self> {
-        let (host, port) = found.endpoint.clone()?;
-        Some(Self {
-            region: aws.region().clone(),
-            host,
-            port,
-            dbname: found.database.clone()?,
-            credentials_secret: found.master_secret_arn.clone()?,
-        })
+    /// Of an instance; none if it is not there, and as long as it has no endpoint or no secret of RDS'.
+    pub async fn of(aws: &Aws, instance: &DbInstanceId) -> Result<Option<Self>, Failure> {
+        Ok(aws.restored(instance).await?.and_then(|found| {
+            let (host, port) = found.endpoint?;
+            Some(Self { region: aws.region().clone(), host, port, dbname: found.database?, credentials_secret: found.master_secret_arn? })
+        }))
     }
 }
 

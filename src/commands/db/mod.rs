@@ -72,8 +72,7 @@ pub(super) async fn watermark(depth: Depth, globals: &Globals, ui: &Ui) -> Resul
     let command = Command::of(globals, ui)?;
     let read = looked_at(&command, async |one: &Deployed, cluster: &Cluster, migrations: &Migrations| {
         let Some(snapshot) = &one.input.snapshot else { return Ok(None) };
-        let found = one.cx.aws.restored(&snapshot.instance).await?;
-        let address = found.as_ref().and_then(|found| Address::of(&one.cx.aws, found));
+        let address = Address::of(&one.cx.aws, &snapshot.instance).await?;
         let address = address.ok_or_else(|| Failure::step(format!("{} has no address, or no secret of RDS' own", snapshot.instance)))?;
         let pod = one.input.agent()?;
         let inside = Inside { cx: &one.cx, cluster, pod, ca_config_map: &migrations.ca_config_map, address: &address };

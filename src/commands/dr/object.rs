@@ -103,11 +103,10 @@ pub async fn run(args: ObjectRestoreArgs, globals: &Globals, ui: &Ui) -> Result<
         .next("compare the keys with: aws s3api list-object-versions; nothing else here keeps objects"))
 }
 
-/// As terraform/data names them.
+/// The bucket of uploads, or of their copies in the DR region.
 pub(super) fn bucket(environment: &Environment, dr_region: Option<&Region>) -> Result<BucketName, Failure> {
-    let end = dr_region.map(|region| format!("-{region}")).unwrap_or_default();
-    BucketName::parse(format!("deployctl-{}-uploads-{}{end}", environment.name, environment.aws.account_id))
-        .map_err(|e| Failure::usage("the environment's name is too long for the names of its buckets").because(e))
+    let named = environment.uploads_bucket(dr_region);
+    named.map_err(|e| Failure::usage("the environment's name is too long for the names of its buckets").because(e))
 }
 
 async fn places(environment: &Environment, to: Option<&Region>) -> Result<Places, Failure> {

@@ -92,13 +92,14 @@ pub fn read(text: &str, reading: &Reading<'_>) -> Result<Rendered, Failure> {
         if let Some(when) = object.value["metadata"]["annotations"][HOOK].as_str() {
             let name = format!("{}/{}", object.key.kind, object.key.name);
             hooks.insert(name.clone());
-            match (reading.hooks.get(&name), is_test(when)) {
+            let decided = reading.hooks.get(&name).copied();
+            match (decided, is_test(when)) {
                 (Some(Hook::Apply), _) => {}
                 (Some(Hook::LeaveOut), _) => drop(rendered.left_out.insert(name, format!("a hook ({when}) that the plan file leaves out"))),
                 (None, true) => drop(rendered.left_out.insert(name, "a test, which only `helm test` would run".to_owned())),
                 (None, false) => unknown.push(format!("{name}: {when} ({})", object.file.display())),
             }
-            if reading.hooks.get(&name_of(&object)) != Some(&Hook::Apply) {
+            if decided != Some(Hook::Apply) {
                 continue;
             }
         }
@@ -120,10 +121,6 @@ pub fn read(text: &str, reading: &Reading<'_>) -> Result<Rendered, Failure> {
         return Err(Failure::usage(format!("`hooks` names {stale}, which is no hook of this chart as it is rendered")));
     }
     Ok(rendered)
-}
-
-fn name_of(object: &Object) -> String {
-    format!("{}/{}", object.key.kind, object.key.name)
 }
 
 fn is_test(when: &str) -> bool {

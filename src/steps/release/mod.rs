@@ -74,7 +74,7 @@ async fn standing(cx: &StepContext, cluster: &ClusterName) -> Result<Option<Clus
 }
 
 /// An object that goes counts like any other deletion.
-fn deletion(key: &ObjectKey, why: &str) -> Change {
+pub fn deletion(key: &ObjectKey, why: &str) -> Change {
     Change { action: Action::Delete, resource: key.kind.clone(), name: key.to_string(), details: vec![why.to_owned()] }
 }
 

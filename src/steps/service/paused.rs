@@ -62,9 +62,7 @@ pub async fn taken(
         cx.progress(format!("snapshot {id} was begun before: what is written now is not what it holds, and nothing is taken down for it"));
         return taking.await;
     }
-    let found = cx.aws.restored(&snapshot.instance).await?;
-    let address = found.as_ref().and_then(|found| Address::of(&cx.aws, found));
-    let address = address.ok_or_else(|| {
+    let address = Address::of(&cx.aws, &snapshot.instance).await?.ok_or_else(|| {
         let what = format!("writes to {} cannot be paused: it has no address, or no secret of RDS' own", snapshot.instance);
         Failure::new(FailureKind::Preflight, what)
     })?;

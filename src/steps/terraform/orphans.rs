@@ -2,7 +2,7 @@
 use super::{Input, verify::Check};
 use crate::{
     failure::{Failure, FailureKind},
-    ids::{BucketName, ClusterName, DbInstanceId},
+    ids::{ClusterName, DbInstanceId},
     steps::StepContext,
 };
 
@@ -22,7 +22,7 @@ pub(super) async fn refuse(cx: &StepContext, input: &Input) -> Result<(), Failur
                 found.extend(cx.aws.db_instance(&id).await?.map(|_| format!("RDS instance {id}")));
             }
             Check::Storage => {
-                let id = BucketName::parse(format!("{name}-uploads-{}", cx.environment.aws.account_id)).map_err(invalid)?;
+                let id = cx.environment.uploads_bucket(None).map_err(invalid)?;
                 found.extend(cx.aws.bucket_exists(&id).await?.then(|| format!("bucket {id}")));
             }
             Check::SubnetTags => {
