@@ -20,6 +20,7 @@ soak "crash points" --quiet --test faults
 soak "faults of the cloud, every line of the table" --test cloud -- --nocapture --test-threads 8
 soak "random plans ($PROPTEST_CASES cases a property)" --lib -- --nocapture contract
 soak "terraform killed in each stack" --test e2e -- --ignored --nocapture only_what_was_killed
+soak "a machine lost before terraform wrote its first state" --test e2e -- --ignored --nocapture only_a_lost_machine
 soak "services killed, cut off, fed with bad files" --test services -- --nocapture
 soak "migrators killed at each statement" --test database -- --nocapture killed_at_each_statement
 soak "the page for a failed migration, each command on it" --test e2e -- --ignored --nocapture a_migration_failed

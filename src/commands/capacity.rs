@@ -6,7 +6,6 @@ use crate::{
     aws::{Aws, quotas::Quota},
     cluster::Cluster,
     failure::Failure,
-    ids::{ClusterName, DbInstanceId},
     plan::environment::{Environment, NatGateways},
 };
 
@@ -156,8 +155,7 @@ async fn processors(aws: &Aws, environment: &Environment) -> Check {
 
 async fn databases(aws: &Aws, environment: &Environment) -> Check {
     let look = async {
-        let id = DbInstanceId::parse(format!("deployctl-{}", environment.name));
-        let id = id.map_err(|e| Failure::usage("the environment's name").because(e))?;
+        let id = environment.db_instance_id().map_err(|e| Failure::usage("the environment's name").because(e))?;
         let ((quota, used), own) = tokio::try_join!(aws.db_instance_quota(), aws.db_instance(&id))?;
         #[allow(clippy::cast_precision_loss, reason = "counts of things in one account")]
         Ok::<_, Failure>(Room { used, own: u64::from(own.is_some()), needed: 1, quota: quota as f64 })
@@ -224,7 +222,7 @@ async fn kubernetes(aws: &Aws, environment: &Environment) -> Check {
 async fn cluster_endpoint(aws: &Arc<Aws>, environment: &Environment) -> Check {
     const NAME: &str = "cluster endpoint";
     let private = environment.cluster.public_access_cidrs.is_empty();
-    let name = match ClusterName::parse(format!("deployctl-{}", environment.name)) {
+    let name = match environment.cluster_name() {
         Ok(name) => name,
         Err(error) => return unknown(NAME, &Failure::usage("the environment's name").because(error)),
     };

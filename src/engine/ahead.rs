@@ -12,14 +12,14 @@ use tokio::sync::oneshot::{self, Receiver, Sender};
 use super::{
     event::{EventKind, Phase},
     history::History,
-    journal::NoIntents,
+    journal::LeftIntents,
     workplace::Workplace,
 };
 use crate::{
     failure::Failure,
     ids::StepId,
     plan::{reference::Resolved, resolve},
-    steps::{StepContext, question::Answers, registry::Considered},
+    steps::{Intents, StepContext, question::Answers, registry::Considered},
     waiting,
 };
 
@@ -34,7 +34,14 @@ struct Look {
 /// Questions that were asked early, by step.
 pub(super) struct Ahead {
     asked: Mutex<BTreeMap<StepId, (Value, Receiver<Answer>)>>,
+    known: Known,
+}
+
+/// What every look is given.
+#[derive(Clone)]
+struct Known {
     answers: Arc<Answers>,
+    left: Arc<dyn Intents>,
 }
 
 /// The looks that are worth taking at these steps; they begin when the second part is polled.
@@ -54,17 +61,19 @@ pub(super) fn ahead<'a>(
         asked.insert(id.clone(), (input.clone(), receiver));
         looks.push(Look { id: id.clone(), input, answer });
     }
-    let known = answers.clone();
+    let left = history.unfinished().map(|run| run.steps.clone()).unwrap_or_default();
+    let known = Known { answers, left: Arc::new(LeftIntents(left)) };
+    let lent = known.clone();
     let looking = stream::iter(looks).for_each_concurrent(work.parallel.get(), move |look| {
-        let answers = known.clone();
+        let known = lent.clone();
         async move {
             if !work.cancel.is_cancelled() {
                 // Nobody listens once the step has been deferred.
-                drop(look.answer.send(consider(work, &look.id, &look.input, answers).await));
+                drop(look.answer.send(consider(work, &look.id, &look.input, known).await));
             }
         }
     });
-    Ok((Ahead { asked: Mutex::new(asked), answers }, looking))
+    Ok((Ahead { asked: Mutex::new(asked), known }, looking))
 }
 
 impl Ahead {
@@ -79,14 +88,14 @@ impl Ahead {
                 return answer;
             }
         }
-        consider(work, id, input, self.answers.clone()).await
+        consider(work, id, input, self.known.clone()).await
     }
 }
 
-async fn consider(work: &Workplace, id: &StepId, input: &Value, answers: Arc<Answers>) -> Answer {
+async fn consider(work: &Workplace, id: &StepId, input: &Value, known: Known) -> Answer {
     work.events.emit(EventKind::StepStarted { step: id.clone(), phase: Phase::Observe });
     let _phase = work.in_flight.enter(id, Phase::Observe);
     let kind = work.registry.require(&work.definition.step(id)?.kind)?;
-    let cx = StepContext { answers: Some(answers), ..work.context(id, None, Arc::new(NoIntents))? };
+    let cx = StepContext { answers: Some(known.answers), ..work.context(id, None, known.left)? };
     waiting::by_step(id, &work.events, kind.consider(&cx, input)).await
 }

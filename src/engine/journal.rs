@@ -389,7 +389,7 @@ pub struct JournalIntents(pub Arc<Journal>);
 
 impl Intents for JournalIntents {
     fn once(&self, step: &StepId, key: &str, fresh: Value) -> BoxFuture<'_, Result<Value, Failure>> {
-        let known = self.0.open().record.steps.get(step).and_then(|record| record.intents.get(key)).cloned();
+        let known = self.left(step, key);
         let (journal, step, key) = (self.0.clone(), step.clone(), key.to_owned());
         async move {
             if let Some(value) = known {
@@ -401,14 +401,32 @@ impl Intents for JournalIntents {
         }
         .boxed()
     }
+    fn left(&self, step: &StepId, key: &str) -> Option<Value> {
+        self.0.open().record.steps.get(step)?.intents.get(key).cloned()
+    }
 }
 
-/// While planning nothing is called that would need one: the fresh value is as good as any.
+/// While planning nothing is called that would need one: the fresh value is as good as any. Nothing is to be gone on with.
 pub struct NoIntents;
 
 impl Intents for NoIntents {
     fn once(&self, _step: &StepId, _key: &str, fresh: Value) -> BoxFuture<'_, Result<Value, Failure>> {
         futures::future::ready(Ok(fresh)).boxed()
+    }
+    fn left(&self, _step: &StepId, _key: &str) -> Option<Value> {
+        None
+    }
+}
+
+/// While planning, too: what the run that the next apply goes on with, or inherits from, has begun.
+pub struct LeftIntents(pub StepRecords);
+
+impl Intents for LeftIntents {
+    fn once(&self, step: &StepId, key: &str, fresh: Value) -> BoxFuture<'_, Result<Value, Failure>> {
+        NoIntents.once(step, key, fresh)
+    }
+    fn left(&self, step: &StepId, key: &str) -> Option<Value> {
+        self.0.get(step)?.intents.get(key).cloned()
     }
 }
 

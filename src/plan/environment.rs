@@ -4,7 +4,10 @@ use std::{collections::BTreeMap, fmt, path::PathBuf};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use crate::ids::{AccountId, BucketName, EnvironmentName, InvalidId, Region, RoleArn, ServiceName};
+use crate::{
+    ids::{AccountId, BucketName, ClusterName, DbInstanceId, EnvironmentName, InvalidId, Region, RoleArn, ServiceName},
+    image::Profile,
+};
 
 /// One environment. `${env.…}` in the plan file reads it by these keys.
 #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
@@ -34,6 +37,9 @@ pub struct Environment {
     /// Where secrets live.
     #[serde(default)]
     pub secrets: Secrets,
+    /// How images are made.
+    #[serde(default)]
+    pub images: Images,
     /// Prometheus, Grafana, Fluent Bit, OpenTelemetry.
     pub observability: Observability,
     /// Which of the plan file's charts are used here.
@@ -52,6 +58,14 @@ impl Environment {
     pub fn uploads_bucket(&self, dr_region: Option<&Region>) -> Result<BucketName, InvalidId> {
         let end = dr_region.map(|region| format!("-{region}")).unwrap_or_default();
         BucketName::parse(format!("deployctl-{}-uploads-{}{end}", self.name, self.aws.account_id))
+    }
+    /// The database instance, as terraform/data names it, and whatever is restored in its place.
+    pub fn db_instance_id(&self) -> Result<DbInstanceId, InvalidId> {
+        DbInstanceId::parse(format!("deployctl-{}", self.name))
+    }
+    /// The cluster, as terraform/cluster names it, in whichever region.
+    pub fn cluster_name(&self) -> Result<ClusterName, InvalidId> {
+        ClusterName::parse(format!("deployctl-{}", self.name))
     }
 
     /// The environment as it is seen from the region that it is restored in: whatever asks for the region gets that one, so state bucket, lease
@@ -438,6 +452,15 @@ pub struct Observability {
     /// Programs of this machine that become images, instead of the published ones of the same names; where no registry can be reached.
     #[serde(default)]
     pub programs: BTreeMap<String, PathBuf>,
+}
+
+/// How images are made.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Images {
+    /// Cargo's profile, for builder `native`.
+    #[serde(default)]
+    pub profile: Profile,
 }
 
 /// Which of the plan file's charts are used, by the names of their releases.

@@ -98,13 +98,6 @@ async fn root_of(cluster: &Cluster, pod: &Value) -> Result<Option<ObjectKey>, Fa
     Ok(key)
 }
 
-async fn standing(cx: &StepContext, input: &Input) -> Result<Option<Cluster>, Failure> {
-    match cx.aws.find_cluster(&input.cluster).await? {
-        Some(found) if !found.endpoint.is_empty() => cx.cluster(&input.cluster).await.map(Some),
-        _ => Ok(None),
-    }
-}
-
 /// Load balancers' interfaces in the environment's network.
 async fn interfaces(cx: &StepContext) -> Result<Vec<String>, Failure> {
     let mut found = Vec::new();
@@ -142,7 +135,7 @@ impl Kind for ExternalResources {
     }
 
     async fn would_delete(cx: &StepContext, input: &Input) -> Result<Vec<Change>, Failure> {
-        let Some(cluster) = standing(cx, input).await? else { return Ok(Vec::new()) };
+        let Some(cluster) = cx.standing_cluster(&input.cluster).await? else { return Ok(Vec::new()) };
         let found = find(&cluster).await?;
         let balanced = found.balanced.iter().map(|key| deletion(key, "with its load balancer"));
         let users = found.users.iter().map(|key| deletion(key, "its pods use a volume"));
@@ -151,14 +144,14 @@ impl Kind for ExternalResources {
     }
 
     async fn stays(cx: &StepContext, input: &Input) -> Result<Vec<String>, Failure> {
-        let Some(cluster) = standing(cx, input).await? else { return Ok(Vec::new()) };
+        let Some(cluster) = cx.standing_cluster(&input.cluster).await? else { return Ok(Vec::new()) };
         let retained = find(&cluster).await?.retained.into_iter();
         Ok(retained.map(|(key, handle)| format!("volume {}{handle} stays: its reclaim policy is Retain", key.name)).collect())
     }
 
     async fn undo(cx: &StepContext, input: &Input) -> Result<Vec<String>, Failure> {
         let deadline = Duration::from_secs(input.deadline_seconds);
-        if let Some(cluster) = standing(cx, input).await? {
+        if let Some(cluster) = cx.standing_cluster(&input.cluster).await? {
             let found = find(&cluster).await?;
             for key in found.balanced.iter().chain(&found.users).chain(&found.claims) {
                 cx.progress(format!("{} {key}: deleting", key.kind));

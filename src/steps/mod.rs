@@ -185,12 +185,21 @@ impl StepContext {
     pub async fn cluster(&self, name: &ClusterName) -> Result<cluster::Cluster, Failure> {
         cluster::Cluster::connect(&self.aws, name).await
     }
+    /// The same, if there is such a cluster and it has an endpoint already: in one that is still being made, or was never finished, is nothing.
+    pub async fn standing_cluster(&self, name: &ClusterName) -> Result<Option<cluster::Cluster>, Failure> {
+        match self.aws.find_cluster(name).await? {
+            Some(found) if !found.endpoint.is_empty() => self.cluster(name).await.map(Some),
+            _ => Ok(None),
+        }
+    }
 }
 
 /// Records, durably and before the call, what a resumed run must know: client tokens, chosen names.
 pub trait Intents: Send + Sync {
     /// Returns the value recorded under `key` by an earlier attempt of this step in this run, else records and returns `fresh`.
     fn once(&self, step: &StepId, key: &str, fresh: Value) -> BoxFuture<'_, Result<Value, Failure>>;
+    /// What was recorded under `key` by an attempt of this step that is to be gone on with. Records nothing.
+    fn left(&self, step: &StepId, key: &str) -> Option<Value>;
 }
 
 /// A kind of step. Input is the plan file's `with`, its references resolved.

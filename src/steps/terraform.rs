@@ -15,7 +15,7 @@ use self::{
     verify::Check,
     workspace::{Backend, Workspace},
 };
-use super::{Action, Applied, Change, Facts, Kind, Outputs, StepContext, StepPlan, state_backend::Names};
+use super::{Applied, Change, Facts, Kind, Outputs, StepContext, StepPlan, state_backend::Names};
 use crate::{
     engine::event::{EventKind, Outcome},
     failure::{Failure, FailureKind},
@@ -27,7 +27,7 @@ use crate::{
             Direction,
             diagnostics::wants_init,
             messages::{Hook, Message},
-            plan_json::{PlanJson, ResourceChange},
+            plan_json::PlanJson,
         },
     },
 };
@@ -39,6 +39,7 @@ mod cluster_ready;
 mod ending;
 pub mod exchanged;
 mod guards;
+mod left;
 mod lock;
 mod orphans;
 mod verify;
@@ -46,6 +47,9 @@ mod workspace;
 
 pub use bound::ANY_IN_MODULE;
 pub use workspace::process_record;
+
+/// Written down before the first apply of a run; what follows is not known until the step has ended.
+const MARK: &str = "terraform-apply";
 
 /// The step's kind.
 pub struct Terraform;
@@ -131,9 +135,9 @@ impl Kind for Terraform {
         let stack = workspace::content_key(&workspace::stack_files(&cx.project.join(&input.stack))?);
         // Before terraform reads it: a state that is written in between makes the plan older than it says, which terraform notices.
         let state = state_mark(cx, &bucket, &input.stack).await?;
-        let found = match planned(cx, input, backend, Direction::Forward).await {
+        let found = match planned(cx, input, backend).await {
             Err(failure) if backend == Backend::Bucket && lock::is_wrong_digest(&failure) && was_left(cx, input)? => {
-                planned(cx, input, Backend::BucketUnchecked, Direction::Forward).await
+                planned(cx, input, Backend::BucketUnchecked).await
             }
             other => other,
         };
@@ -171,14 +175,14 @@ impl Kind for Terraform {
         }
         // The first attempt of this run leaves its mark; a later one knows by it that part of the plan may be done.
         let attempt = json!(uuid::Uuid::now_v7());
-        let resumed = cx.intents.once(&cx.step, "terraform-apply", attempt.clone()).await? != attempt;
+        let resumed = cx.intents.once(&cx.step, MARK, attempt.clone()).await? != attempt;
         let left = was_left(cx, input)?;
         if left || resumed {
             lock::settle(cx, &prepare(cx, input, Backend::Bucket).await?).await?;
         }
         if shown.backend != Backend::Bucket || resumed || left {
             let since = if resumed || left { Since::Begun } else { Since::Shown };
-            return apply_what_is_left(cx, input, &shown, since).await;
+            return left::apply(cx, input, &shown, since).await;
         }
         let workspace = prepare(cx, input, Backend::Bucket).await?;
         let file = write_plan(cx, &shown)?;
@@ -281,8 +285,12 @@ fn was_left(cx: &StepContext, input: &Input) -> Result<bool, Failure> {
     Ok(Guarded::read(&record).is_some_and(|found| found.record.ended.is_none()))
 }
 
-async fn planned(cx: &StepContext, input: &Input, backend: Backend, direction: Direction) -> Result<(Workspace, Found), Failure> {
-    let (workspace, plan, file) = plan_now(cx, input, backend, direction, &[]).await?;
+async fn planned(cx: &StepContext, input: &Input, backend: Backend) -> Result<(Workspace, Found), Failure> {
+    let (workspace, plan, file) = plan_now(cx, input, backend, Direction::Forward, &[]).await?;
+    // What an interrupted apply made and did not write down is no loss: apply takes it over.
+    if !was_left(cx, input)? && cx.intents.left(&cx.step, MARK).is_none() {
+        refuse_a_lost_state(cx, input, &plan).await?;
+    }
     let found = read(&plan, backend, &file)?;
     Ok((workspace, found))
 }
@@ -308,12 +316,12 @@ async fn plan_now(
         other => other?,
     }
     let plan = workspace.terraform.show_plan(&file).await?;
-    // A lost state would make everything once more beside what is there. The secrets that a stack takes over are not asked after.
-    // What a terraform of this machine made and did not write down is no loss: apply takes it over.
-    if direction == Direction::Forward && plan.starts_from_nothing() && !was_left(cx, input)? {
-        orphans::refuse(cx, input).await?;
-    }
     Ok((workspace, plan, file))
+}
+
+/// A lost state would make everything once more beside what is there. The secrets that a stack takes over are not asked after.
+async fn refuse_a_lost_state(cx: &StepContext, input: &Input, plan: &PlanJson) -> Result<(), Failure> {
+    if plan.starts_from_nothing() { orphans::refuse(cx, input).await } else { Ok(()) }
 }
 
 fn read(plan: &PlanJson, backend: Backend, file: &Path) -> Result<Found, Failure> {
@@ -366,60 +374,8 @@ async fn apply_file(cx: &StepContext, workspace: &Workspace, file: &Path, total:
     Ok(Applied { outcome: Outcome::Changed, outputs: applied.outputs })
 }
 
-/// Plans again and does what is left of what was shown: after a crash, or when there was no state to plan against.
-async fn apply_what_is_left(cx: &StepContext, input: &Input, shown: &Found, since: Since) -> Result<Applied, Failure> {
-    let (mut workspace, mut plan, mut file) = plan_now(cx, input, Backend::Bucket, Direction::Forward, &[]).await?;
-    if since == Since::Begun {
-        let record = &workspace.terraform.record;
-        let killed = Guarded::read(record).filter(|found| found.record.ended.is_none()).map(|_| record.clone());
-        let is_made = |address: &str| shown.changes.iter().any(|change| change.name == address && change.action == Action::Create);
-        if plan.gone().any(is_made) {
-            forget_what_is_gone(cx, &workspace).await?;
-            (workspace, plan, file) = plan_now(cx, input, Backend::Bucket, Direction::Forward, &[]).await?;
-        }
-        let mut world = adoption::Live::beside(cx, &workspace, killed)?;
-        let (with_taken, taken) = adoption::adopt(&mut world, plan, &shown.changes).await?;
-        plan = with_taken;
-        if !taken.is_empty() {
-            (workspace.terraform, file) = (world.terraform, world.file);
-        }
-    }
-    let fresh = read(&plan, Backend::Bucket, &file)?;
-    // What is taken over was to be made, and ends up as it was shown; secrets are taken over by the stack itself.
-    let others: Vec<Change> = fresh.changes.iter().filter(|change| !is_taken_over(&plan, &shown.changes, change)).cloned().collect();
-    let beyond = changes::beyond(&shown.changes, &others, since);
-    if !beyond.is_empty() {
-        return Err(Failure::new(FailureKind::PlanStale, format!("{} would now do more than was shown", input.stack.display()))
-            .evidence(beyond.join("\n"))
-            .next("deployctl plan, and read it again"));
-    }
-    // What did not exist when the plan was shown is nothing that a guard protects.
-    let guarded: Vec<Change> = fresh.changes.iter().filter(|change| !changes::makes_again(&shown.changes, change)).cloned().collect();
-    guards::check(&cx.environment.guards, &guarded)?;
-    if fresh.plan.is_none() {
-        return Ok(Applied { outcome: Outcome::Unchanged, outputs: fresh.outputs });
-    }
-    let file = write_plan(cx, &fresh)?;
-    apply_file(cx, &workspace, &file, fresh.changes.len()).await
-}
-
-/// What was gone before a killed terraform made it anew is still in the state, under its old id: terraform takes nothing over under an
-/// address that its state has, and would make it twice.
-async fn forget_what_is_gone(cx: &StepContext, workspace: &Workspace) -> Result<(), Failure> {
-    let file = cx.scratch.join("refresh.tfplan");
-    workspace.terraform.plan(Direction::Refresh, &workspace.variables, &file, &mut |_| {}).await?;
-    cx.progress("the state still has what was gone before the interruption: terraform is told to forget it");
-    apply_file(cx, workspace, &file, 0).await.map(drop)
-}
-
-fn is_taken_over(plan: &PlanJson, shown: &[Change], fresh: &Change) -> bool {
-    let was_to_be_made = shown.iter().any(|change| change.name == fresh.name && change.action == Action::Create);
-    let imported = |change: &ResourceChange| change.address == fresh.name && change.change.importing.is_some();
-    was_to_be_made && fresh.action == Action::Update && plan.resource_changes.iter().any(imported)
-}
-
 async fn say_what_moved(cx: &StepContext, input: &Input, shown: &Found, failure: Failure) -> Failure {
-    let Ok((_, fresh)) = planned(cx, input, Backend::Bucket, Direction::Forward).await else { return failure };
+    let Ok((_, fresh)) = planned(cx, input, Backend::Bucket).await else { return failure };
     let mut moved: Vec<String> =
         changes::beyond(&shown.changes, &fresh.changes, Since::Shown).iter().map(|line| format!("now also: {line}")).collect();
     let gone = shown.changes.iter().filter(|change| !fresh.changes.iter().any(|f| f.name == change.name));
@@ -468,6 +424,7 @@ fn doing(hook: &Hook) -> &str {
 mod tests {
     #![allow(clippy::unwrap_used, reason = "a test may panic")]
     use super::*;
+    use crate::steps::Action;
 
     /// Which address, which attribute, which state, whose files.
     #[test]

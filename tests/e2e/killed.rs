@@ -117,7 +117,7 @@ fn wait(what: &str, deployctl: &mut Child, until: impl Fn() -> bool) {
 }
 
 /// What the environment has of each kind of thing once these steps are applied; what has a name of ours cannot be there twice.
-fn nothing_is_there_twice(target: &Target, step: &str) {
+pub fn nothing_is_there_twice(target: &Target, step: &str) {
     for (action, id, expected) in asked::NETWORK {
         let ids = asked::network(target, action, id);
         assert_eq!(ids.len(), expected, "{action} after {step}: {ids:?}");

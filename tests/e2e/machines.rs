@@ -11,7 +11,7 @@ use rustix::process::{Signal, kill_process, kill_process_group};
 use serde_json::Value;
 
 use crate::{
-    killed::pid,
+    killed::{self, pid},
     target::{Ended, Target},
 };
 
@@ -128,6 +128,18 @@ pub fn is_lost(target: &Target) {
     let requests = target.requests();
     let refused = requests[before..].iter().filter(|request| request["action"] == "iam:CreateRole" && request["status"] != 200);
     assert_eq!(refused.count(), 0, "a role was made a second time");
+}
+
+/// The same before terraform has written a state for the first time: what it made is there, and nothing says so.
+pub fn is_lost_before_its_first_state(target: &Target) {
+    target.deployctl(&["apply", "--yes", "--only", "backend"]).expect(0);
+    lose_a_runner(target, &["apply", "--only", "network"], "ec2:CreateSubnet");
+    target.deployctl(&["apply", "--yes", "--only", "network", "--lock-timeout", "40s"]).expect(14);
+    target.deployctl(&["lock", "release", "--yes"]).expect(0);
+    let again = target.deployctl(&["apply", "--yes", "--only", "network"]).expect(0);
+    assert!(again.err.contains("taken over from"), "{}", again.err);
+    target.deployctl(&["plan", "--only", "network", "--detailed-exitcode"]).expect(0);
+    killed::nothing_is_there_twice(target, "network");
 }
 
 /// All of it, on a target that is deployed already.

@@ -143,6 +143,14 @@ fn only_what_was_killed() {
     killed::is_taken_over(&target);
 }
 
+/// In `make soak`.
+#[test]
+#[ignore = "a part of the soak test"]
+fn only_a_lost_machine() {
+    let target = Target::up();
+    machines::is_lost_before_its_first_state(&target);
+}
+
 /// Every command of plans/runbooks/migration-failed.md, and a restore in place that is killed on the way; in `make soak`.
 #[test]
 #[ignore = "a part of the soak test"]

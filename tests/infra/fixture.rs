@@ -25,6 +25,9 @@ impl Intents for MemoryIntents {
         let key = (step.clone(), key.to_owned());
         Box::pin(async move { Ok(self.0.lock().await.entry(key).or_insert(fresh).clone()) })
     }
+    fn left(&self, step: &StepId, key: &str) -> Option<Value> {
+        self.0.try_lock().unwrap().get(&(step.clone(), key.to_owned())).cloned()
+    }
 }
 
 pub fn environment() -> Environment {

@@ -74,8 +74,8 @@ async fn in_session(session: &mut Session, args: &DrRestoreArgs, globals: &Globa
             "warning: {place} is not there, so that only this machine can go on with the restore, and no other one is kept out"
         ));
     }
-    let name = &session.work.definition.environment.name;
-    let prefix = DbInstanceId::parse(format!("deployctl-{name}")).map_err(|e| Failure::usage("the restored database's name").because(e))?;
+    let prefix = session.work.definition.environment.db_instance_id();
+    let prefix = prefix.map_err(|e| Failure::usage("the restored database's name").because(e))?;
     let answer = carried_out(session, &wanted(args), &prefix, &again(args), &args.limits, globals, ui).await?;
     answer.within_limits().map(|()| exit::DONE)
 }

@@ -66,13 +66,6 @@ async fn prunable(cluster: &Cluster, set: &ApplySet, objects: &[Object]) -> Resu
     }
 }
 
-async fn standing(cx: &StepContext, cluster: &ClusterName) -> Result<Option<Cluster>, Failure> {
-    match cx.aws.find_cluster(cluster).await? {
-        Some(_) => cx.cluster(cluster).await.map(Some),
-        None => Ok(None),
-    }
-}
-
 /// An object that goes counts like any other deletion.
 pub fn deletion(key: &ObjectKey, why: &str) -> Change {
     Change { action: Action::Delete, resource: key.kind.clone(), name: key.to_string(), details: vec![why.to_owned()] }
@@ -210,13 +203,13 @@ impl Release {
 
     /// What [`Release::undo`] would delete.
     pub async fn would_delete(cx: &StepContext, cluster: &ClusterName, set: &ApplySet) -> Result<Vec<Change>, Failure> {
-        let Some(cluster) = standing(cx, cluster).await? else { return Ok(Vec::new()) };
+        let Some(cluster) = cx.standing_cluster(cluster).await? else { return Ok(Vec::new()) };
         Ok(cluster.prunable(set, &[]).await?.iter().map(|key| deletion(key, "its step is taken away")).collect())
     }
 
     /// Deletes every member of the set. With its cluster everything has gone already; namespaces, claims and CustomResourceDefinitions go with it.
     pub async fn undo(cx: &StepContext, cluster: &ClusterName, set: &ApplySet) -> Result<Vec<String>, Failure> {
-        let Some(cluster) = standing(cx, cluster).await? else { return Ok(Vec::new()) };
+        let Some(cluster) = cx.standing_cluster(cluster).await? else { return Ok(Vec::new()) };
         let members = cluster.prunable(set, &[]).await?;
         // Ingresses first: their controller must still be there to take the load balancer away.
         let (first, rest): (Vec<_>, Vec<_>) = members.into_iter().partition(|key| key.kind == "Ingress");

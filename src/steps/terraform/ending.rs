@@ -188,7 +188,7 @@ async fn backups(cx: &StepContext, input: &Input) -> Result<Vec<Backup>, Failure
 }
 
 fn database(cx: &StepContext) -> Result<DbInstanceId, Failure> {
-    DbInstanceId::parse(format!("deployctl-{}", cx.environment.name)).map_err(|e| Failure::usage("the environment's name").because(e))
+    cx.environment.db_instance_id().map_err(|e| Failure::usage("the environment's name").because(e))
 }
 
 /// A copy of a database that outlives it.

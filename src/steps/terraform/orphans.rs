@@ -2,23 +2,21 @@
 use super::{Input, verify::Check};
 use crate::{
     failure::{Failure, FailureKind},
-    ids::{ClusterName, DbInstanceId},
     steps::StepContext,
 };
 
 /// Refuses when something of this stack is there although its state is empty or missing.
 pub(super) async fn refuse(cx: &StepContext, input: &Input) -> Result<(), Failure> {
-    let name = format!("deployctl-{}", cx.environment.name);
     let invalid = |e: crate::ids::InvalidId| Failure::usage("the environment's name makes no valid resource name").because(e);
     let mut found = Vec::new();
     for check in &input.checks {
         match check {
             Check::ClusterReady => {
-                let id = ClusterName::parse(&name).map_err(invalid)?;
+                let id = cx.environment.cluster_name().map_err(invalid)?;
                 found.extend(cx.aws.find_cluster(&id).await?.map(|_| format!("EKS cluster {id}")));
             }
             Check::Database => {
-                let id = DbInstanceId::parse(&name).map_err(invalid)?;
+                let id = cx.environment.db_instance_id().map_err(invalid)?;
                 found.extend(cx.aws.db_instance(&id).await?.map(|_| format!("RDS instance {id}")));
             }
             Check::Storage => {

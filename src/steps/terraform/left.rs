@@ -1,0 +1,72 @@
+//! The rest of what was shown: after a crash, or when there was no state to plan against. Planned again, and what a killed terraform made is
+//! taken over.
+use super::{
+    Backend, Direction, Found, Input, adoption, apply_file,
+    changes::{self, Since},
+    guards, plan_now, read, refuse_a_lost_state,
+    workspace::Workspace,
+    write_plan,
+};
+use crate::{
+    engine::event::Outcome,
+    failure::{Failure, FailureKind},
+    steps::{Action, Applied, Change, StepContext},
+    tools::{
+        process_record::Guarded,
+        terraform::plan_json::{PlanJson, ResourceChange},
+    },
+};
+
+/// Plans again and does what is left of what was shown: after a crash, or when there was no state to plan against.
+pub(super) async fn apply(cx: &StepContext, input: &Input, shown: &Found, since: Since) -> Result<Applied, Failure> {
+    let (mut workspace, mut plan, mut file) = plan_now(cx, input, Backend::Bucket, Direction::Forward, &[]).await?;
+    if since == Since::Shown {
+        refuse_a_lost_state(cx, input, &plan).await?;
+    } else {
+        let record = &workspace.terraform.record;
+        let killed = Guarded::read(record).filter(|found| found.record.ended.is_none()).map(|_| record.clone());
+        let is_made = |address: &str| shown.changes.iter().any(|change| change.name == address && change.action == Action::Create);
+        if plan.gone().any(is_made) {
+            forget_what_is_gone(cx, &workspace).await?;
+            (workspace, plan, file) = plan_now(cx, input, Backend::Bucket, Direction::Forward, &[]).await?;
+        }
+        let mut world = adoption::Live::beside(cx, &workspace, killed)?;
+        let (with_taken, taken) = adoption::adopt(&mut world, plan, &shown.changes).await?;
+        plan = with_taken;
+        if !taken.is_empty() {
+            (workspace.terraform, file) = (world.terraform, world.file);
+        }
+    }
+    let fresh = read(&plan, Backend::Bucket, &file)?;
+    // What is taken over was to be made, and ends up as it was shown; secrets are taken over by the stack itself.
+    let others: Vec<Change> = fresh.changes.iter().filter(|change| !is_taken_over(&plan, &shown.changes, change)).cloned().collect();
+    let beyond = changes::beyond(&shown.changes, &others, since);
+    if !beyond.is_empty() {
+        return Err(Failure::new(FailureKind::PlanStale, format!("{} would now do more than was shown", input.stack.display()))
+            .evidence(beyond.join("\n"))
+            .next("deployctl plan, and read it again"));
+    }
+    // What did not exist when the plan was shown is nothing that a guard protects.
+    let guarded: Vec<Change> = fresh.changes.iter().filter(|change| !changes::makes_again(&shown.changes, change)).cloned().collect();
+    guards::check(&cx.environment.guards, &guarded)?;
+    if fresh.plan.is_none() {
+        return Ok(Applied { outcome: Outcome::Unchanged, outputs: fresh.outputs });
+    }
+    let file = write_plan(cx, &fresh)?;
+    apply_file(cx, &workspace, &file, fresh.changes.len()).await
+}
+
+/// What was gone before a killed terraform made it anew is still in the state, under its old id: terraform takes nothing over under an
+/// address that its state has, and would make it twice.
+async fn forget_what_is_gone(cx: &StepContext, workspace: &Workspace) -> Result<(), Failure> {
+    let file = cx.scratch.join("refresh.tfplan");
+    workspace.terraform.plan(Direction::Refresh, &workspace.variables, &file, &mut |_| {}).await?;
+    cx.progress("the state still has what was gone before the interruption: terraform is told to forget it");
+    apply_file(cx, workspace, &file, 0).await.map(drop)
+}
+
+fn is_taken_over(plan: &PlanJson, shown: &[Change], fresh: &Change) -> bool {
+    let was_to_be_made = shown.iter().any(|change| change.name == fresh.name && change.action == Action::Create);
+    let imported = |change: &ResourceChange| change.address == fresh.name && change.change.importing.is_some();
+    was_to_be_made && fresh.action == Action::Update && plan.resource_changes.iter().any(imported)
+}
