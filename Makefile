@@ -1,6 +1,8 @@
 # Every target is one line; what they do is in tests/. Builds are shared by all checkouts: $XDG_CACHE_HOME/deployctl.
 CACHE := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/deployctl
 export CARGO_TARGET_DIR ?= $(CACHE)/target
+# As the sandbox's images are compiled (src/tools/cargo.rs): with other flags cargo would compile every library once more for them.
+export RUSTFLAGS ?= --remap-path-prefix=$(CACHE)/image-source=/src --remap-path-prefix=$(or $(CARGO_HOME),$(HOME)/.cargo)=/cargo
 .PHONY: demo test check soak checkout
 
 demo: checkout ; @tests/demo.sh

@@ -8,7 +8,7 @@ parts=("$@")
 # By hand a test may leave out what it lacks a program for; here that is a failure.
 export DEPLOYCTL_TEST_COMPLETE=1
 # As the sandbox's installation compiles (tests/sandbox/src/install/go.rs): what both need is then compiled once.
-export CGO_ENABLED=0 GOFLAGS="-trimpath -buildvcs=false -gcflags=all=-dwarf=false"
+export CGO_ENABLED=0 GOFLAGS="-trimpath -buildvcs=false -gcflags=all=-dwarf=false" GOGC=400
 tests/prerequisites.sh
 
 # Always the whole workspace: a single package resolves other features of the same dependencies and compiles all of them again.
@@ -26,31 +26,22 @@ format() {
   files=$(gofmt -l tests/sandbox/provider tests/sandbox/kube-node)
   [ -z "$files" ] || { printf 'not formatted: %s\n' "$files" >&2 && return 1; }
 }
-# Compiles all that later parts run, and starts the two long builds beside them.
+# Compiles all that later parts run, and starts the long installation beside them.
 lint() { checked build && cargo_test --no-run && beside; }
 unit() { cargo_test --lib --bins --test cli --test boundaries; }
 sandbox() { "$CARGO_TARGET_DIR/debug/deployctl-sandbox" "$@"; }
 
-# Two builds of ten minutes when cold, beside the parts that mostly wait: what the sandbox needs, and the images at the lowest priority.
-installation= images=
+# Ten minutes when cold, beside parts that mostly wait.
+installation=
 beside() {
-  wanted install || return 0
+  [[ " ${parts[*]} " == *" install "* ]] || return 0
   setsid "$CARGO_TARGET_DIR/debug/deployctl-sandbox" install >"$CARGO_TARGET_DIR/install.log" 2>&1 </dev/null &
   installation=$!
-  # One service by name: cargo compiles all that images are made of, and what other images hold is still being installed.
-  setsid nice -n 19 "$CARGO_TARGET_DIR/debug/deployctl" image build -e sandbox uploader >"$CARGO_TARGET_DIR/images.log" 2>&1 </dev/null &
-  images=$!
 }
-wanted() { [[ " ${parts[*]} " == *" $1 "* ]]; }
 install() {
   [ -n "$installation" ] || { sandbox install; return; }
   tail -n +1 -f --pid="$installation" "$CARGO_TARGET_DIR/install.log"
   wait "$installation" && installation=
-}
-images_are_built() {
-  [ -n "$images" ] || return 0
-  tail -n 1 -f --pid="$images" "$CARGO_TARGET_DIR/images.log"
-  wait "$images" && images=
 }
 # In a sandbox of its own: every type of resource is made, changed, imported and destroyed there.
 provider() (
@@ -70,15 +61,14 @@ faults() { cargo_test --test faults; }
 services() { cargo_test --test services -- --nocapture; }
 # Throttled, silent, cut and lost: the quick lines of tests/cloud/table.rs; `make soak` proves all.
 cloud() { cargo_test --test cloud -- --nocapture --test-threads 8; }
-# Compiles and pushes; cargo would wait for the images that are compiled beside the other parts.
-image() { images_are_built && cargo_test --test image; }
+image() { cargo_test --test image; }
 # Compares the machine before and after; nothing else may run.
-clean() { images_are_built && cargo_test --test clean; }
-e2e() { images_are_built && cargo_test --test e2e -- --nocapture; }
+clean() { cargo_test --test clean; }
+e2e() { cargo_test --test e2e -- --nocapture; }
 
 summary=()
 # Also when a part fails: how far it came, and how long that took.
-trap 'for build in $installation $images; do kill -- "-$build" 2>/dev/null || true; done; printf "%s\n" "${summary[@]}"' EXIT
+trap '[ -z "$installation" ] || kill -- "-$installation" 2>/dev/null || true; printf "%s\n" "${summary[@]}"' EXIT
 for part in "${parts[@]}"; do
   [[ " ${all[*]} " == *" $part "* ]] || { echo "no part $part; there are: ${all[*]}" >&2; exit 10; }
   started=$SECONDS

@@ -24,7 +24,7 @@ fn whole() -> Value {
         ("/observability", json!({ "skip": { "grafana": "not here" }, "programs": { "prometheus": "prometheus" } })),
         (
             "",
-            json!({ "secrets": { "store": "secrets-manager" }, "guards": { "max_deletions": 5, "protected": ["aws_vpc"] },
+            json!({ "secrets": { "store": "secrets-manager" }, "images": { "profile": "release" }, "guards": { "max_deletions": 5, "protected": ["aws_vpc"] },
             "charts": { "skip": { "external-secrets": "not here" }, "chosen": ["fluent-bit"] } }),
         ),
     ];

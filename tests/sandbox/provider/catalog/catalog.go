@@ -7,7 +7,10 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
+	"iter"
+	"maps"
 	"strings"
+	"sync"
 
 	"deployctl/tests/sandbox/provider/schema"
 
@@ -48,9 +51,42 @@ type Schema struct {
 
 // Catalog is everything that one provider serves.
 type Catalog struct {
-	Resources map[string]*Schema `json:"resource_schemas"`
-	Data      map[string]*Schema `json:"data_source_schemas"`
+	Resources Kinds
+	Data      Kinds
 }
+
+// Kinds are schemas by the name of their type. Terraform starts a provider several times for one plan, and mostly asks for few of two thousand:
+// each is read when it is first asked for.
+type Kinds struct {
+	raw  map[string]json.RawMessage
+	lock sync.Mutex
+	read map[string]*Schema
+}
+
+// Get is the schema of one type, nil when there is none.
+func (k *Kinds) Get(name string) (*Schema, error) {
+	k.lock.Lock()
+	defer k.lock.Unlock()
+	if s := k.read[name]; s != nil {
+		return s, nil
+	}
+	raw, known := k.raw[name]
+	if !known {
+		return nil, nil
+	}
+	s := &Schema{}
+	if err := json.Unmarshal(raw, s); err != nil {
+		return nil, fmt.Errorf("reading the embedded schema of %s: %w", name, err)
+	}
+	if err := s.Block.parse(); err != nil {
+		return nil, fmt.Errorf("schema of %s: %w", name, err)
+	}
+	k.read[name] = s
+	return s, nil
+}
+
+// Names are those of all types.
+func (k *Kinds) Names() iter.Seq[string] { return maps.Keys(k.raw) }
 
 // Load reads the embedded schema of the provider called name (aws, tls, time, null, cloudinit).
 func Load(name string) (*Catalog, error) {
@@ -58,18 +94,17 @@ func Load(name string) (*Catalog, error) {
 	if err != nil {
 		return nil, err
 	}
-	c := &Catalog{}
-	if err := json.Unmarshal(raw, c); err != nil {
+	var all struct {
+		Resources map[string]json.RawMessage `json:"resource_schemas"`
+		Data      map[string]json.RawMessage `json:"data_source_schemas"`
+	}
+	if err := json.Unmarshal(raw, &all); err != nil {
 		return nil, fmt.Errorf("reading the embedded schema of %s: %w", name, err)
 	}
-	for _, set := range []map[string]*Schema{c.Resources, c.Data} {
-		for t, s := range set {
-			if err := s.Block.parse(); err != nil {
-				return nil, fmt.Errorf("schema of %s: %w", t, err)
-			}
-		}
-	}
-	return c, nil
+	return &Catalog{
+		Resources: Kinds{raw: all.Resources, read: map[string]*Schema{}},
+		Data:      Kinds{raw: all.Data, read: map[string]*Schema{}},
+	}, nil
 }
 
 func read(name string) ([]byte, error) {

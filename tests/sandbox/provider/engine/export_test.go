@@ -6,7 +6,13 @@ import "deployctl/tests/sandbox/provider/catalog"
 func (s *Server) Pretend(m *Meta) { s.meta = m }
 
 // Block is the corrected schema of a resource type.
-func (s *Server) Block(kind string) *catalog.Block { return s.catalog.Resources[kind].Block }
+func (s *Server) Block(kind string) *catalog.Block {
+	found, err := s.catalog.Resources.Get(kind)
+	if err != nil {
+		panic(err)
+	}
+	return found.Block
+}
 
 // Resource is the table entry of a resource type.
 func (s *Server) Resource(kind string) *Resource { return s.set.Resources[kind] }

@@ -27,11 +27,14 @@ type Server struct {
 // NewServer joins the schemas with the tables of what each type does.
 func NewServer(c *catalog.Catalog, set Set) (*Server, error) {
 	for name, r := range set.Resources {
-		s := c.Resources[name]
+		s, err := c.Resources.Get(name)
+		if err != nil {
+			return nil, err
+		}
 		if s == nil {
 			return nil, fmt.Errorf("no schema for the resource type %s", name)
 		}
-		err := s.Correct(catalog.Corrections{Computed: r.Computed.List(), AttributeBlocks: r.AttributeBlocks.List(), Sensitive: r.Sensitive.List()})
+		err = s.Correct(catalog.Corrections{Computed: r.Computed.List(), AttributeBlocks: r.AttributeBlocks.List(), Sensitive: r.Sensitive.List()})
 		if err != nil {
 			return nil, fmt.Errorf("%s: %w", name, err)
 		}
@@ -39,7 +42,10 @@ func NewServer(c *catalog.Catalog, set Set) (*Server, error) {
 		r.Block = s.Block
 	}
 	for name, d := range set.Data {
-		s := c.Data[name]
+		s, err := c.Data.Get(name)
+		if err != nil {
+			return nil, err
+		}
 		if s == nil {
 			return nil, fmt.Errorf("no schema for the data source %s", name)
 		}
@@ -67,27 +73,41 @@ var capabilities = &tfprotov6.ServerCapabilities{GetProviderSchemaOptional: true
 // GetMetadata lists the types.
 func (s *Server) GetMetadata(context.Context, *tfprotov6.GetMetadataRequest) (*tfprotov6.GetMetadataResponse, error) {
 	r := &tfprotov6.GetMetadataResponse{ServerCapabilities: capabilities}
-	for n := range s.catalog.Resources {
+	for n := range s.catalog.Resources.Names() {
 		r.Resources = append(r.Resources, tfprotov6.ResourceMetadata{TypeName: n})
 	}
-	for n := range s.catalog.Data {
+	for n := range s.catalog.Data.Names() {
 		r.DataSources = append(r.DataSources, tfprotov6.DataSourceMetadata{TypeName: n})
 	}
 	return r, nil
 }
 
-// GetProviderSchema gives the schemas of all types, of those too that can only be validated.
+// GetProviderSchema gives the schemas of the types that can be made, and of those that are mentioned where terraform works, which can be validated
+// at least. Without a configuration it gives all.
 func (s *Server) GetProviderSchema(context.Context, *tfprotov6.GetProviderSchemaRequest) (*tfprotov6.GetProviderSchemaResponse, error) {
 	r := &tfprotov6.GetProviderSchemaResponse{
 		ServerCapabilities: capabilities,
 		ResourceSchemas:    map[string]*tfprotov6.Schema{}, DataSourceSchemas: map[string]*tfprotov6.Schema{},
 		Provider: s.configSchema(),
 	}
-	for n, k := range s.catalog.Resources {
-		r.ResourceSchemas[n] = k.Proto()
+	names, found, err := mentioned(".")
+	if err != nil {
+		return nil, err
 	}
-	for n, k := range s.catalog.Data {
-		r.DataSourceSchemas[n] = k.Proto()
+	for _, all := range []struct {
+		kinds *catalog.Kinds
+		into  map[string]*tfprotov6.Schema
+	}{{&s.catalog.Resources, r.ResourceSchemas}, {&s.catalog.Data, r.DataSourceSchemas}} {
+		for n := range all.kinds.Names() {
+			if found && !names[n] && s.set.Resources[n] == nil && s.set.Data[n] == nil {
+				continue
+			}
+			k, err := all.kinds.Get(n)
+			if err != nil {
+				return nil, err
+			}
+			all.into[n] = k.Proto()
+		}
 	}
 	if s.set.Account {
 		r.ProviderMeta = metaSchema()
@@ -129,7 +149,10 @@ func (s *Server) StopProvider(context.Context, *tfprotov6.StopProviderRequest) (
 // UpgradeResourceState passes states on: there is only one version of each here.
 func (s *Server) UpgradeResourceState(_ context.Context, q *tfprotov6.UpgradeResourceStateRequest) (*tfprotov6.UpgradeResourceStateResponse, error) {
 	resp := &tfprotov6.UpgradeResourceStateResponse{}
-	k := s.catalog.Resources[q.TypeName]
+	k, err := s.catalog.Resources.Get(q.TypeName)
+	if err != nil {
+		return nil, err
+	}
 	if k == nil {
 		resp.Diagnostics = problem("Unknown resource type", fmt.Errorf("%s is not in the schema", q.TypeName))
 		return resp, nil
