@@ -41,6 +41,7 @@ pub mod exchanged;
 mod guards;
 mod lock;
 mod orphans;
+mod trust;
 mod verify;
 mod workspace;
 
