@@ -1,4 +1,5 @@
 //! A service account as AWS sees its pods: by its own token, the way in which the plan file has pods come to their roles.
+use secrecy::SecretString;
 use sha2::{Digest, Sha256};
 
 use super::StepContext;
@@ -37,7 +38,7 @@ impl Bearer<'_> {
                 aws.assume_with_token(role, &token).await
             }
             Credentials::PodIdentity => {
-                let asked = |token| async move { aws.pod_assumes(cluster.name(), role, &token).await };
+                let asked = |token: SecretString| async move { aws.pod_assumes(cluster.name(), role, &token).await };
                 cluster.with_pod_token(self.namespace, self.account, POD_IDENTITY_AUDIENCE, &self.pod(role), asked).await
             }
         }
@@ -52,7 +53,7 @@ impl Bearer<'_> {
                 aws.as_bearer(role, &token).await
             }
             Credentials::PodIdentity => {
-                let asked = |token| async move { aws.as_pod(cluster.name(), role, &token).await };
+                let asked = |token: SecretString| async move { aws.as_pod(cluster.name(), role, &token).await };
                 cluster.with_pod_token(self.namespace, self.account, POD_IDENTITY_AUDIENCE, &self.pod(role), asked).await
             }
         }

@@ -41,11 +41,12 @@ locals {
     }
   })
 
-  # Where pods come to their roles by Pod Identity. With the nodes, so that no pod starts on one that has no agent yet.
+  # Where pods come to their roles by Pod Identity. With the nodes, so that no pod starts on one that has no agent yet; and gone with its add-on.
   agent = var.credentials != "pod-identity" ? {} : {
     eks-pod-identity-agent = {
       before_compute              = true
       addon_version               = local.addon_version["eks-pod-identity-agent"]
+      preserve                    = false
       resolve_conflicts_on_create = "OVERWRITE"
     }
   }

@@ -117,7 +117,7 @@ fn conditions(statement: &Value, operator: &str, wanted: &[(String, String)]) ->
     let keys = keys.ok_or_else(|| format!("its conditions are not {operator} alone"))?;
     for (key, wanted) in wanted {
         let found = keys.get(key).and_then(one);
-        if found != Some(wanted) {
+        if found != Some(wanted.as_str()) {
             return Err(format!("{key} is {}, not {wanted}", found.unwrap_or("not a condition")));
         }
     }

@@ -76,8 +76,11 @@ pub fn node_role(state: &Path) -> Option<String> {
 
 /// What the Pod Identity agent of a node knows of where it is, and that it is: the cluster, its region, the node's role.
 pub struct Node {
+    /// The cluster's name.
     pub cluster: String,
+    /// The region that it was made in.
     pub region: String,
+    /// The ARN of the node group's role.
     pub role: String,
 }
 
