@@ -49,10 +49,7 @@ fn identities(target: &Target) -> Vec<Identity> {
         .iter()
         .filter_map(|account| {
             let metadata = &account["metadata"];
-            // Not by its annotation, which it has by IRSA only.
-            let role = format!("deployctl-sandbox-{}-{}", metadata["namespace"].as_str()?, metadata["name"].as_str()?);
-            // Accounts of what watches the others have none.
-            block_on(iam.get_role().role_name(&role).send()).ok()?;
+            let role = metadata["annotations"]["eks.amazonaws.com/role-arn"].as_str()?.rsplit('/').next()?.to_owned();
             let answer = block_on(iam.get_role_policy().role_name(&role).policy_name(INLINE).send());
             let policy = match answer {
                 Ok(answer) => {
