@@ -20,12 +20,17 @@ pub fn gives_pods_their_roles(target: &Target) {
     let apply = ["apply", "--yes", "--project", copy.folder(), "--only", STEPS];
     let applied = target.deployctl(&apply).expect(0);
     reaches_every_hop(&applied.err);
-    for checked in ["roles trust EKS for exactly their service accounts", "roles are given to their own service accounts and refused to others"] {
+    for checked in
+        ["roles trust EKS for exactly their service accounts", "roles are given to their own service accounts and refused to others"]
+    {
         assert!(applied.err.contains(checked), "{checked:?} was not checked:\n{}", applied.err);
     }
     nobody_used_a_web_identity(target);
     accounts_say_nothing_themselves(target);
-    assert_eq!(variables(target, "uploader"), BTreeSet::from(["AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE", "AWS_CONTAINER_CREDENTIALS_FULL_URI"]));
+    assert_eq!(
+        variables(target, "uploader"),
+        BTreeSet::from(["AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE", "AWS_CONTAINER_CREDENTIALS_FULL_URI"])
+    );
     external_secrets_becomes_those_it_reads_for(target);
     what_the_deployer_did_is_in_its_policy(target);
     let again = target.deployctl(&apply).expect(0);
@@ -52,7 +57,10 @@ fn accounts_say_nothing_themselves(target: &Target) {
         target.kubectl(&["get", "serviceaccounts", "--all-namespaces", "-l", "app.kubernetes.io/managed-by=deployctl", "-o", "json"]);
     let listed: Value = serde_json::from_str(&listed).unwrap();
     let accounts = listed["items"].as_array().unwrap();
-    assert!(accounts.len() >= 6 && accounts.iter().all(|one| one["metadata"]["annotations"]["eks.amazonaws.com/role-arn"].is_null()), "{listed}");
+    assert!(
+        accounts.len() >= 6 && accounts.iter().all(|one| one["metadata"]["annotations"]["eks.amazonaws.com/role-arn"].is_null()),
+        "{listed}"
+    );
     assert_eq!(associations(target).len(), accounts.len(), "one association for each");
     let left = target.kubectl(&["get", "pods", "--all-namespaces", "-l", "app.kubernetes.io/managed-by=deployctl", "-o", "name"]);
     assert!(!left.contains("deployctl-asks-"), "pods that never started are still there: {left}");

@@ -74,7 +74,9 @@ pub(super) async fn check(cx: &StepContext, input: &Input, outputs: &Outputs) ->
     }
     Ok(match expected.credentials {
         Credentials::Irsa => format!("{} roles trust exactly their service accounts", roles.len()),
-        Credentials::PodIdentity => format!("{} roles trust EKS for exactly their service accounts, which are associated with them", roles.len()),
+        Credentials::PodIdentity => {
+            format!("{} roles trust EKS for exactly their service accounts, which are associated with them", roles.len())
+        }
     })
 }
 
@@ -253,7 +255,10 @@ mod tests {
         assert!(trusts_eks(&for_pods(), &pods(None), "other/parser").is_err());
         for (path, value) in [
             ("/Statement/0/Condition/StringEquals/aws:SourceAccount", json!("444455556666")),
-            ("/Statement/0/Condition/StringEquals/aws:RequestTag~1eks-cluster-arn", json!("arn:aws:eks:us-east-1:111122223333:cluster/other")),
+            (
+                "/Statement/0/Condition/StringEquals/aws:RequestTag~1eks-cluster-arn",
+                json!("arn:aws:eks:us-east-1:111122223333:cluster/other"),
+            ),
             ("/Statement/0/Condition/StringEquals/aws:RequestTag~1kubernetes-namespace", json!(["apps", "x"])),
             ("/Statement/0/Condition", json!({"StringLike": for_pods()["Statement"][0]["Condition"]["StringEquals"]})),
             ("/Statement/0/Principal", json!({"Service": "ec2.amazonaws.com"})),

@@ -51,7 +51,9 @@ func associationsPath(c *engine.Call) string {
 	return "/clusters/" + c.S("cluster_name") + "/pod-identity-associations"
 }
 
-func associationPath(c *engine.Call) string { return associationsPath(c) + "/" + url.PathEscape(c.ID()) }
+func associationPath(c *engine.Call) string {
+	return associationsPath(c) + "/" + url.PathEscape(c.ID())
+}
 
 func readAssociation(c *engine.Call) error {
 	o, err := c.REST("eks", "DescribePodIdentityAssociation", "GET", associationPath(c), nil)

@@ -99,7 +99,10 @@ mod tests {
                     <SessionToken>t</SessionToken><Expiration>2026-11-30T12:00:00Z</Expiration></Credentials><AssumedRoleUser>\
                     <AssumedRoleId>AROA:x</AssumedRoleId><Arn>arn:aws:sts::1:assumed-role/r/x</Arn></AssumedRoleUser></AssumeRoleResult>";
         let found = session(text).unwrap();
-        assert_eq!((found.access_key_id.as_str(), found.id.as_str(), found.arn.as_str()), ("ASIA1", "AROA:x", "arn:aws:sts::1:assumed-role/r/x"));
+        assert_eq!(
+            (found.access_key_id.as_str(), found.id.as_str(), found.arn.as_str()),
+            ("ASIA1", "AROA:x", "arn:aws:sts::1:assumed-role/r/x")
+        );
         assert!(session(&text.replace("SessionToken", "Other")).is_err());
     }
 }

@@ -32,15 +32,16 @@ pub async fn assume_role_for_pod_identity(
         return Err(Refusal::not_found(format!("EKS has no operation at /clusters/{name}/assume-role-for-pod-identity; it is EKS Auth's")));
     }
     let token = text(&body, "token")?;
-    let cluster = eks.store.read(|state| named(state, &caller, &name).map(|cluster| cluster["arn"].as_str().unwrap_or_default().to_owned()))?;
+    let cluster =
+        eks.store.read(|state| named(state, &caller, &name).map(|cluster| cluster["arn"].as_str().unwrap_or_default().to_owned()))?;
     let (issuer, key) = eks.issuer_key().ok_or_else(|| Refusal::server("the cluster has no issuer yet"))?;
     let (bearer, pod) = pod_token::read(token, &issuer, &key).map_err(|refused| match refused {
         Refused::Expired => Refusal::expired_token(),
         Refused::Invalid(what) => Refusal::invalid_token(what),
     })?;
-    let association = eks.association_of(&bearer.namespace, &bearer.account.name).ok_or_else(|| {
-        Refusal::not_found(format!("No associations found for {}/{} in {name}", bearer.namespace, bearer.account.name))
-    })?;
+    let association = eks
+        .association_of(&bearer.namespace, &bearer.account.name)
+        .ok_or_else(|| Refusal::not_found(format!("No associations found for {}/{} in {name}", bearer.namespace, bearer.account.name)))?;
     let session = eks.assume(&caller.region, &cluster, &name, &association, &bearer, &pod).await?;
     Ok(axum::Json(answer(&bearer, &association, &session)))
 }
@@ -101,9 +102,7 @@ impl Eks {
             service_role::Answer::Given(session) => Ok(session),
             service_role::Answer::Refused(why) => {
                 tracing::info!(role, why, "a pod was refused its role");
-                Err(Refusal::denied(format!(
-                    "Unauthorized Exception! EKS does not have permissions to assume the associated role: {role}"
-                )))
+                Err(Refusal::denied(format!("Unauthorized Exception! EKS does not have permissions to assume the associated role: {role}")))
             }
         }
     }

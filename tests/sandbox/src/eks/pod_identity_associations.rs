@@ -69,9 +69,8 @@ pub async fn list(
             "associationArn": known["associationArn"], "associationId": known["associationId"],
         })
     };
-    let all = eks.store.read(|state| {
-        named(state, &caller, &name).map(|_| state.associations.values().filter(fits).map(summary).collect())
-    })?;
+    let all =
+        eks.store.read(|state| named(state, &caller, &name).map(|_| state.associations.values().filter(fits).map(summary).collect()))?;
     page.of("associations", all)
 }
 

@@ -178,7 +178,8 @@ mod tests {
     fn an_associated_pod_is_told_of_the_agent_and_of_no_role() {
         let pod = json!({ "spec": { "containers": [{ "name": "a" }] } });
         let text = Value::from(patch(&pod, &association())).to_string();
-        for wanted in ["http://169.254.170.23/v1/credentials", "pods.eks.amazonaws.com/serviceaccount/eks-pod-identity-token", "AWS_REGION"] {
+        for wanted in ["http://169.254.170.23/v1/credentials", "pods.eks.amazonaws.com/serviceaccount/eks-pod-identity-token", "AWS_REGION"]
+        {
             assert!(text.contains(wanted), "{wanted} is not in {text}");
         }
         assert!(!text.contains("AWS_ROLE_ARN") && !text.contains("sts.amazonaws.com"), "{text}");

@@ -213,7 +213,8 @@ async fn who_becomes_another_takes_his_tags_along() {
     };
     let root = set_up::root_client(&place.stack.emulator.to_string());
     let allow = async |actions: Value| {
-        let policy = json!({ "Version": "2012-10-17", "Statement": [{ "Effect": "Allow", "Action": actions, "Resource": "*" }] }).to_string();
+        let policy =
+            json!({ "Version": "2012-10-17", "Statement": [{ "Effect": "Allow", "Action": actions, "Resource": "*" }] }).to_string();
         root.put_role_policy().role_name("reader").policy_name("read-as").policy_document(policy).send().await.unwrap();
     };
     assert_eq!(become_role("secrets").await.status, 403, "its own role does not allow it");
@@ -256,7 +257,8 @@ async fn the_agents_add_on_is_active_while_the_agent_runs() {
     let Some(place) = Place::up().await else { return };
     let made = place.eks("POST", "/clusters/c/addons", &json!({ "addonName": "eks-pod-identity-agent" })).await;
     assert_eq!(made.status, 200, "{}", made.text);
-    let status = async || place.eks("GET", "/clusters/c/addons/eks-pod-identity-agent", &Value::Null).await.json()["addon"]["status"].clone();
+    let status =
+        async || place.eks("GET", "/clusters/c/addons/eks-pod-identity-agent", &Value::Null).await.json()["addon"]["status"].clone();
     until("the add-on", || async { status().await == "ACTIVE" }).await;
     place.stack.switches.on.lock().unwrap().retain(|part| *part != "pod identity agent");
     assert_eq!(status().await, "DEGRADED");

@@ -78,13 +78,7 @@ impl Sessions {
         Ok(session)
     }
 
-    async fn of_account(
-        &mut self,
-        client: &Client,
-        region: &str,
-        account: &AccountRef,
-        namespace: &str,
-    ) -> Result<(Holder, Credentials)> {
+    async fn of_account(&mut self, client: &Client, region: &str, account: &AccountRef, namespace: &str) -> Result<(Holder, Credentials)> {
         let namespace = account.namespace.as_deref().unwrap_or(namespace);
         let accounts: Api<ServiceAccount> = Api::namespaced(client.clone(), namespace);
         let found = accounts.get(&account.name).await.with_context(|| format!("the service account {namespace}/{}", account.name))?;
