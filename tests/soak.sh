@@ -29,6 +29,7 @@ soak "every action of the bootstrap policy taken away" --test front_door -- --no
 soak "every action of the deployer policy taken away" --test e2e -- --ignored --nocapture every_action_taken_away
 soak "every role by what it was seen to do" --test e2e -- --ignored --nocapture only_what_every_role_does
 soak "secrets in Parameter Store" --test e2e -- --ignored --nocapture only_the_parameter_store
+soak "Pod Identity instead of IRSA, and back" --test e2e -- --ignored --nocapture only_pod_identity
 soak "every promise of the stacks broken" --test terraform -- --ignored --nocapture every_weakening_is_noticed
 soak "rolling updates under load" --test e2e -- --ignored --nocapture only_the_rollout
 soak "an environment taken away, without and with its data" --test e2e -- --ignored --nocapture only_the_destroy

@@ -76,7 +76,7 @@ impl Aws {
         loop {
             let headers = vec![("content-type", "application/x-www-form-urlencoded; charset=utf-8".to_owned())];
             let body = form(action, arguments, token.as_deref());
-            let answer = match self.ask(&Question { service: "ec2", action: full.clone(), headers, body: &body }).await? {
+            let answer = match self.ask(&Question { service: "ec2", path: "", action: full.clone(), headers, body: &body }).await? {
                 Answer::Done(text) => text,
                 Answer::Refused { status, code, message } => return Err(self.refused(&full, status, &code, &message)),
             };

@@ -86,6 +86,15 @@ impl Aws {
         Ok(addons)
     }
 
+    /// The ARN of the role in an association; none if the association is gone.
+    pub async fn role_of_association(&self, cluster: &ClusterName, id: &str) -> Result<Option<String>, Failure> {
+        match self.eks().describe_pod_identity_association().cluster_name(cluster.as_str()).association_id(id).send().await {
+            Ok(answer) => Ok(answer.association.and_then(|association| association.role_arn)),
+            Err(e) if e.as_service_error().is_some_and(|e| e.is_resource_not_found_exception()) => Ok(None),
+            Err(e) => Err(self.failed("eks:DescribePodIdentityAssociation", id, e)),
+        }
+    }
+
     /// Ids of a service account's pod identity associations.
     pub async fn pod_identity_associations(&self, cluster: &str, namespace: &str, account: &str) -> Result<Vec<String>, Failure> {
         let request = self.eks().list_pod_identity_associations().cluster_name(cluster).namespace(namespace).service_account(account);

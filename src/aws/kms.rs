@@ -100,7 +100,7 @@ impl Aws {
     async fn kms<T: DeserializeOwned>(&self, action: &str, asked: &Value) -> Result<Option<T>, Failure> {
         let full = format!("kms:{action}");
         let headers = vec![("content-type", "application/x-amz-json-1.1".to_owned()), ("x-amz-target", format!("TrentService.{action}"))];
-        match self.ask(&Question { service: "kms", action: full.clone(), headers, body: &asked.to_string() }).await? {
+        match self.ask(&Question { service: "kms", path: "", action: full.clone(), headers, body: &asked.to_string() }).await? {
             Answer::Done(text) => {
                 serde_json::from_str(&text).map(Some).map_err(|e| Failure::step(format!("{full} could not be read")).because(e))
             }

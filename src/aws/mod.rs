@@ -22,6 +22,7 @@ pub mod dynamodb;
 pub mod ec2;
 pub mod ecr;
 pub mod eks;
+pub mod eks_auth;
 mod element;
 pub mod iam;
 mod kms;

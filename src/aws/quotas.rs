@@ -36,7 +36,7 @@ impl Aws {
             ("content-type", "application/x-amz-json-1.1".to_owned()),
             ("x-amz-target", format!("ServiceQuotasV20190624.{operation}")),
         ];
-        match self.ask(&Question { service: "servicequotas", action: action.clone(), headers, body: &body }).await? {
+        match self.ask(&Question { service: "servicequotas", path: "", action: action.clone(), headers, body: &body }).await? {
             Answer::Done(text) => {
                 let answer: Value = serde_json::from_str(&text).unwrap_or_default();
                 let value = answer.pointer("/Quota/Value").and_then(Value::as_f64);

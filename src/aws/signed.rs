@@ -10,6 +10,7 @@ use aws_sigv4::{
 use super::{Aws, error, patience};
 use crate::{
     failure::{Failure, FailureKind},
+    ids::Region,
     retry::{self, Again, Missed},
 };
 
@@ -17,6 +18,8 @@ use crate::{
 pub(super) struct Question<'a> {
     /// As in `ec2`.
     pub service: &'static str,
+    /// Without the first slash; empty for most.
+    pub path: &'a str,
     /// As a policy names it: `ec2:DescribeSubnets`.
     pub action: String,
     /// Beside what every request has.
@@ -46,8 +49,8 @@ impl Aws {
     /// Asks; throttling, passing faults and broken connections get more attempts.
     pub(super) async fn ask(&self, question: &Question<'_>) -> Result<Answer, Failure> {
         let (service, action) = (question.service, &question.action);
-        let url = self.endpoint_url_of(service).unwrap_or_else(|| format!("https://{service}.{}.amazonaws.com", self.region()));
-        let url = format!("{}/", url.trim_end_matches('/'));
+        let url = self.endpoint_url_of(service).unwrap_or_else(|| public_endpoint(service, self.region()));
+        let url = format!("{}/{}", url.trim_end_matches('/'), question.path);
         let client = reqwest::Client::builder().connect_timeout(patience::CONNECT).read_timeout(patience::ANSWER);
         let client = client.timeout(patience::ATTEMPT).build().map_err(|e| broken(action, e))?;
         retry::within(&format!("{action} at {url}"), patience::LIMITS, || self.ask_once(&client, &url, question)).await
@@ -62,12 +65,15 @@ impl Aws {
             Missed { again: if retry::untrusted(&e) { Again::No } else { Again::Yes }, failure: failure.because(e) }
         })?;
         let status = answer.status();
-        let wish = retry::asked_for(answer.headers().get("retry-after").and_then(|value| value.to_str().ok()));
+        let header = |name: &str| answer.headers().get(name).and_then(|value| value.to_str().ok()).map(str::to_owned);
+        let (wish, typed) = (retry::asked_for(header("retry-after").as_deref()), header("x-amzn-errortype"));
         let text = answer.text().await.map_err(|e| Missed::passing(broken(action, e), None))?;
         if status.is_success() {
             return Ok(Answer::Done(text));
         }
         let (code, message) = said(&text);
+        // REST services name it in a header.
+        let code = typed.and_then(|typed| typed.split(':').next().map(str::to_owned)).unwrap_or(code);
         if status.is_server_error() || status == 429 || error::THROTTLED.contains(&code.as_str()) {
             return Err(Missed::passing(self.refused(action, status.as_u16(), &code, &message), wish));
         }
@@ -102,6 +108,14 @@ impl Aws {
         let mut headers: Vec<(String, String)> = instructions.headers().map(|(name, value)| (name.to_owned(), value.to_owned())).collect();
         headers.extend(question.headers.iter().map(|(name, value)| ((*name).to_owned(), value.clone())));
         Ok(headers)
+    }
+}
+
+fn public_endpoint(service: &str, region: &Region) -> String {
+    match service {
+        // It has never had another name: AWS General Reference, "Amazon EKS endpoints and quotas".
+        "eks-auth" => format!("https://eks-auth.{region}.api.aws"),
+        _ => format!("https://{service}.{region}.amazonaws.com"),
     }
 }
 

@@ -114,7 +114,7 @@ impl Aws {
     }
 }
 
-/// What STS answered to a service account's token.
+/// What AWS answered to a service account's token.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Assumed {
     /// It gives credentials; they were not kept.
@@ -144,14 +144,19 @@ impl Aws {
         redact::register(&given.session_token);
         let credentials =
             Credentials::new(given.access_key_id, given.secret_access_key, Some(given.session_token), None, "AssumeRoleWithWebIdentity");
-        Ok(Self {
+        Ok(self.with_session(answer.assumed_role_user.map_or_else(|| role.to_string(), |user| user.arn), credentials))
+    }
+
+    /// The same place as somebody else, whose credentials end by themselves.
+    pub(super) fn with_session(&self, principal: String, credentials: Credentials) -> Self {
+        Self {
             region: self.region.clone(),
             account: self.account.clone(),
-            principal: answer.assumed_role_user.map_or_else(|| role.to_string(), |user| user.arn),
+            principal,
             config: self.config.to_builder().credentials_provider(SharedCredentialsProvider::new(credentials)).build(),
             permit: self.permit.clone(),
             clients: Clients::default(),
-        })
+        }
     }
 
     fn web_identity(&self, role: &RoleArn, token: &SecretString) -> AssumeRoleWithWebIdentityFluentBuilder {

@@ -1,5 +1,8 @@
 //! Tokens of service accounts, as the kubelet asks for them on a pod's behalf.
-use k8s_openapi::api::authentication::v1::{TokenRequest, TokenRequestSpec};
+use k8s_openapi::api::{
+    authentication::v1::{BoundObjectReference, TokenRequest, TokenRequestSpec},
+    core::v1::ServiceAccount,
+};
 use kube::{Api, api::PostParams, core::ObjectMeta};
 use secrecy::SecretString;
 
@@ -12,8 +15,19 @@ const SECONDS: i64 = 600;
 impl Cluster {
     /// A token of this service account for this audience, good for ten minutes.
     pub async fn account_token(&self, namespace: &str, account: &str, audience: &str) -> Result<SecretString, Failure> {
-        let accounts: Api<k8s_openapi::api::core::v1::ServiceAccount> = Api::namespaced(self.client().await?, namespace);
-        let spec = TokenRequestSpec { audiences: vec![audience.to_owned()], expiration_seconds: Some(SECONDS), ..Default::default() };
+        self.token(namespace, account, audience, None).await
+    }
+
+    /// The same, bound to an object: it ends with it, and says whose it is.
+    pub(super) async fn token(
+        &self,
+        namespace: &str,
+        account: &str,
+        audience: &str,
+        bound_object_ref: Option<BoundObjectReference>,
+    ) -> Result<SecretString, Failure> {
+        let accounts: Api<ServiceAccount> = Api::namespaced(self.client().await?, namespace);
+        let spec = TokenRequestSpec { audiences: vec![audience.to_owned()], expiration_seconds: Some(SECONDS), bound_object_ref };
         let request = TokenRequest { metadata: ObjectMeta::default(), spec, status: None };
         let what = format!("asking for a token of {namespace}/{account}");
         let params = PostParams::default();

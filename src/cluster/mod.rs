@@ -6,6 +6,7 @@ mod diff;
 mod discovery;
 mod evidence;
 mod gate;
+mod idle_pod;
 mod job;
 mod merge;
 mod prune;

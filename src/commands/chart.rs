@@ -91,6 +91,7 @@ async fn rendered(project: &Path, definition: &Definition, input: &Input, ui: &U
         project,
         environment: &definition.environment,
         services: &definition.file.services,
+        credentials: definition.file.credentials,
         scratch: scratch.path(),
         aws: aws.as_ref(),
         // Ctrl-C ends the whole process here: nothing outside the scratch folder is touched.

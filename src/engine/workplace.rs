@@ -62,6 +62,7 @@ impl Workplace {
             run,
             environment: Arc::new(self.definition.environment.clone()),
             services: Arc::new(self.definition.file.services.clone()),
+            credentials: self.definition.file.credentials,
             project: self.project.clone(),
             scratch,
             aws: self.aws.clone(),

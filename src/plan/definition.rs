@@ -91,7 +91,7 @@ fn charts_are_known(file: &PlanFile, environment: &Environment) -> Result<(), Fa
 }
 
 /// What the services and accounts of a plan file add up to; `${all.…}` reads it by these keys:
-/// `service_accounts` (by NAMESPACE/ACCOUNT: namespace, service_account, statements), `queues` (by service), `secrets`, `topics`, `services` (names),
+/// `credentials`, `service_accounts` (by NAMESPACE/ACCOUNT: namespace, service_account, statements, secrets: those that are brought to it), `queues` (by service), `secrets`, `topics`, `services` (names),
 /// `secret_names` (by secret, `database` among them: its full name in the environment's store).
 pub fn all(file: &PlanFile, store: SecretStore, environment: &str) -> Value {
     let statement = |permission: &Permission| {
@@ -102,15 +102,16 @@ pub fn all(file: &PlanFile, store: SecretStore, environment: &str) -> Value {
         }
         statement
     };
-    let account = |namespace: &str, name: &str, permissions: &[Permission]| {
+    let account = |namespace: &str, name: &str, permissions: &[Permission], secrets: &[String]| {
         let statements: Vec<Value> = permissions.iter().map(statement).collect();
-        (format!("{namespace}/{name}"), json!({ "namespace": namespace, "service_account": name, "statements": statements }))
+        let account = json!({ "namespace": namespace, "service_account": name, "statements": statements, "secrets": secrets });
+        (format!("{namespace}/{name}"), account)
     };
     let service_accounts: serde_json::Map<String, Value> = file
         .services
         .values()
-        .map(|s| account(&s.namespace, &s.service_account, &s.permissions))
-        .chain(file.accounts.values().map(|a| account(&a.namespace, &a.service_account, &a.permissions)))
+        .map(|s| account(&s.namespace, &s.service_account, &s.permissions, &s.secrets))
+        .chain(file.accounts.values().map(|a| account(&a.namespace, &a.service_account, &a.permissions, &a.secrets)))
         .collect();
     let queues: BTreeMap<_, _> = file.services.iter().filter_map(|(name, service)| Some((name, service.queue.as_ref()?))).collect();
     let unique = |of: fn(&super::file::Service) -> &Vec<String>| file.services.values().flat_map(of).collect::<BTreeSet<_>>();
@@ -119,6 +120,7 @@ pub fn all(file: &PlanFile, store: SecretStore, environment: &str) -> Value {
     let named = secrets.iter().map(|name| name.as_str()).chain([DATABASE_SECRET]);
     let secret_names: BTreeMap<&str, String> = named.map(|name| (name, store.full_name(environment, name))).collect();
     json!({
+        "credentials": file.credentials,
         "service_accounts": service_accounts,
         "queues": queues,
         "secrets": secrets,

@@ -17,6 +17,9 @@ pub type Services = BTreeMap<ServiceName, Service>;
 pub struct PlanFile {
     /// Format of the file; 1.
     pub version: u32,
+    /// How pods come to the roles of their service accounts; `${all.credentials}` reads it.
+    #[serde(default, skip_serializing_if = "Credentials::is_default")]
+    pub credentials: Credentials,
     /// What the command that runs this plan file may set, with what holds unless it does; `${parameters.…}` reads them.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub parameters: BTreeMap<String, Value>,
@@ -40,6 +43,23 @@ impl PlanFile {
             permission.secrets == Some(SecretAccess::Write)
                 && permission.resources.iter().any(|resource| resource.ends_with(&reference) || resource.ends_with(&text))
         })
+    }
+}
+
+/// How pods come to the roles of their service accounts.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum Credentials {
+    /// IAM roles for service accounts: an account is annotated with its role, which trusts the cluster's issuer for that account.
+    #[default]
+    Irsa,
+    /// EKS Pod Identity: an account is associated with its role, which trusts EKS for that account, and an agent on each node hands it out.
+    PodIdentity,
+}
+
+impl Credentials {
+    fn is_default(&self) -> bool {
+        *self == Self::default()
     }
 }
 

@@ -1,7 +1,7 @@
 //! Bad files: each class of error with what is shown for it.
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 use super::*;
-use crate::engine::fake::FakeKind;
+use crate::{engine::fake::FakeKind, plan::file::Credentials};
 
 fn registry() -> Registry {
     Registry::default().with_erased(FakeKind::in_a_world_of_its_own())
@@ -91,6 +91,14 @@ services:
 steps: []
 "#
     ));
+}
+
+#[test]
+fn there_are_two_ways_to_a_role() {
+    let file = |text: &str| serde_saphyr::from_str::<PlanFile>(text).unwrap();
+    assert_eq!(file("version: 1\nsteps: []\n").credentials, Credentials::Irsa);
+    assert_eq!(file("version: 1\ncredentials: pod-identity\nsteps: []\n").credentials, Credentials::PodIdentity);
+    insta::assert_snapshot!(wrong("version: 1\ncredentials: pod-identiti\nsteps: []\n"));
 }
 
 const ENVIRONMENT: &str = include_str!("../../plans/environments/sandbox.yaml");

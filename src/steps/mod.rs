@@ -1,4 +1,5 @@
 //! The kinds of steps. One file a kind, always in the order Input, Observed, plan, apply, verify, undo.
+pub mod bearer;
 pub mod chart;
 pub mod endpoint_secret;
 pub mod external_resources;
@@ -29,7 +30,10 @@ use crate::{
     engine::event::{EventKind, Events, Outcome},
     failure::Failure,
     ids::{ClusterName, RunId, StepId},
-    plan::{environment::Environment, file::Services},
+    plan::{
+        environment::Environment,
+        file::{Credentials, Services},
+    },
 };
 
 /// What a change does to one thing.
@@ -129,6 +133,8 @@ pub struct StepContext {
     pub environment: Arc<Environment>,
     /// The services that the plan file declares.
     pub services: Arc<Services>,
+    /// How the plan file has pods come to their roles.
+    pub credentials: Credentials,
     /// The folder that holds plans/, templates/, terraform/ and services/.
     pub project: PathBuf,
     /// A 0700 folder of this step in this run; kept until the run has ended well.

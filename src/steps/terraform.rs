@@ -42,6 +42,7 @@ mod guards;
 mod left;
 mod lock;
 mod orphans;
+mod trust;
 mod verify;
 mod workspace;
 

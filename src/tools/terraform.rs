@@ -32,12 +32,14 @@ const SHOW_DEADLINE: Duration = Duration::from_secs(5 * 60);
 const LOCK_ID: &str = "tf_backend.lock.id=";
 
 /// Variables that would make terraform another identity than the one it is given.
-const NOT_INHERITED: [&str; 6] = [
+const NOT_INHERITED: [&str; 8] = [
     "AWS_PROFILE",
     "AWS_ROLE_ARN",
     "AWS_WEB_IDENTITY_TOKEN_FILE",
     "AWS_SESSION_TOKEN",
     "AWS_CONTAINER_CREDENTIALS_RELATIVE_URI",
+    "AWS_CONTAINER_CREDENTIALS_FULL_URI",
+    "AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE",
     "AWS_SECURITY_TOKEN",
 ];
 

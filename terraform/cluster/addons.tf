@@ -1,14 +1,17 @@
 # The module makes the cluster without EKS' own copies of these (bootstrap_self_managed_addons is false there), so no node becomes
 # Ready and no name resolves without them.
 locals {
-  addon_names = toset(["vpc-cni", "coredns", "kube-proxy", "aws-ebs-csi-driver", "metrics-server"])
+  addon_names = toset(concat(
+    ["vpc-cni", "coredns", "kube-proxy", "aws-ebs-csi-driver", "metrics-server"],
+    var.credentials == "pod-identity" ? ["eks-pod-identity-agent"] : [],
+  ))
 
   addon_version = { for name in local.addon_names : name => coalesce(
     lookup(var.addon_versions, name, null),
     terraform_data.addon_version[name].output,
   ) }
 
-  addons = {
+  addons = merge(local.agent, {
     # Before the nodes: a node without a network plugin stays NotReady, and one whose plugin learns of network policy later has
     # pods without it.
     vpc-cni = {
@@ -36,9 +39,20 @@ locals {
       addon_version               = local.addon_version["metrics-server"]
       resolve_conflicts_on_create = "OVERWRITE"
     }
+  })
+
+  # Where pods come to their roles by Pod Identity. With the nodes, so that no pod starts on one that has no agent yet; and gone with its add-on.
+  agent = var.credentials != "pod-identity" ? {} : {
+    eks-pod-identity-agent = {
+      before_compute              = true
+      addon_version               = local.addon_version["eks-pod-identity-agent"]
+      preserve                    = false
+      resolve_conflicts_on_create = "OVERWRITE"
+    }
   }
 
-  # Add-ons that call AWS, each under a role of its own: with IRSA for them, the nodes' role needs no right to change the network.
+  # Add-ons that call AWS, each under a role of its own: with IRSA for them, the nodes' role needs no right to change the network. Also where pods use
+  # Pod Identity: no add-on then waits for another one.
   addon_roles = {
     vpc-cni = {
       service_account = "aws-node"

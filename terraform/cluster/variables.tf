@@ -20,6 +20,18 @@ variable "private_subnets" {
   }
 }
 
+variable "credentials" {
+  description = "How pods come to their roles: irsa, or pod-identity, which needs an agent on each node."
+  type        = string
+  default     = "irsa"
+  nullable    = false
+
+  validation {
+    condition     = contains(["irsa", "pod-identity"], var.credentials)
+    error_message = "credentials must be irsa or pod-identity."
+  }
+}
+
 # Terraform keeps the name `version` for itself.
 variable "kubernetes_version" {
   description = "Kubernetes' minor version, as in 1.34."
@@ -131,10 +143,10 @@ variable "addon_versions" {
 
   validation {
     condition = alltrue([for name, version in var.addon_versions :
-      contains(["vpc-cni", "coredns", "kube-proxy", "aws-ebs-csi-driver", "metrics-server"], name) &&
+      contains(["vpc-cni", "coredns", "kube-proxy", "aws-ebs-csi-driver", "metrics-server", "eks-pod-identity-agent"], name) &&
       can(regex("^v[0-9]+\\.[0-9]+\\.[0-9]+-eksbuild\\.[0-9]+$", version))
     ])
-    error_message = "addon_versions takes vpc-cni, coredns, kube-proxy, aws-ebs-csi-driver and metrics-server, with full versions as in v1.20.4-eksbuild.2."
+    error_message = "addon_versions takes vpc-cni, coredns, kube-proxy, aws-ebs-csi-driver, metrics-server and eks-pod-identity-agent, with full versions as in v1.20.4-eksbuild.2."
   }
 }
 

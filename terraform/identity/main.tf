@@ -1,6 +1,8 @@
 locals {
   # Keyed as the outputs are, so that a role's address says whose it is.
   service_accounts = { for account in values(var.service_accounts) : "${account.namespace}/${account.service_account}" => account }
+
+  pod_identity = var.credentials == "pod-identity"
 }
 
 resource "aws_iam_role" "service_account" {
@@ -10,7 +12,7 @@ resource "aws_iam_role" "service_account" {
   description = "Service account ${each.key} of ${var.name_prefix}"
 
   # Both conditions compare exactly: the subject keeps other accounts out, the audience tokens that were made for others.
-  assume_role_policy = jsonencode({
+  assume_role_policy = local.pod_identity ? local.pod_identity_trust[each.key] : jsonencode({
     Version = "2012-10-17"
     Statement = [{
       Effect    = "Allow"

@@ -1,3 +1,38 @@
+variable "credentials" {
+  description = "How pods come to their roles: irsa (the roles trust the cluster's issuer) or pod-identity (they trust EKS, and accounts are associated with them)."
+  type        = string
+  default     = "irsa"
+  nullable    = false
+
+  validation {
+    condition     = contains(["irsa", "pod-identity"], var.credentials)
+    error_message = "credentials must be irsa or pod-identity."
+  }
+}
+
+variable "cluster_name" {
+  description = "The cluster whose pods are associated with the roles."
+  type        = string
+  nullable    = false
+
+  validation {
+    condition     = can(regex("^[0-9A-Za-z][0-9A-Za-z_-]{0,99}$", var.cluster_name))
+    error_message = "cluster_name must be the name of an EKS cluster."
+  }
+}
+
+variable "secrets_reader" {
+  description = "The service account that brings the others their secrets, External Secrets', as NAMESPACE/SERVICEACCOUNT; none means that nobody does. Only with pod-identity does it have to become them."
+  type        = string
+  default     = ""
+  nullable    = false
+
+  validation {
+    condition     = var.secrets_reader == "" || contains([for account in values(var.service_accounts) : "${account.namespace}/${account.service_account}"], var.secrets_reader)
+    error_message = "secrets_reader must be one of service_accounts, as NAMESPACE/SERVICEACCOUNT."
+  }
+}
+
 variable "oidc_provider_arn" {
   description = "The cluster's OIDC provider in IAM."
   type        = string
@@ -21,10 +56,11 @@ variable "oidc_issuer" {
 }
 
 variable "service_accounts" {
-  description = "The service accounts that get a role, by a name of the caller's choice, each with what it may do. One that the list does not name has no AWS permission at all."
+  description = "The service accounts that get a role, by a name of the caller's choice, each with what it may do and the names of secrets that are brought to it. One that the list does not name has no AWS permission at all."
   type = map(object({
     namespace       = string
     service_account = string
+    secrets         = optional(list(string), [])
     statements = list(object({
       actions   = list(string)
       resources = list(string)

@@ -30,13 +30,14 @@ fn values_in(environment: &str, service: &str) -> Value {
     let role = |name: &str| format!("arn:aws:iam::111122223333:role/deployctl-sandbox-{name}");
     let account = |namespace: &str, name: &str| json!({"namespace": namespace, "service_account": name, "statements": []});
     json!({
-        "env": env, "services": {}, "prefix": "deployctl-sandbox", "secrets_prefix": "deployctl/sandbox", "secret_service": "SecretsManager",
+        "env": env, "services": {}, "credentials": "irsa", "prefix": "deployctl-sandbox", "secrets_prefix": "deployctl/sandbox", "secret_service": "SecretsManager",
         "database_ca": "-----BEGIN CERTIFICATE-----\nMIIB\n-----END CERTIFICATE-----\n",
         "namespaces": ["apps", "deployctl", "observability"], "agent_reads": ["apps"], "database_ca_namespaces": ["apps", "deployctl"],
         "service_accounts": {"apps/uploader": account("apps", "uploader"), "apps/parser": account("apps", "parser"), "deployctl/agent": account("deployctl", "agent"),
             "observability/drill-exporter": account("observability", "drill-exporter")},
         "role_arns": {"apps/uploader": role("apps-uploader"), "apps/parser": role("apps-parser"), "deployctl/agent": role("deployctl-agent"),
             "observability/drill-exporter": role("observability-drill-exporter")},
+        "role": role(&format!("apps-{service}")), "agent_role": role("deployctl-agent"),
         "name": service, "image": image(service), "service": {"namespace": "apps", "service_account": service},
         "settings": env["services"][service], "bucket": "deployctl-sandbox-uploads-111122223333",
         "queue_url": "https://sqs.us-east-1.amazonaws.com/111122223333/deployctl-sandbox-parser",
@@ -74,6 +75,47 @@ const SETS: [(&str, &str); 10] = [
     ("observability/drill-exporter", "uploader"),
     ("dashboards", "uploader"),
 ];
+
+/// The key `credentials` of a plan file, and what templates make of it.
+#[test]
+fn pod_identity_changes_what_it_must_and_no_more() {
+    let with = |name: &str, service: &str, credentials: &str| {
+        let mut values = values(service);
+        values["credentials"] = credentials.into();
+        let objects = render(&folder(name), &values, &crds());
+        objects.unwrap_or_else(|failure| panic!("{name}: {:?}\n{}", failure.chain(), failure.evidence.join("\n")))
+    };
+    for (name, service) in SETS {
+        let (irsa, pods) = (with(name, service, "irsa"), with(name, service, "pod-identity"));
+        assert_eq!(irsa.len(), pods.len(), "{name}");
+        for (before, after) in irsa.iter().zip(&pods) {
+            let (kind, after) = (before.key.kind.as_str(), &after.value);
+            let mut expected = before.value.clone();
+            match kind {
+                "ServiceAccount" if expected["metadata"]["annotations"]["eks.amazonaws.com/role-arn"].is_string() => {
+                    expected["metadata"].as_object_mut().unwrap().remove("annotations");
+                }
+                "SecretStore" => {
+                    let aws = expected["spec"]["provider"]["aws"].as_object_mut().unwrap();
+                    let account = aws.remove("auth").unwrap()["jwt"]["serviceAccountRef"]["name"].as_str().unwrap().to_owned();
+                    let role = after["spec"]["provider"]["aws"]["role"].as_str().unwrap();
+                    assert!(role.ends_with(&format!("-{account}")), "{role} is not {account}'s");
+                    aws.insert("role".to_owned(), role.into());
+                }
+                "Deployment" if ["uploader", "parser", "drill-exporter"].contains(&before.key.name.as_str()) => {
+                    expected["spec"]["template"]["metadata"]["annotations"]["deployctl.io/credentials"] = "pod-identity".into();
+                }
+                "NetworkPolicy" if expected["spec"]["egress"].is_array() => {
+                    let agent = json!({ "to": [{ "ipBlock": { "cidr": "169.254.170.23/32" } }], "ports": [{ "port": 80 }] });
+                    assert!(after["spec"]["egress"].as_array().unwrap().contains(&agent), "{name}: pods cannot reach the agent");
+                    expected["spec"]["egress"] = after["spec"]["egress"].clone();
+                }
+                _ => {}
+            }
+            assert_eq!(expected, *after, "{name}: {kind} {}", before.key.name);
+        }
+    }
+}
 
 #[test]
 fn every_template_is_valid() {

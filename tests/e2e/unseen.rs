@@ -56,6 +56,23 @@ pub const UNSEEN: &[Unseen] = &[
               parameters using IAM policies\"",
     },
     Unseen {
+        policies: &["deployer"],
+        actions: &[
+            "Step5PodIdentity eks-auth:AssumeRoleForPodIdentity",
+            "Step5PodIdentity eks:CreatePodIdentityAssociation",
+            "Step5PodIdentity eks:DeletePodIdentityAssociation",
+            "Step5PodIdentity eks:DescribePodIdentityAssociation",
+            "Step5PodIdentity eks:ListPodIdentityAssociations",
+            "Step5PodIdentity eks:UpdatePodIdentityAssociation",
+        ],
+        why: "for `credentials: pod-identity`, which `only_pod_identity` lives with: EKS User Guide, \"Assign an IAM role to a Kubernetes service account\"",
+    },
+    Unseen {
+        policies: &["planner"],
+        actions: &["Step5PodIdentity eks:DescribePodIdentityAssociation"],
+        why: "for `credentials: pod-identity`: the provider reads what it made, EKS API Reference, DescribePodIdentityAssociation",
+    },
+    Unseen {
         policies: &["planner"],
         actions: &[
             "EveryStepWithoutResource ssm:DescribeParameters",

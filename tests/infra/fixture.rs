@@ -51,6 +51,7 @@ pub async fn context(step: &str, project: &Path) -> StepContext {
         run: Some(RunId::parse(uuid::Uuid::now_v7().to_string()).unwrap()),
         environment: Arc::new(environment()),
         services: Arc::default(),
+        credentials: Default::default(),
         project: project.to_owned(),
         scratch,
         aws: Arc::new(aws().await),

@@ -46,7 +46,9 @@ pub fn examine(stack: &str, workspace: &Workspace) -> Outcome {
     let planned = |run: &str| plans.get(run).ok_or_else(|| format!("{stack} has no run {run}"));
     match stack {
         "network" => promises::network(planned("three_zones")?),
-        "cluster" => promises::cluster(planned("as_declared")?).and_then(|()| promises::private_cluster(planned("private_endpoint")?)),
+        "cluster" => promises::cluster(planned("as_declared")?)
+            .and_then(|()| promises::private_cluster(planned("private_endpoint")?))
+            .and_then(|()| promises::cluster_with_agent(planned("pod_identity_brings_its_agent")?)),
         _ => Ok(()),
     }
 }

@@ -7,7 +7,7 @@ use crate::{
 };
 
 /// Stack, file in it, what is written there, and what somebody might write instead.
-const WEAKENED: [(&str, &str, &str, &str); 128] = [
+const WEAKENED: [(&str, &str, &str, &str); 145] = [
     ("network", "main.tf", "map_public_ip_on_launch = false", "map_public_ip_on_launch = true"),
     ("network", "main.tf", "create_database_subnet_route_table = true", "create_database_subnet_route_table = false"),
     ("network", "main.tf", "\"kubernetes.io/role/internal-elb\" = \"1\"", "\"kubernetes.io/role/internal-elb\" = \"0\""),
@@ -183,6 +183,28 @@ const WEAKENED: [(&str, &str, &str, &str); 128] = [
     ),
     ("identity", "main.tf", "length(statement.conditions) == 0 ? {} : {", "length(statement.conditions) >= 0 ? {} : {"),
     ("identity", "variables.tf", "!contains(statement.resources, \"*\") || ", "true || "),
+    ("identity", "main.tf", "local.pod_identity ? local.pod_identity_trust[each.key] : ", ""),
+    ("identity", "pod_identity.tf", "Service = \"pods.eks.amazonaws.com\"", "Service = \"ec2.amazonaws.com\""),
+    ("identity", "pod_identity.tf", "StringEquals = {", "StringLike = {"),
+    ("identity", "pod_identity.tf", "\"aws:SourceAccount\"                         = var.account_id\n", ""),
+    ("identity", "pod_identity.tf", "\"aws:RequestTag/eks-cluster-arn\"            = local.cluster_arn\n", ""),
+    ("identity", "pod_identity.tf", "= account.namespace\n", "= \"*\"\n"),
+    ("identity", "pod_identity.tf", "= account.service_account\n", "= \"default\"\n"),
+    ("identity", "pod_identity.tf", "\"sts:AssumeRole\", \"sts:TagSession\"", "\"sts:*\""),
+    ("identity", "pod_identity.tf", "Condition = { ArnEquals = { \"aws:PrincipalArn\" = local.reader_role } }\n", ""),
+    ("identity", "pod_identity.tf", "contains(keys(local.read_for), key) ?", "true ?"),
+    ("identity", "pod_identity.tf", "length(account.secrets) > 0 && key != var.secrets_reader", "length(account.secrets) >= 0"),
+    ("identity", "pod_identity.tf", "Resource = [for key in keys(each.value) : aws_iam_role.service_account[key].arn]", "Resource = \"*\""),
+    ("identity", "pod_identity.tf", "local.pod_identity ? local.service_accounts : {}", "local.service_accounts"),
+    ("identity", "pod_identity.tf", "namespace       = each.value.namespace", "namespace       = \"default\""),
+    ("identity", "variables.tf", "contains([\"irsa\", \"pod-identity\"], var.credentials)", "true"),
+    (
+        "cluster",
+        "addons.tf",
+        "before_compute              = true\n      addon_version               = local.addon_version[\"eks-pod-identity-agent\"]",
+        "addon_version               = local.addon_version[\"eks-pod-identity-agent\"]",
+    ),
+    ("cluster", "addons.tf", "addon_version               = local.addon_version[\"eks-pod-identity-agent\"]\n", ""),
     ("recovery", "main.tf", "\"rds.force_ssl\"                       = \"1\"", "\"rds.force_ssl\"                       = \"0\""),
     ("recovery", "main.tf", "cidr_ipv4         = var.vpc_cidr", "cidr_ipv4         = \"0.0.0.0/0\""),
     ("recovery", "main.tf", "\"log_statement\"                       = \"ddl\"", "\"log_statement\"                       = \"none\""),

@@ -17,7 +17,10 @@ use crate::{
     cluster::Capabilities,
     failure::{Failure, FailureKind},
     manifests::{Object, values_file},
-    plan::{environment::Environment, file::Services},
+    plan::{
+        environment::Environment,
+        file::{Credentials, Services},
+    },
     steps::{StepContext, release::values_of},
     tools::helm,
 };
@@ -34,6 +37,8 @@ pub struct Place<'a> {
     pub environment: &'a Environment,
     /// The services that the plan file declares.
     pub services: &'a Services,
+    /// How the plan file has pods come to their roles.
+    pub credentials: Credentials,
     /// A folder of this rendering's own.
     pub scratch: &'a Path,
     /// For the account's own registry; none where nobody is logged in.
@@ -51,6 +56,7 @@ impl<'a> Place<'a> {
             project: &cx.project,
             environment: &cx.environment,
             services: &cx.services,
+            credentials: cx.credentials,
             scratch: &cx.scratch,
             aws: Some(&cx.aws),
             cancel: &cx.cancel,
@@ -144,7 +150,7 @@ fn values_files(place: Place<'_>, input: &Input) -> Result<Vec<PathBuf>, Failure
         ("namespace".to_owned(), input.namespace.as_str().into()),
     ]);
     own.extend(input.template_values.clone());
-    let seen = values_of(place.project, place.environment, place.services, &own)?;
+    let seen = values_of(place.project, place.environment, place.services, place.credentials, &own)?;
     let mut all = Vec::new();
     for file in &input.values_files {
         all.push(values_file(&place.project.join(file), &seen)?);

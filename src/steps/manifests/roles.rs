@@ -1,4 +1,4 @@
-//! Whether each role is given to its own service account's token, and to nobody else's: asked of STS, as a pod would.
+//! Whether each role is given to its own service account's token, and to nobody else's: asked of AWS, as a pod would.
 use std::{collections::BTreeMap, time::Duration};
 
 use backon::{ConstantBuilder, Retryable};
@@ -7,16 +7,17 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    aws::sts::{Assumed, WEB_IDENTITY_AUDIENCE},
+    aws::sts::Assumed,
     cluster::Cluster,
     failure::{Failure, FailureKind},
     ids::RoleArn,
-    steps::StepContext,
+    steps::{StepContext, bearer::Bearer},
 };
 
 /// Every namespace has it, and no role trusts it.
 const STRANGER: &str = "default";
-/// A new role is known everywhere within seconds (IAM, "Troubleshoot IAM: changes that I make are not always immediately visible").
+/// A new role is known everywhere within seconds (IAM, "Troubleshoot IAM: changes that I make are not always immediately visible"), and so is an
+/// association (EKS API Reference, CreatePodIdentityAssociation).
 const DEADLINE: Duration = Duration::from_secs(60);
 
 /// Roles, and whose they are.
@@ -43,18 +44,17 @@ pub(super) async fn check(cx: &StepContext, cluster: &Cluster, roles: &Roles) ->
     let started = tokio::time::Instant::now();
     let looks = roles.service_accounts.iter().map(|(key, account)| async move {
         let arn = roles.arns.get(key).ok_or_else(|| Failure::verification(format!("there is no role for {key}")))?;
-        let own = cluster.account_token(&account.namespace, &account.service_account, WEB_IDENTITY_AUDIENCE).await?;
+        let own = Bearer { cx, cluster, namespace: &account.namespace, account: &account.service_account };
         let assumed = || async {
-            match cx.aws.assume_with_token(arn, &own).await? {
+            match own.assumes(arn).await? {
                 Assumed::Yes => Ok(()),
                 Assumed::Refused(why) => Err(Failure::verification(format!("{key} does not get its role {arn}: {why}"))),
             }
         };
         let patience = ConstantBuilder::default().with_delay(Duration::from_secs(2)).without_max_times();
         let refused = |failure: &Failure| failure.kind == FailureKind::Verification;
-        cx.wait_until(&format!("STS to give {key} its role"), DEADLINE, assumed.retry(patience).when(refused)).await?;
-        let strange = cluster.account_token(&account.namespace, STRANGER, WEB_IDENTITY_AUDIENCE).await?;
-        match cx.aws.assume_with_token(arn, &strange).await? {
+        cx.wait_until(&format!("AWS to give {key} its role"), DEADLINE, assumed.retry(patience).when(refused)).await?;
+        match (Bearer { account: STRANGER, ..own }).assumes(arn).await? {
             Assumed::Refused(_) => Ok(()),
             Assumed::Yes => Err(Failure::verification(format!(
                 "{arn} is given to the account {STRANGER} of {}, which it is not for",

@@ -8,7 +8,7 @@ use crate::{
     failure::{Failure, FailureKind},
     plan::{
         environment::{Environment, SecretStore},
-        file::Services,
+        file::{Credentials, Services},
     },
     steps::StepContext,
 };
@@ -16,17 +16,24 @@ use crate::{
 /// Overrides `database.ca_bundle` of the environment file.
 const CA_BUNDLE: &str = "DEPLOYCTL_DATABASE_CA_BUNDLE";
 
-/// `env`, `services`, `prefix`, `secrets_prefix`, `secret_service` (as External Secrets calls it), `database_ca` and, at the top, every key of `own`.
+/// `env`, `services`, `credentials`, `prefix`, `secrets_prefix`, `secret_service` (as External Secrets calls it), `database_ca` and, at the top, every key of `own`.
 pub fn template_values(cx: &StepContext, own: &Map<String, Value>) -> Result<Value, Failure> {
-    values_of(&cx.project, &cx.environment, &cx.services, own)
+    values_of(&cx.project, &cx.environment, &cx.services, cx.credentials, own)
 }
 
 /// The same for whoever has no step.
-pub fn values_of(project: &Path, environment: &Environment, services: &Services, own: &Map<String, Value>) -> Result<Value, Failure> {
+pub fn values_of(
+    project: &Path,
+    environment: &Environment,
+    services: &Services,
+    credentials: Credentials,
+    own: &Map<String, Value>,
+) -> Result<Value, Failure> {
     let internal = |e: serde_json::Error| Failure::new(FailureKind::Internal, "values for templates").because(e);
     let mut values = Map::new();
     values.insert("env".into(), serde_json::to_value(environment).map_err(internal)?);
     values.insert("services".into(), serde_json::to_value(services).map_err(internal)?);
+    values.insert("credentials".into(), serde_json::to_value(credentials).map_err(internal)?);
     values.insert("prefix".into(), Value::String(format!("deployctl-{}", environment.name)));
     let store = environment.secrets.store;
     values.insert("secrets_prefix".into(), Value::String(store.prefix(&environment.name)));

@@ -5,11 +5,10 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    aws::sts::WEB_IDENTITY_AUDIENCE,
     cluster::Cluster,
     failure::{Failure, FailureKind},
     ids::{BucketName, QueueUrl, RoleArn, ServiceName},
-    steps::StepContext,
+    steps::{StepContext, bearer::Bearer},
 };
 
 /// Longer than a pod pauses after a failed receive (services/parser/src/queue.rs): one that still fails has complained since.
@@ -39,8 +38,8 @@ pub(super) async fn check(cx: &StepContext, cluster: &Cluster, name: &ServiceNam
     let started = Instant::now();
     let service = cx.services.get(name).ok_or_else(|| Failure::usage(format!("the plan file declares no service {name}")))?;
     let queue = service.queue.as_ref().ok_or_else(|| Failure::usage(format!("services.{name}: `reads` needs `queue`")))?;
-    let token = cluster.account_token(&service.namespace, &service.service_account, WEB_IDENTITY_AUDIENCE).await?;
-    let own = cx.aws.as_bearer(&reads.role, &token).await?;
+    let account = Bearer { cx, cluster, namespace: &service.namespace, account: &service.service_account };
+    let own = account.becomes(&reads.role).await?;
     if own.queue(&reads.queue_url).await?.is_none() {
         return Err(Failure::verification(format!("there is no queue {}", reads.queue_url)));
     }

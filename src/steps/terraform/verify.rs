@@ -8,6 +8,7 @@ use serde_json::Value;
 use super::{
     Input,
     cluster_ready::{self, Look},
+    trust,
 };
 use crate::{
     failure::Failure,
@@ -34,11 +35,11 @@ pub enum Check {
     Database,
     /// Every secret is there.
     Secrets,
-    /// Every role trusts exactly one service account, by sub and aud.
+    /// Every role trusts exactly one service account, whose association leads to it where Pod Identity is used.
     TrustPolicies,
 }
 
-type Outputs = BTreeMap<String, Value>;
+pub(super) type Outputs = BTreeMap<String, Value>;
 
 const CLUSTER_DEADLINE: Duration = Duration::from_secs(900);
 const DATABASE_DEADLINE: Duration = Duration::from_secs(3600);
@@ -53,11 +54,11 @@ pub(super) async fn run(check: Check, cx: &StepContext, input: &Input, outputs: 
         Check::Queues => queues(cx, outputs).await,
         Check::Database => database(cx, outputs).await,
         Check::Secrets => secrets(cx, outputs).await,
-        Check::TrustPolicies => trust_policies(cx, input, outputs).await,
+        Check::TrustPolicies => trust::check(cx, input, outputs).await,
     }
 }
 
-fn output<T: DeserializeOwned>(outputs: &Outputs, name: &str) -> Result<T, Failure> {
+pub(super) fn output<T: DeserializeOwned>(outputs: &Outputs, name: &str) -> Result<T, Failure> {
     let value = outputs
         .get(name)
         .cloned()
@@ -65,7 +66,7 @@ fn output<T: DeserializeOwned>(outputs: &Outputs, name: &str) -> Result<T, Failu
     serde_json::from_value(value).map_err(|e| Failure::verification(format!("the stack's output {name} is of another type")).because(e))
 }
 
-fn must(holds: Result<(), String>, about: &str) -> Result<(), Failure> {
+pub(super) fn must(holds: Result<(), String>, about: &str) -> Result<(), Failure> {
     holds.map_err(|what| Failure::verification(format!("{about}: {what}")))
 }
 
@@ -247,81 +248,4 @@ async fn secrets(cx: &StepContext, outputs: &Outputs) -> Result<String, Failure>
     }
     let there = format!("{} secrets there", arns.len() - later.len());
     Ok(if later.is_empty() { there } else { format!("{there}, not yet: {}", later.join(", ")) })
-}
-
-async fn trust_policies(cx: &StepContext, input: &Input, outputs: &Outputs) -> Result<String, Failure> {
-    let roles: BTreeMap<String, String> = output(outputs, "role_arns")?;
-    let issuer = input.variables.get("oidc_issuer").and_then(Value::as_str).unwrap_or_default();
-    let provider = input.variables.get("oidc_provider_arn").and_then(Value::as_str).unwrap_or_default();
-    for (account, arn) in &roles {
-        let role = arn.rsplit('/').next().unwrap_or_default();
-        let found = cx.aws.role_trust_policy(role).await?;
-        let policy = found.ok_or_else(|| Failure::verification(format!("role {role} is not there")))?;
-        must(trusts_exactly(&policy, issuer, provider, account), &format!("role {role}"))?;
-    }
-    Ok(format!("{} roles trust exactly their service accounts", roles.len()))
-}
-
-/// One statement, for one provider, with both conditions by equality and no other way in.
-fn trusts_exactly(policy: &Value, issuer: &str, provider: &str, account: &str) -> Result<(), String> {
-    let (namespace, name) = account.split_once('/').ok_or("its service account is not NAMESPACE/NAME")?;
-    let statement = match policy["Statement"].as_array().map(Vec::as_slice) {
-        Some([only]) => only,
-        _ if policy["Statement"].is_object() => &policy["Statement"],
-        _ => return Err("its trust policy does not have exactly one statement".into()),
-    };
-    let one = |value: &Value| match value {
-        Value::Array(list) if list.len() == 1 => list[0].as_str().map(str::to_owned),
-        other => other.as_str().map(str::to_owned),
-    };
-    if one(&statement["Action"]).as_deref() != Some("sts:AssumeRoleWithWebIdentity") {
-        return Err("its trust policy allows something else than sts:AssumeRoleWithWebIdentity".into());
-    }
-    let principals = statement["Principal"].as_object();
-    if principals.is_none_or(|p| p.len() != 1) || one(&statement["Principal"]["Federated"]).as_deref() != Some(provider) {
-        return Err(format!("its trust policy trusts another principal than {provider}"));
-    }
-    let conditions = statement["Condition"].as_object().filter(|operators| operators.len() == 1);
-    let equals =
-        conditions.and_then(|operators| operators.get("StringEquals")?.as_object()).ok_or("its conditions are not StringEquals alone")?;
-    for (key, wanted) in [("sub", format!("system:serviceaccount:{namespace}:{name}")), ("aud", "sts.amazonaws.com".to_owned())] {
-        let found = equals.get(&format!("{issuer}:{key}")).and_then(one);
-        if found.as_deref() != Some(&wanted) {
-            return Err(format!("{key} is {}, not {wanted}", found.as_deref().unwrap_or("not a condition")));
-        }
-    }
-    Ok(())
-}
-
-#[cfg(test)]
-mod tests {
-    use serde_json::json;
-
-    use super::*;
-
-    const PROVIDER: &str = "arn:aws:iam::111122223333:oidc-provider/oidc.eks/id/1";
-
-    fn policy(condition: Value) -> Value {
-        json!({"Statement": [{"Effect": "Allow", "Action": "sts:AssumeRoleWithWebIdentity", "Principal": {"Federated": PROVIDER}, "Condition": condition}]})
-    }
-
-    #[test]
-    fn only_exact_trust_passes() {
-        let right =
-            json!({"StringEquals": {"oidc.eks/id/1:sub": "system:serviceaccount:apps:parser", "oidc.eks/id/1:aud": "sts.amazonaws.com"}});
-        trusts_exactly(&policy(right.clone()), "oidc.eks/id/1", PROVIDER, "apps/parser").unwrap();
-        assert!(trusts_exactly(&policy(right.clone()), "oidc.eks/id/1", PROVIDER, "apps/uploader").unwrap_err().contains("sub is"));
-        assert!(trusts_exactly(&policy(right.clone()), "oidc.eks/id/1", "arn:other", "apps/parser").is_err());
-        for loose in [
-            json!({"StringLike": {"oidc.eks/id/1:sub": "system:serviceaccount:*", "oidc.eks/id/1:aud": "sts.amazonaws.com"}}),
-            json!({"StringEquals": {"oidc.eks/id/1:sub": "system:serviceaccount:apps:parser"}}),
-            json!({"StringEquals": {"oidc.eks/id/1:sub": ["system:serviceaccount:apps:parser", "system:serviceaccount:apps:x"], "oidc.eks/id/1:aud": "sts.amazonaws.com"}}),
-        ] {
-            assert!(trusts_exactly(&policy(loose.clone()), "oidc.eks/id/1", PROVIDER, "apps/parser").is_err(), "{loose}");
-        }
-        let mut two = policy(right);
-        let second = two["Statement"][0].clone();
-        two["Statement"].as_array_mut().unwrap().push(second);
-        assert!(trusts_exactly(&two, "oidc.eks/id/1", PROVIDER, "apps/parser").is_err());
-    }
 }

@@ -114,6 +114,32 @@ run "as_declared" {
   }
 }
 
+run "pod_identity_brings_its_agent" {
+  command = plan
+  variables { credentials = "pod-identity" }
+
+  assert {
+    condition = toset(keys(local.addons)) == toset([
+      "vpc-cni", "coredns", "kube-proxy", "aws-ebs-csi-driver", "metrics-server", "eks-pod-identity-agent",
+    ])
+    error_message = "the agent's add-on besides the others"
+  }
+  assert {
+    condition     = local.addons["eks-pod-identity-agent"].before_compute && local.addons["eks-pod-identity-agent"].addon_version == "v1.2.3-eksbuild.4"
+    error_message = "pinned like the others, and on each node from its beginning"
+  }
+  assert {
+    condition     = local.addons["vpc-cni"].before_compute && contains(keys(local.addons["aws-ebs-csi-driver"]), "service_account_role_arn")
+    error_message = "the other add-ons are as they were"
+  }
+}
+
+run "refuses_another_way_to_roles" {
+  command = plan
+  variables { credentials = "kiam" }
+  expect_failures = [var.credentials]
+}
+
 run "other_instance_types_have_another_name" {
   command = plan
   variables { instance_types = ["m7g.large"] }

@@ -10,6 +10,7 @@ variables {
   account_id        = "111122223333"
   region            = "us-east-1"
   dr_region         = "eu-west-1"
+  cluster_name      = "deployctl-staging"
   oidc_issuer       = "oidc.eks.us-east-1.amazonaws.com/id/0123456789ABCDEF0123456789ABCDEF"
   oidc_provider_arn = "arn:aws:iam::111122223333:oidc-provider/oidc.eks.us-east-1.amazonaws.com/id/0123456789ABCDEF0123456789ABCDEF"
   service_accounts = {
@@ -68,6 +69,10 @@ run "one_role_for_each_account" {
   assert {
     condition     = toset(keys(output.role_arns)) == toset(["apps/uploader", "apps/idle"])
     error_message = "role_arns by NAMESPACE/SERVICEACCOUNT"
+  }
+  assert {
+    condition     = length(aws_eks_pod_identity_association.service_account) == 0 && length(aws_iam_role_policy.secrets_reader) == 0
+    error_message = "with IRSA nobody is associated, and nobody becomes another"
   }
 }
 

@@ -1,9 +1,10 @@
-"""Makes ministack's IAM exact for the services whose requests it authorizes too coarsely: EKS, RDS, EC2 and web identities.
+"""Makes ministack's IAM exact for the services whose requests it authorizes too coarsely: EKS, RDS, EC2, web identities and roles of services.
 
 What each action is checked on follows AWS' service authorization reference. Where AWS puts a random id into an ARN that only the
 backend knows, a fixed one stands for it: a policy can only match it by a wildcard, as in reality.
 """
 import contextvars
+import dataclasses
 import json
 import re
 from urllib.parse import parse_qs
@@ -22,6 +23,8 @@ _refused_for = contextvars.ContextVar("refused_for", default=None)
 _PER_ACTION = 16
 # The policy that an IAM request attaches or detaches; conditions on iam:PolicyARN look at it.
 _policy = contextvars.ContextVar("policy", default=None)
+# The service of AWS that the sandbox assumes a role for, and the condition keys that STS learns from it; None for everybody else.
+_service = contextvars.ContextVar("service", default=None)
 ANY_ID = "00000000-0000-0000-0000-000000000000"
 
 # EKS: the first path segments below a cluster, and the kind of ARN that names one of them.
@@ -233,7 +236,7 @@ def _passed_roles(service, method, path, body):
         return []
     fields = {"roleArn": ["eks.amazonaws.com"], "nodeRole": ["ec2.amazonaws.com", "eks.amazonaws.com"],
               "serviceAccountRoleArn": ["eks.amazonaws.com"]}
-    if path.endswith("/pod-identity-associations"):
+    if "/pod-identity-associations" in path:
         fields["roleArn"] = ["pods.eks.amazonaws.com"]
     return [(document[name], services) for name, services in fields.items() if isinstance(document.get(name), str)]
 
@@ -358,6 +361,70 @@ def _single_audience(original):
     return principal
 
 
+def _principal_of_service(original):
+    def matches(principal, caller_arn):
+        # ministack lets its root through for every service; a role that trusts one of them trusts no other.
+        if (service := _service.get()) is None:
+            return original(principal, caller_arn)
+        names = principal.get("Service", []) if isinstance(principal, dict) else []
+        return service["name"] in ([names] if isinstance(names, str) else names)
+
+    return matches
+
+
+def _trust_of_service(original):
+    def evaluate(trust, caller_arn, ctx=None):
+        if (service := _service.get()) and ctx is not None:
+            ctx = dataclasses.replace(ctx, service_context={**ctx.service_context, **service["keys"]})
+        return original(trust, caller_arn, ctx)
+
+    return evaluate
+
+
+def _role_of_session(original):
+    def resolve(key, ctx):
+        # "For IAM roles, the request context returns the ARN of the role, not the ARN of the user that assumed the role": IAM User Guide, aws:PrincipalArn.
+        found = original(key, ctx)
+        if key.lower() == "aws:principalarn" and (session := re.fullmatch(r"arn:([^:]+):sts::(\d{12}):assumed-role/([^/]+)/.*", str(found))):
+            return f"arn:{session[1]}:iam::{session[2]}:role/{session[3]}"
+        return found
+
+    return resolve
+
+
+def _as_service(headers, query_params):
+    """The service that the sandbox's own processes assume a role for: they alone have the root key, and the front door takes such headers away."""
+    from ministack.core.iam_evaluator import is_root_access_key
+
+    name = headers.get("x-sandbox-service-principal")
+    if not name or not is_root_access_key(extract_access_key_id(headers, query_params) or ""):
+        return None
+    return {"name": name, "keys": {"aws:sourceaccount": get_account_id(), "aws:sourcearn": headers.get("x-sandbox-source-arn", "")}}
+
+
+def _chained(parameters, headers, query_params):
+    """A session of Pod Identity keeps its tags when it becomes another role: "the session tags that are added by EKS Pod Identity are transitive" (EKS
+    User Guide), so that whoever does so needs sts:TagSession, and the other role has to allow it."""
+    from ministack.services import iam, sts
+
+    key = extract_access_key_id(headers, query_params) or ""
+    session = sts._sessions.get(key) or {}
+    if not any(tag["Key"] == "eks-cluster-arn" for tag in session.get("SessionTags") or []):
+        return None
+    arn = parameters.get("RoleArn", "")
+    denied = iam_evaluator.enforce(key, "sts:TagSession", "sts", get_region(), resource_arn=arn)
+    if denied:
+        return _denial("sts", "sts:TagSession", arn, denied, headers)
+    role = iam._roles.get(arn.rpartition("/")[2]) or {}
+    caller = iam_evaluator.caller_arn()
+    context = iam_evaluator.EvalContext(
+        principal_arn=caller, principal_type="AssumedRole", principal_account=get_account_id(), action="sts:TagSession", resource_arn=arn,
+        region=get_region(), request_tags={tag["Key"]: tag["Value"] for tag in session["SessionTags"]})
+    if not iam_evaluator.evaluate_trust_policy(role.get("AssumeRolePolicyDocument", "{}"), caller, context):
+        return _denial("sts", "sts:TagSession", arn, iam_evaluator.EvalResult("ImplicitDeny", principal_arn=caller), headers)
+    return None
+
+
 def _checked_sts(original):
     async def handle(method, path, headers, body, query_params):
         parameters = _form(body, query_params)
@@ -367,6 +434,14 @@ def _checked_sts(original):
             except ValueError:
                 pass
             parameters["Action"] = headers.get("x-amz-target", "").rpartition(".")[2]
+        if parameters.get("Action") == "AssumeRole":
+            if refusal := _chained(parameters, headers, query_params):
+                return refusal
+            before = _service.set(_as_service(headers, query_params))
+            try:
+                return await original(method, path, headers, body, query_params)
+            finally:
+                _service.reset(before)
         if parameters.get("Action") == "AssumeRoleWithWebIdentity":
             refusal = _web_identity_refusal(parameters)
             if headers.get("x-sandbox-web-identity") != "verified":
@@ -420,13 +495,17 @@ def install():
         if service == "eks":
             # A REST service: an Action parameter or header of the caller's must not rename what he does.
             action = f"eks:{iam_actions._match_rest_action('eks', method, path, query_params) or 'UnknownOperation'}"
+        elif service == "eks-auth":
+            # It has one operation, which ministack does not know.
+            known = method == "POST" and path.endswith("/assume-role-for-pod-identity")
+            action = f"eks-auth:{'AssumeRoleForPodIdentity' if known else 'UnknownOperation'}"
         else:
             action = action_of(service, method, path, headers, body, query_params)
         checked.set((action or service, ""))
         return action
 
     def extract_resource_arn(service, method, path, headers, body, query_params, region, account):
-        if service == "eks":
+        if service in ("eks", "eks-auth"):
             arn = eks_resource(path, body, region, account)
         elif service == "rds":
             arn = rds_resources(body, query_params, region, account)[0]
@@ -449,7 +528,7 @@ def install():
 
     def access_denied_response(service, action, principal_arn, request_id, **more):
         action = _refused_for.get() or action
-        if service in ("eks", "rds", "ecr", "dynamodb", "secretsmanager", "sqs", "iam", "ec2", "kms") and not more.get("message") \
+        if service in ("eks", "eks-auth", "rds", "ecr", "dynamodb", "secretsmanager", "sqs", "iam", "ec2", "kms") and not more.get("message") \
                 and not more.get("error_code") and not more.get("resource_policy_arn"):
             more["message"] = iam_actions.identity_denial_message(
                 action, principal_arn, more.get("resource_arn", "*"), more.get("explicit_deny", False))
@@ -478,6 +557,9 @@ def install():
     iam_actions.extract_iam_action = extract_iam_action
     iam_actions.extract_resource_arn = extract_resource_arn
     iam_actions.access_denied_response = access_denied_response
+    iam_evaluator._principal_matches = _principal_of_service(iam_evaluator._principal_matches)
+    iam_evaluator._resolve_condition_key = _role_of_session(iam_evaluator._resolve_condition_key)
+    iam_evaluator.evaluate_trust_policy = _trust_of_service(iam_evaluator.evaluate_trust_policy)
     sts._web_identity_principal = _single_audience(sts._web_identity_principal)
     tagging.resource_tags = _with_ec2_tags(tagging.resource_tags)
     iam._IAM_HANDLERS["SimulatePrincipalPolicy"] = _simulated(iam._IAM_HANDLERS["SimulatePrincipalPolicy"])

@@ -67,6 +67,6 @@ def _forwarder(service):
 
 
 def install():
-    """Replaces ministack's own EKS and RDS, which are records without anything running behind them."""
-    for service in ("eks", "rds"):
+    """Replaces ministack's own EKS and RDS, which are records without anything running behind them, and adds EKS Auth, which it has not."""
+    for service in ("eks", "eks-auth", "rds"):
         emulator.SERVICE_HANDLERS[service] = _forwarder(service)

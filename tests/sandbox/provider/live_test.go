@@ -172,6 +172,8 @@ func importID(o object) string {
 		return strings.Join([]string{s("security_group_id"), s("type"), s("protocol"), s("from_port"), s("to_port"), "self"}, "_")
 	case "aws_db_instance":
 		return s("identifier")
+	case "aws_eks_pod_identity_association":
+		return s("cluster_name") + "," + s("id")
 	case "null_resource", "time_sleep", "aws_secretsmanager_secret_version", "aws_ssm_parameter":
 		return "" // The last two would bring the secret into the state, as the real provider does.
 	}

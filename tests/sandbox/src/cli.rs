@@ -74,6 +74,8 @@ pub enum StandIn {
     Alb,
     /// For External Secrets.
     ExternalSecrets,
+    /// For the EKS Pod Identity agent.
+    PodIdentityAgent,
 }
 
 /// What can be done with a region.

@@ -83,6 +83,10 @@ impl Layout {
     pub const BACKENDS: &'static str = "127.0.0.1:4568";
     /// The API server's webhooks (tokens, pod identity, readiness gates), TLS; loopback inside the namespace.
     pub const WEBHOOKS: &'static str = "127.0.0.1:4569";
+    /// Where a node's pods find the Pod Identity agent, as on AWS: the same on every node, and reached from nowhere else.
+    pub const POD_IDENTITY_AGENT: Ipv4Addr = Ipv4Addr::new(169, 254, 170, 23);
+    /// What pods are told of it.
+    pub const POD_IDENTITY_AGENT_URL: &'static str = "http://169.254.170.23/v1/credentials";
     /// The API server.
     pub fn api_server_url(&self) -> String {
         format!("https://{}:6443", self.node_address())

@@ -71,6 +71,7 @@ async fn run(cli: Cli) -> Result<()> {
             match which {
                 StandIn::Alb => standins::alb::run(layout, &kubeconfig).await,
                 StandIn::ExternalSecrets => standins::external_secrets::run(layout, &kubeconfig).await,
+                StandIn::PodIdentityAgent => standins::pod_identity_agent::run(&layout).await,
             }
         }
         Command::DevCluster => dev_cluster::start(&claim::existing(name)?),

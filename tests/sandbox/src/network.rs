@@ -21,6 +21,8 @@ pub async fn ensure(layout: &Layout) -> Result<()> {
     ip(&["link", "set", &outside, "up"]).await?;
     let n = namespace.as_str();
     ip(&["-n", n, "link", "set", "lo", "up"]).await?;
+    // On AWS its agent makes an interface for it; here it is of no use before the agent listens.
+    ip(&["-n", n, "addr", "replace", &format!("{}/32", Layout::POD_IDENTITY_AGENT), "dev", "lo"]).await?;
     ip(&["-n", n, "addr", "replace", &format!("{}/24", layout.node_address()), "dev", inside]).await?;
     ip(&["-n", n, "link", "set", inside, "up"]).await?;
     if ip(&["-n", n, "link", "show", internal]).await.is_err() {

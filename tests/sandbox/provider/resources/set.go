@@ -22,7 +22,7 @@ func Set() engine.Set {
 		vpc(), gateways(), routes(), securityGroups(), securityGroupRules(), endpoints(), logs(),
 		iamRoles(), iamPolicies(), keys(), queues(), queuePolicies(), secrets(), parameters(),
 		buckets(), bucketSettings(), bucketLifecycle(), bucketReplication(),
-		eksClusters(), eksNodes(), eksAccess(), launchTemplates(), dbInstances(), dbGroups(),
+		eksClusters(), eksNodes(), eksAccess(), eksPodIdentity(), launchTemplates(), dbInstances(), dbGroups(),
 	} {
 		maps.Copy(s.Resources, family)
 	}

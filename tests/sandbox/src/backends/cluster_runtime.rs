@@ -1,5 +1,6 @@
-//! EKS' requests to the machine, carried out by the cluster's parts. The stand-ins for controllers come and go with the node.
-use std::{collections::BTreeMap, path::PathBuf, time::Duration};
+//! EKS' requests to the machine, carried out by the cluster's parts. The stand-ins for controllers come and go with the node, the Pod Identity
+//! agent's with its add-on.
+use std::{collections::BTreeMap, net::SocketAddr, path::PathBuf, time::Duration};
 
 use anyhow::{Context as _, Result};
 use futures::future::BoxFuture;
@@ -12,6 +13,8 @@ use crate::{
 };
 
 const STAND_INS: [&str; 2] = ["alb", "external-secrets"];
+/// It comes and goes with its add-on.
+const POD_IDENTITY_AGENT: &str = "pod-identity-agent";
 const STOP: Duration = Duration::from_secs(10);
 
 /// The real cluster.
@@ -23,26 +26,33 @@ pub struct Runtime {
 
 impl Runtime {
     async fn start_stand_ins(&self) -> Result<()> {
-        let own = std::env::current_exe().context("this program's own path")?;
         for which in STAND_INS {
-            let mut spec = ProcessSpec::new(format!("stand-in-{which}"), &own, Ready::Immediately).args([
-                "--name",
-                &self.layout.name,
-                "stand-in",
-                which,
-            ]);
-            spec.env = vec![("SANDBOX_KUBECONFIG".into(), self.kubernetes.admin_kubeconfig().into_os_string())];
-            self.supervisor.start(spec).await?;
+            self.start_stand_in(which, Ready::Immediately).await?;
         }
         Ok(())
     }
 
+    async fn start_stand_in(&self, which: &str, ready: Ready) -> Result<()> {
+        let own = std::env::current_exe().context("this program's own path")?;
+        let mut spec = ProcessSpec::new(process(which), &own, ready).args(["--name", &self.layout.name, "stand-in", which]);
+        spec.env = vec![("SANDBOX_KUBECONFIG".into(), self.kubernetes.admin_kubeconfig().into_os_string())];
+        self.supervisor.start(spec).await
+    }
+
     async fn stop_stand_ins(&self) -> Result<()> {
         for which in STAND_INS {
-            self.supervisor.stop(&format!("stand-in-{which}"), Stop::Terminate, STOP).await?;
+            self.stop_stand_in(which).await?;
         }
         Ok(())
     }
+
+    async fn stop_stand_in(&self, which: &str) -> Result<()> {
+        self.supervisor.stop(&process(which), Stop::Terminate, STOP).await
+    }
+}
+
+fn process(stand_in: &str) -> String {
+    format!("stand-in-{stand_in}")
 }
 
 impl ClusterRuntime for Runtime {
@@ -60,6 +70,10 @@ impl ClusterRuntime for Runtime {
                 }
                 Part::Dns => self.kubernetes.start_dns().await,
                 Part::Proxy => self.kubernetes.start_proxy().await,
+                Part::PodIdentityAgent => {
+                    let listens = Ready::Tcp(SocketAddr::from((Layout::POD_IDENTITY_AGENT, 80)));
+                    self.start_stand_in(POD_IDENTITY_AGENT, listens).await
+                }
             }
         })
     }
@@ -77,20 +91,22 @@ impl ClusterRuntime for Runtime {
                 }
                 Part::Dns => self.kubernetes.stop_dns().await,
                 Part::Proxy => self.kubernetes.stop_proxy().await,
+                Part::PodIdentityAgent => self.stop_stand_in(POD_IDENTITY_AGENT).await,
             }
         })
     }
 
     fn running(&self, part: Part) -> bool {
-        let process = match part {
+        let name = match part {
             Part::ControlPlane => "kube-apiserver",
             Part::Node => "kubelet",
             Part::Dns => "coredns",
             // A DaemonSet on EKS: healthy where there is no node to run on.
             Part::Proxy if !self.running(Part::Node) => return true,
             Part::Proxy => "kube-proxy",
+            Part::PodIdentityAgent => return self.supervisor.running(&process(POD_IDENTITY_AGENT)),
         };
-        self.supervisor.running(process)
+        self.supervisor.running(name)
     }
 
     fn admin_kubeconfig(&self) -> PathBuf {

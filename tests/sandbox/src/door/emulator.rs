@@ -67,30 +67,34 @@ impl Root {
 
     /// A call of a query-protocol service (EC2, IAM); the answer is XML.
     pub async fn query(&self, service: &str, region: &str, version: &str, form: &[(&str, &str)]) -> Result<String> {
-        let mut form: Vec<(&str, &str)> = form.to_vec();
-        form.push(("Version", version));
-        let body = form.iter().fold(url::form_urlencoded::Serializer::new(String::new()), |mut all, (k, v)| {
-            all.append_pair(k, v);
-            all
-        });
-        let answer = self
-            .client
-            .post(format!("http://{}/", self.emulator))
-            .header("authorization", credential(region, service))
-            .header("content-type", "application/x-www-form-urlencoded")
-            .body({
-                let mut body = body;
-                body.finish()
-            })
-            .send()
-            .await
-            .with_context(|| format!("the emulator's {service} does not answer"))?;
-        let status = answer.status();
-        let text = answer.text().await.with_context(|| format!("the emulator's answer for {service}"))?;
+        let mut form: Vec<(String, String)> = form.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
+        form.push(("Version".to_owned(), version.to_owned()));
+        let (status, text) = self.post(service, region, &form, &[]).await?;
         if !status.is_success() {
             bail!("{service} answered {status}: {text}");
         }
         Ok(text)
+    }
+
+    /// Sends a form, with headers that only the sandbox's own processes can send: the front door takes them away from all others.
+    pub(super) async fn post(
+        &self,
+        service: &str,
+        region: &str,
+        form: &[(String, String)],
+        headers: &[(&str, &str)],
+    ) -> Result<(reqwest::StatusCode, String)> {
+        let body = url::form_urlencoded::Serializer::new(String::new()).extend_pairs(form).finish();
+        let request = self
+            .client
+            .post(format!("http://{}/", self.emulator))
+            .header("authorization", credential(region, service))
+            .header("content-type", "application/x-www-form-urlencoded");
+        let request = headers.iter().fold(request, |request, (name, value)| request.header(*name, *value));
+        let answer = request.body(body).send().await.with_context(|| format!("the emulator's {service} does not answer"))?;
+        let status = answer.status();
+        let text = answer.text().await.with_context(|| format!("the emulator's answer for {service}"))?;
+        Ok((status, text))
     }
 
     /// The ARN that an access key id belongs to, if any.

@@ -6,6 +6,7 @@ mod node_pull;
 mod proxy;
 mod record;
 mod region_switch;
+pub mod service_role;
 mod web_identity;
 
 use std::{net::SocketAddr, path::PathBuf, sync::Arc};

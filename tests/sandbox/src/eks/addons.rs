@@ -18,10 +18,22 @@ use super::{
 enum Behind {
     /// A real process of the sandbox.
     Process(Part),
+    /// A process of the sandbox that stands for the real one: what it is.
+    StandInProcess(Part, &'static str),
     /// Something else with the same effect, by name.
     StandIn(&'static str),
     /// Nothing: why.
     Nothing(&'static str),
+}
+
+impl Behind {
+    /// What starts and ends with the add-on.
+    fn part(&self) -> Option<Part> {
+        match self {
+            Self::Process(part) | Self::StandInProcess(part, _) => Some(*part),
+            Self::StandIn(_) | Self::Nothing(_) => None,
+        }
+    }
 }
 
 /// EKS has no code for an add-on that is deliberately not run; the message says so, and `sandbox status` lists it as Skipped.
@@ -47,7 +59,7 @@ const ADDONS: [Known; 8] = [
         name: "eks-pod-identity-agent",
         versions: &["v1.3.9-eksbuild.3"],
         kind: "security",
-        behind: Behind::Nothing("its image can't be had offline; roles for service accounts work by web identity"),
+        behind: Behind::StandInProcess(Part::PodIdentityAgent, "stand-in-pod-identity-agent, at the real one's address"),
     },
     Known {
         name: "aws-ebs-csi-driver",
@@ -86,11 +98,12 @@ impl Eks {
         let name = document["addonName"].as_str().unwrap_or_default().to_owned();
         let settled = document["status"] == "ACTIVE" || document["status"] == "DEGRADED";
         let Ok(addon) = known(&name) else { return document };
-        let issue = match &addon.behind {
-            Behind::StandIn(_) => None,
-            Behind::Process(part) if !settled || self.runtime.running(*part) => None,
-            Behind::Process(part) => Some(("InsufficientNumberOfReplicas", format!("{part:?} does not run"))),
-            Behind::Nothing(why) => Some((SKIPPED, format!("Skipped in the sandbox: {why}"))),
+        let issue = match (&addon.behind, addon.behind.part()) {
+            (Behind::Nothing(why), _) => Some((SKIPPED, format!("Skipped in the sandbox: {why}"))),
+            (_, Some(part)) if settled && !self.runtime.running(part) => {
+                Some(("InsufficientNumberOfReplicas", format!("{part:?} does not run")))
+            }
+            _ => None,
         };
         if settled {
             document["status"] = json!(if issue.is_some() { "DEGRADED" } else { "ACTIVE" });
@@ -106,7 +119,7 @@ impl Eks {
         let names: Vec<String> = self.store.read(|state| state.addons.keys().cloned().collect());
         let note = |name: &str| match &known(name).ok()?.behind {
             Behind::Process(_) => None,
-            Behind::StandIn(what) => Some(format!("stand-in: {what}")),
+            Behind::StandIn(what) | Behind::StandInProcess(_, what) => Some(format!("stand-in: {what}")),
             Behind::Nothing(why) => Some(format!("Skipped: {why}")),
         };
         names.into_iter().filter_map(|name| note(&name).map(|note| (name, note))).collect()
@@ -115,12 +128,12 @@ impl Eks {
 
 /// Starts what is behind an add-on; DNS needs a node no more than a Deployment does to exist.
 async fn install(eks: Arc<Eks>, name: String) {
-    let outcome = match known(&name).map(|addon| &addon.behind) {
-        Ok(Behind::Process(part)) => match tokio::time::timeout(Duration::from_secs(60), eks.runtime.start(*part, BTreeMap::new())).await {
+    let outcome = match known(&name).ok().and_then(|addon| addon.behind.part()) {
+        Some(part) => match tokio::time::timeout(Duration::from_secs(60), eks.runtime.start(part, BTreeMap::new())).await {
             Ok(outcome) => outcome.map_err(|error| format!("{error:#}")),
             Err(_) => Err("not ready after 60 s".to_owned()),
         },
-        _ => Ok(()),
+        None => Ok(()),
     };
     if let Err(message) = &outcome {
         tracing::error!("add-on {name}: {message}");
@@ -198,8 +211,8 @@ pub async fn delete(Shared(eks): Shared<Arc<Eks>>, caller: Caller, Path((name, a
     })?;
     let eks = Arc::clone(&eks);
     tokio::spawn(async move {
-        if let Ok(Behind::Process(part)) = known(&addon).map(|addon| &addon.behind)
-            && let Err(error) = eks.runtime.stop(*part).await
+        if let Some(part) = known(&addon).ok().and_then(|addon| addon.behind.part())
+            && let Err(error) = eks.runtime.stop(part).await
         {
             tracing::error!("{part:?} did not stop: {error:#}");
         }

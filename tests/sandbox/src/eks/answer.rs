@@ -27,6 +27,17 @@ impl Refusal {
     pub fn limit(message: impl Into<String>) -> Self {
         Self { status: StatusCode::BAD_REQUEST, code: "ResourceLimitExceededException", message: message.into() }
     }
+    pub fn denied(message: impl Into<String>) -> Self {
+        Self { status: StatusCode::BAD_REQUEST, code: "AccessDeniedException", message: message.into() }
+    }
+    pub fn invalid_token(what: impl std::fmt::Display) -> Self {
+        let message = format!("The token included in the request is invalid: {what}");
+        Self { status: StatusCode::BAD_REQUEST, code: "InvalidTokenException", message }
+    }
+    pub fn expired_token() -> Self {
+        let message = "The token included in the request is expired".to_owned();
+        Self { status: StatusCode::BAD_REQUEST, code: "ExpiredTokenException", message }
+    }
     pub fn server(message: impl std::fmt::Display) -> Self {
         Self { status: StatusCode::INTERNAL_SERVER_ERROR, code: "ServerException", message: message.to_string() }
     }

@@ -216,7 +216,7 @@ pub async fn delete(Shared(eks): Shared<Arc<Eks>>, caller: Caller, Path(name): P
 }
 
 async fn tear_down(eks: Arc<Eks>) {
-    for part in [Part::Dns, Part::Proxy, Part::Node, Part::ControlPlane] {
+    for part in [Part::PodIdentityAgent, Part::Dns, Part::Proxy, Part::Node, Part::ControlPlane] {
         if let Err(error) = eks.runtime.stop(part).await {
             tracing::error!("{part:?} did not stop: {error:#}");
             eks.store.note(|state| {

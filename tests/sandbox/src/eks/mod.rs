@@ -1,12 +1,15 @@
-//! EKS: the API in front of the sandbox's one real cluster, and the webhooks of an API server there: EKS' own two and the load balancer controller's.
+//! EKS and EKS Auth: the API in front of the sandbox's one real cluster, and the webhooks of an API server there: EKS' own two and the load
+//! balancer controller's.
 mod access;
 mod addons;
 mod answer;
+mod auth;
 mod bindings;
 mod clusters;
 mod nodegroups;
 mod pod_identity_associations;
 mod pod_identity_webhook;
+mod pod_token;
 mod readiness_gates;
 mod runtime;
 mod store;
@@ -26,6 +29,7 @@ use axum::{
     routing::{delete, get, post},
 };
 
+pub use pod_token::AUDIENCE as POD_IDENTITY_AUDIENCE;
 pub use runtime::{ClusterRuntime, ControlPlane, ControlPlaneSpec, Part};
 pub use webhooks::{Webhooks, serve as serve_webhooks};
 
@@ -70,7 +74,25 @@ pub fn node_role(state: &Path) -> Option<String> {
         .find_map(|group| group["nodeRole"].as_str().map(str::to_owned))
 }
 
-/// The EKS API, paths as AWS has them; the caller is in the `x-sandbox-*` headers, authenticated and authorized.
+/// What the Pod Identity agent of a node knows of where it is, and that it is: the cluster, its region, the node's role.
+pub struct Node {
+    /// The cluster's name.
+    pub cluster: String,
+    /// The region that it was made in.
+    pub region: String,
+    /// The ARN of the node group's role.
+    pub role: String,
+}
+
+/// The node; none while there is no node group. Read from the state file, as the agent has nothing else of EKS.
+pub fn node(state: &Path) -> Option<Node> {
+    let role = node_role(state)?;
+    let known = store::State::read(&state.join("eks/state.json")).ok()?;
+    let cluster = known.cluster?["name"].as_str()?.to_owned();
+    Some(Node { cluster, region: known.region, role })
+}
+
+/// The EKS API, and EKS Auth's one operation, paths as AWS has them; the caller is in the `x-sandbox-*` headers, authenticated and authorized.
 pub fn router(eks: Arc<Eks>) -> Router {
     Router::new()
         .route("/clusters", post(clusters::create).get(clusters::list))
@@ -92,6 +114,7 @@ pub fn router(eks: Arc<Eks>) -> Router {
         .route("/clusters/{name}/access-entries/{arn}/access-policies", post(access::associate).get(access::list_associated))
         .route("/clusters/{name}/access-entries/{arn}/access-policies/{policy}", delete(access::disassociate))
         .route("/access-policies", get(access::list_policies))
+        .route("/clusters/{name}/assume-role-for-pod-identity", post(auth::assume_role_for_pod_identity))
         .route("/clusters/{name}/pod-identity-associations", post(pod_identity_associations::create).get(pod_identity_associations::list))
         .route(
             "/clusters/{name}/pod-identity-associations/{id}",

@@ -1,7 +1,8 @@
-//! Pod identity associations are kept and shown. Nothing acts on them: the agent can't be had, and roles come by web identity.
+//! Pod identity associations: which role a service account's pods get by EKS Auth (`auth.rs`), and that they are told so (`pod_identity_webhook.rs`).
 use std::sync::Arc;
 
 use axum::extract::{Path, Query, State as Shared};
+use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::{
@@ -25,6 +26,7 @@ pub async fn create(Shared(eks): Shared<Arc<Eks>>, caller: Caller, Path(name): P
         let made = json!({
             "clusterName": name, "namespace": namespace, "serviceAccount": account, "roleArn": role, "associationId": id,
             "associationArn": format!("arn:aws:eks:{}:{}:podidentityassociation/{name}/{id}", caller.region, caller.account),
+            "disableSessionTags": body["disableSessionTags"] == true,
             "tags": if body["tags"].is_null() { json!({}) } else { body["tags"].clone() },
             "createdAt": now(), "modifiedAt": now(),
         });
@@ -41,8 +43,34 @@ pub async fn describe(Shared(eks): Shared<Arc<Eks>>, caller: Caller, Path((name,
     })
 }
 
-pub async fn list(Shared(eks): Shared<Arc<Eks>>, caller: Caller, Path(name): Path<String>, Query(page): Query<Page>) -> Answer {
-    let all = eks.store.read(|state| named(state, &caller, &name).map(|_| state.associations.values().cloned().collect()))?;
+/// The filters of ListPodIdentityAssociations.
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Wanted {
+    namespace: Option<String>,
+    service_account: Option<String>,
+}
+
+pub async fn list(
+    Shared(eks): Shared<Arc<Eks>>,
+    caller: Caller,
+    Path(name): Path<String>,
+    Query(wanted): Query<Wanted>,
+    Query(page): Query<Page>,
+) -> Answer {
+    let fits = |known: &&Value| {
+        wanted.namespace.as_deref().is_none_or(|namespace| known["namespace"] == namespace)
+            && wanted.service_account.as_deref().is_none_or(|account| known["serviceAccount"] == account)
+    };
+    // A summary: who wants to know the role asks for the association itself.
+    let summary = |known: &Value| {
+        json!({
+            "clusterName": known["clusterName"], "namespace": known["namespace"], "serviceAccount": known["serviceAccount"],
+            "associationArn": known["associationArn"], "associationId": known["associationId"],
+        })
+    };
+    let all =
+        eks.store.read(|state| named(state, &caller, &name).map(|_| state.associations.values().filter(fits).map(summary).collect()))?;
     page.of("associations", all)
 }
 
@@ -52,6 +80,9 @@ pub async fn update(Shared(eks): Shared<Arc<Eks>>, caller: Caller, Path((name, i
         let known = state.associations.get_mut(&id).ok_or_else(|| missing(&id))?;
         if body["roleArn"].is_string() {
             known["roleArn"] = body["roleArn"].clone();
+        }
+        if body["disableSessionTags"].is_boolean() {
+            known["disableSessionTags"] = body["disableSessionTags"].clone();
         }
         known["modifiedAt"] = now();
         Ok(known.clone())

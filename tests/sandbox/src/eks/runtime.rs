@@ -17,6 +17,8 @@ pub enum Part {
     Dns,
     /// kube-proxy.
     Proxy,
+    /// The Pod Identity agent's stand-in.
+    PodIdentityAgent,
 }
 
 /// Starts and stops the cluster's parts; all of it may be repeated.

@@ -1,6 +1,7 @@
 //! Stand-ins: small programs that do what a controller of AWS' or of others does where that one can't be had. Each says what it stands for.
 pub mod alb;
 pub mod external_secrets;
+pub mod pod_identity_agent;
 
 use std::path::Path;
 

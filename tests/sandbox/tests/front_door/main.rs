@@ -8,6 +8,7 @@ mod iam;
 #[path = "../../../installed/mod.rs"]
 mod installed;
 mod load_balancers;
+mod pod_identity;
 mod policies;
 mod regions;
 mod registry;

@@ -35,6 +35,7 @@ fn part_name(part: Part) -> &'static str {
         Part::Node => "node",
         Part::Dns => "dns",
         Part::Proxy => "proxy",
+        Part::PodIdentityAgent => "pod identity agent",
     }
 }
 

@@ -14,7 +14,7 @@ struct Issuer {
     key: EncodingKey,
 }
 
-fn rsa() -> (String, String) {
+pub fn rsa() -> (String, String) {
     let key = rcgen::KeyPair::generate_for(&rcgen::PKCS_RSA_SHA256).unwrap();
     (key.serialize_pem(), key.public_key_pem())
 }
@@ -39,7 +39,7 @@ async fn assume_role(stack: &Stack, role: &str, token: &str) -> Answer {
     answer(request.body(form)).await
 }
 
-async fn iam(stack: &Stack, form: &str) {
+pub async fn iam(stack: &Stack, form: &str) {
     let made = Call::query("iam", &format!("{form}&Version=2010-05-08")).send(stack.door, &stack.person).await;
     assert_eq!(made.status, 200, "{}", made.text);
 }
@@ -52,7 +52,7 @@ async fn provider(stack: &Stack, url: &str) {
     iam(stack, &form).await;
 }
 
-async fn role(stack: &Stack, name: &str, trust: &str) {
+pub async fn role(stack: &Stack, name: &str, trust: &str) {
     let trust: String = url::form_urlencoded::byte_serialize(trust.as_bytes()).collect();
     iam(stack, &format!("Action=CreateRole&RoleName={name}&AssumeRolePolicyDocument={trust}")).await;
 }

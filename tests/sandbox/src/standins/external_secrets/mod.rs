@@ -1,4 +1,5 @@
-//! Stand-in for External Secrets: an ExternalSecret becomes a Secret, read from AWS with the identity of the store's service account.
+//! Stand-in for External Secrets: an ExternalSecret becomes a Secret, read from AWS with the identity that its store names.
+mod controller;
 mod identity;
 mod provider;
 mod resources;
@@ -59,7 +60,7 @@ struct Controller {
 /// Runs until the process is stopped.
 pub async fn run(layout: Layout, kubeconfig: &Path) -> Result<()> {
     tracing::info!(
-        "stand-in for External Secrets v1.3.2: ExternalSecret, SecretStore and ClusterSecretStore (v1), provider aws, auth.jwt only"
+        "stand-in for External Secrets v1.3.2: ExternalSecret, SecretStore and ClusterSecretStore (v1), provider aws, auth.jwt, or its own Pod Identity with a role for each store"
     );
     let client = super::client(kubeconfig).await?;
     let (store, writer) = reflector::store::<ExternalSecret>();

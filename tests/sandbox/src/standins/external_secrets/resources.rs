@@ -76,7 +76,7 @@ pub struct Aws {
     /// `SecretsManager` or `ParameterStore`.
     pub service: String,
     pub region: String,
-    /// A further role to assume; the stand-in refuses it.
+    /// A further role to assume, from the account's or from the controller's own.
     pub role: Option<String>,
     pub auth: Option<Auth>,
 }
