@@ -1,5 +1,6 @@
 //! The kinds of steps. One file a kind, always in the order Input, Observed, plan, apply, verify, undo.
 pub mod chart;
+pub mod copied_images;
 pub mod endpoint_secret;
 pub mod external_resources;
 pub mod image;
@@ -15,6 +16,7 @@ pub mod service;
 pub mod smoke;
 pub mod state_backend;
 pub mod terraform;
+pub mod trial;
 pub mod verification;
 
 use std::{collections::BTreeMap, path::PathBuf, sync::Arc, time::Duration};

@@ -65,6 +65,9 @@ pub struct Input {
     /// What is read back after an apply.
     #[serde(default)]
     pub checks: Vec<Check>,
+    /// Resource types that no plan of this step deletes or replaces, whatever the environment's guards say, each with what to do instead.
+    #[serde(default)]
+    pub protect: BTreeMap<String, String>,
     /// Resource types that `destroy` leaves, with their settings, because data is in them or cannot be read without them; `--include-data`
     /// takes them too. They must not depend on anything else of the stack.
     #[serde(default)]
@@ -140,7 +143,8 @@ impl Kind for Terraform {
         Ok(Observed { found: found?.1, guards: cx.environment.guards.clone(), stack, state })
     }
 
-    fn plan(_input: &Input, observed: &Observed) -> Result<StepPlan, Failure> {
+    fn plan(input: &Input, observed: &Observed) -> Result<StepPlan, Failure> {
+        guards::protected_by_the_step(&input.protect, &observed.found.changes)?;
         guards::check(&observed.guards, &observed.found.changes)?;
         let payload = serde_json::to_value(&observed.found).map_err(|e| Failure::step("the plan cannot be kept").because(e))?;
         Ok(StepPlan { changes: observed.found.changes.clone(), payload })
@@ -395,6 +399,7 @@ async fn apply_what_is_left(cx: &StepContext, input: &Input, shown: &Found, sinc
     }
     // What did not exist when the plan was shown is nothing that a guard protects.
     let guarded: Vec<Change> = fresh.changes.iter().filter(|change| !changes::makes_again(&shown.changes, change)).cloned().collect();
+    guards::protected_by_the_step(&input.protect, &guarded)?;
     guards::check(&cx.environment.guards, &guarded)?;
     if fresh.plan.is_none() {
         return Ok(Applied { outcome: Outcome::Unchanged, outputs: fresh.outputs });

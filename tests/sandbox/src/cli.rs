@@ -89,7 +89,7 @@ pub enum RegionCommand {
         /// As in us-east-1.
         region: String,
     },
-    /// The one cluster answers as the one of this region too: a sandbox has no second machine for a stack that waits there.
+    /// The home region's cluster answers as the one of this region too, as long as that has none of its own.
     Lend {
         /// As in eu-west-1.
         region: String,

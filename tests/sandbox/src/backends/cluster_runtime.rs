@@ -1,4 +1,5 @@
-//! EKS' requests to the machine, carried out by the cluster's parts. The stand-ins for controllers come and go with the node.
+//! EKS' requests to the machine, carried out by the cluster's parts. The stand-ins for controllers come and go with the node, in the region where
+//! services run: the DR region's cluster has none.
 use std::{collections::BTreeMap, path::PathBuf, time::Duration};
 
 use anyhow::{Context as _, Result};
@@ -7,11 +8,18 @@ use futures::future::BoxFuture;
 use crate::{
     eks::{ClusterRuntime, ControlPlane, ControlPlaneSpec, Part},
     kubernetes::Kubernetes,
-    layout::Layout,
+    layout::{Layout, Site},
     process::{ProcessSpec, Ready, Stop, Supervisor},
 };
 
 const STAND_INS: [&str; 2] = ["alb", "external-secrets"];
+
+fn stand_ins(site: Site) -> &'static [&'static str] {
+    match site {
+        Site::Home => &STAND_INS,
+        Site::Dr => &[],
+    }
+}
 const STOP: Duration = Duration::from_secs(10);
 
 /// The real cluster.
@@ -24,7 +32,7 @@ pub struct Runtime {
 impl Runtime {
     async fn start_stand_ins(&self) -> Result<()> {
         let own = std::env::current_exe().context("this program's own path")?;
-        for which in STAND_INS {
+        for which in stand_ins(self.layout.site) {
             let mut spec = ProcessSpec::new(format!("stand-in-{which}"), &own, Ready::Immediately).args([
                 "--name",
                 &self.layout.name,
@@ -38,7 +46,7 @@ impl Runtime {
     }
 
     async fn stop_stand_ins(&self) -> Result<()> {
-        for which in STAND_INS {
+        for which in stand_ins(self.layout.site) {
             self.supervisor.stop(&format!("stand-in-{which}"), Stop::Terminate, STOP).await?;
         }
         Ok(())
@@ -90,7 +98,7 @@ impl ClusterRuntime for Runtime {
             Part::Proxy if !self.running(Part::Node) => return true,
             Part::Proxy => "kube-proxy",
         };
-        self.supervisor.running(process)
+        self.supervisor.running(&self.kubernetes.name_of(process))
     }
 
     fn admin_kubeconfig(&self) -> PathBuf {

@@ -1,4 +1,5 @@
-//! EKS: the API in front of the sandbox's one real cluster, and the webhooks of an API server there: EKS' own two and the load balancer controller's.
+//! EKS of one region: the API in front of its one real cluster, and the webhooks of an API server there: EKS' own two and the load balancer
+//! controller's.
 mod access;
 mod addons;
 mod answer;
@@ -61,13 +62,18 @@ impl Eks {
     }
 }
 
-/// The role of the node group, for containerd's pulls; read from the state file, as the front door has nothing else of EKS.
+/// The role of a cluster's node group, for containerd's pulls; read from the state file, as the front door has nothing else of EKS.
 pub fn node_role(state: &Path) -> Option<String> {
     store::State::read(&state.join("eks/state.json"))
         .ok()?
         .nodegroups
         .values()
         .find_map(|group| group["nodeRole"].as_str().map(str::to_owned))
+}
+
+/// Whether this layout's cluster is there, or on its way.
+pub fn has_cluster(layout: &Layout) -> bool {
+    store::State::read(&layout.file("eks/state.json")).is_ok_and(|state| state.cluster.is_some())
 }
 
 /// The EKS API, paths as AWS has them; the caller is in the `x-sandbox-*` headers, authenticated and authorized.
