@@ -65,15 +65,30 @@ pub async fn run(args: &TrialArgs) -> Result<Value, Failure> {
     let aws = Aws::connect(&region, None, &account).await?;
     let endpoint = args.endpoint(&aws).await?;
     let Credentials { username, password } = read(&aws, &args.credentials_secret).await?;
-    let target =
-        Target { host: endpoint.host.clone(), port: endpoint.port, database: endpoint.dbname, user: username.clone(), password };
+    let target = Target { host: endpoint.host.clone(), port: endpoint.port, database: endpoint.dbname, user: username.clone(), password };
     let mut client = connect(&target, &args.authorities, PATIENCE).await.map_err(|error| {
         Failure::step(format!("{username} cannot connect to {}", endpoint.host))
             .because(error)
             .next("its password in the database is of another time than its secret, or the security group keeps this cluster's nodes out")
     })?;
-    let tried = trial::run(&mut client, &args.statements).await.map_err(|error| {
-        Failure::step(format!("{username} cannot do in the database what the service does")).because(error)
-    })?;
+    let tried = trial::run(&mut client, &args.statements)
+        .await
+        .map_err(|error| Failure::step(format!("{username} cannot do in the database what the service does")).because(error))?;
     Ok(json!({ "role": username, "host": endpoint.host, "tried": tried }))
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+
+    #[test]
+    fn it_is_told_a_secret_or_an_address_and_never_both() {
+        let parsed = |more: &[&str]| {
+            let args = ["deployctl", "agent", "trial", "--account=1", "--region=r", "--credentials-secret=c", "--authorities=a"];
+            let statements = ["--statements=-- a comment\nSELECT 1"];
+            crate::cli::Cli::try_parse_from(args.iter().chain(&statements).chain(more)).is_ok()
+        };
+        assert!(parsed(&["--endpoint-secret=e"]) && parsed(&["--host=h", "--port=1", "--dbname=d"]));
+        assert!(!parsed(&[]) && !parsed(&["--host=h"]) && !parsed(&["--endpoint-secret=e", "--host=h", "--port=1", "--dbname=d"]));
+    }
 }

@@ -64,7 +64,7 @@ pub async fn run(client: &mut tokio_postgres::Client, text: &str) -> Result<Trie
     let mut tried = Tried::default();
     for statement in &statements {
         let refused = |why| TrialError::Refused { line: statement.line, head: statement.head(), why };
-        tried.rows += transaction.execute(&statement.text, &[]).await.map_err(refused)?;
+        tried.rows += transaction.execute(statement.text.as_str(), &[]).await.map_err(refused)?;
         tried.statements += 1;
     }
     transaction.rollback().await?;

@@ -100,7 +100,8 @@ mod tests {
     #[test]
     fn nothing_is_prepared_around_an_image_that_is_not_there() {
         let input: Input = serde_json::from_value(json!({ "repositories": "deployctl-x", "images": ["deployctl"] })).unwrap();
-        let there = Observed { found: BTreeMap::from([("deployctl".into(), "host/deployctl-x/deployctl@sha256:1".into())]), missing: vec![] };
+        let there =
+            Observed { found: BTreeMap::from([("deployctl".into(), "host/deployctl-x/deployctl@sha256:1".into())]), missing: vec![] };
         let plan = CopiedImages::plan(&input, &there).unwrap();
         assert!(plan.changes.is_empty());
         assert_eq!(CopiedImages::known_outputs(&input, &there, &plan).unwrap()["deployctl"], "host/deployctl-x/deployctl@sha256:1");

@@ -115,8 +115,12 @@ fn untried(reason: &str) -> String {
 /// What a service lacks here to try it.
 async fn lacks(cx: &StepContext, cluster: &Cluster, input: &Input, service: &Service) -> Result<Option<String>, Failure> {
     let Service { namespace, service_account, credentials_secret, .. } = service;
-    let account =
-        ObjectKey { api_version: "v1".into(), kind: "ServiceAccount".into(), namespace: Some(namespace.clone()), name: service_account.clone() };
+    let account = ObjectKey {
+        api_version: "v1".into(),
+        kind: "ServiceAccount".into(),
+        namespace: Some(namespace.clone()),
+        name: service_account.clone(),
+    };
     if cluster.get(&account).await?.is_none() {
         return Ok(Some(format!("the cluster {} has no service account {namespace}/{service_account}", input.cluster)));
     }
@@ -154,7 +158,8 @@ impl Input {
                 service_account: service.service_account.clone(),
                 image: image.to_owned(),
             },
-            args: args.chain(pairs.into_iter().flat_map(|(name, value)| [format!("--{name}"), value])).collect(),
+            // A file of SQL may begin as a flag does.
+            args: args.chain(pairs.into_iter().map(|(name, value)| format!("--{name}={value}"))).collect(),
             env: BTreeMap::new(),
             config_maps: BTreeMap::from([(AUTHORITIES.to_owned(), self.ca_config_map.clone())]),
             secrets: BTreeMap::new(),
@@ -214,7 +219,8 @@ impl Kind for TrialKind {
 
     fn plan(input: &Input, observed: &Observed) -> Result<StepPlan, Failure> {
         let change = |name: &ServiceName| {
-            let through = input.endpoint_secret.as_ref().map_or_else(|| format!("at {}", input.host), |secret| format!("by secret {secret}"));
+            let through =
+                input.endpoint_secret.as_ref().map_or_else(|| format!("at {}", input.host), |secret| format!("by secret {secret}"));
             let name = format!("{name} reads and writes in the database {through}, as itself, and takes it back");
             Change { action: Action::Run, resource: CHECK.into(), name, details: Vec::new() }
         };
@@ -246,9 +252,7 @@ impl Kind for TrialKind {
                     Ok(said) => input.judged(service, &said),
                     Err(failure) if failure.kind == FailureKind::Interrupted => return Err(failure),
                     // Whoever restores needs to know, and the database is there all the same.
-                    Err(failure) => {
-                        Err(format!("{}/{}: {}", service.namespace, service.service_account, failure.chain().join(": ")))
-                    }
+                    Err(failure) => Err(format!("{}/{}: {}", service.namespace, service.service_account, failure.chain().join(": "))),
                 };
                 match said {
                     Ok(said) => {
@@ -302,7 +306,10 @@ mod tests {
         let input = input(Some("database"));
         let said = |host: &str| json!({ "role": "parser_run", "host": host, "tried": { "statements": 9, "rows": 6 } });
         let good = input.judged(&input.services.values().next().unwrap().clone(), &said("db.example")).unwrap();
-        assert!(good.starts_with("apps/parser reads and writes in it as parser_run, by the address in secret database: 9 statements"), "{good}");
+        assert!(
+            good.starts_with("apps/parser reads and writes in it as parser_run, by the address in secret database: 9 statements"),
+            "{good}"
+        );
         let other = input.judged(&input.services.values().next().unwrap().clone(), &said("db.lost.example")).unwrap_err();
         assert_eq!(other, "apps/parser is told that the database is db.lost.example, not db.example");
         assert!(input.judged(&input.services.values().next().unwrap().clone(), &json!({})).is_err());

@@ -28,8 +28,8 @@ pub fn looks_into_a_restored_database_and_tries_it(target: &Target) {
     it_is_not_renumbered_nor_cooled_down(target);
     a_drill_is_tried_at_its_own_address(target, &warm);
 
-    let snapshot = on(target, &warm, &["db", "snapshot", "--pause-writes", "2m", "--output", "json"], 0);
-    let snapshot = json(&snapshot).as_object().unwrap().keys().next().unwrap().clone();
+    let snapshot = target.deployctl(&["db", "snapshot", "--pause-writes", "2m", "--output", "json"]).expect(0);
+    let snapshot = json(&snapshot.out).as_object().unwrap().keys().next().unwrap().clone();
     assert!(target.sandbox(&["region", "down", LOST]).status.success());
     let lost_at = jiff::Timestamp::now();
     let restore = ["dr", "restore", "--to", DR, "--snapshot", &snapshot, "--yes", "--verify", "full", "--output", "json"];
@@ -79,7 +79,10 @@ fn it_is_prepared(target: &Target, warm: &Copy) {
     let again = on(target, warm, &["dr", "prepare", "--yes"], 0);
     assert!(again.contains("Nothing had to be changed"), "{again}");
     let status = on(target, warm, &["dr", "status"], 0);
-    assert!(status.contains("for a look into the database: cluster deployctl-sandbox in eu-west-1, in which 111122223333.dkr.ecr.eu-west-1"), "{status}");
+    assert!(
+        status.contains("for a look into the database: cluster deployctl-sandbox in eu-west-1, in which 111122223333.dkr.ecr.eu-west-1"),
+        "{status}"
+    );
 }
 
 fn kubeconfig(target: &Target) -> PathBuf {
@@ -117,7 +120,10 @@ fn it_is_not_renumbered_nor_cooled_down(target: &Target) {
     // Also where the environment protects nothing.
     renumbered.replace(ENVIRONMENT, "tags: {", "guards: { max_deletions: 500, protected: [] }\ntags: {");
     let refused = on(target, &renumbered, &["dr", "prepare", "--yes"], 18);
-    assert!(refused.contains("would replace module.vpc.aws_vpc.this") && refused.contains("put recovery.cidr back to what it was"), "{refused}");
+    assert!(
+        refused.contains("would replace module.vpc.aws_vpc.this") && refused.contains("put recovery.cidr back to what it was"),
+        "{refused}"
+    );
     assert!(refused.contains("10.41.0.0/16") && refused.contains("10.42.0.0/16"), "{refused}");
     let cooled = target.deployctl(&["dr", "prepare", "--yes"]).expect(18);
     assert!(cooled.err.contains("a pilot light would leave it without a way out"), "{}", cooled.err);

@@ -60,7 +60,8 @@ async fn nothing_warm_is_left_without_its_network(session: &Session) -> Result<(
     if environment.recovery.standby == Standby::Warm {
         return Ok(());
     }
-    let name = ClusterName::parse(format!("deployctl-{}", environment.name)).map_err(|e| Failure::usage("the cluster's name").because(e))?;
+    let name =
+        ClusterName::parse(format!("deployctl-{}", environment.name)).map_err(|e| Failure::usage("the cluster's name").because(e))?;
     match session.work.aws.find_cluster(&name).await? {
         None => Ok(()),
         Some(_) => {

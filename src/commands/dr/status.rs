@@ -167,7 +167,21 @@ async fn look(session: &Session) -> Result<Status, Failure> {
     let environment = definition.environment.name.clone();
     let Drills { newest: drills, last_good: drill } = found;
     let drilled_instances = drilled_instances?;
-    Ok(Status { environment, region, home, newest, points, there, looked_into_by, missing, restore, usual_seconds, drill, drills, drilled_instances })
+    Ok(Status {
+        environment,
+        region,
+        home,
+        newest,
+        points,
+        there,
+        looked_into_by,
+        missing,
+        restore,
+        usual_seconds,
+        drill,
+        drills,
+        drilled_instances,
+    })
 }
 
 /// Of a warm standby: the cluster, and the agent that has run in it. Without these a database can be restored, and nobody looks into it.
@@ -176,7 +190,8 @@ async fn for_the_warm(cx: &StepContext) -> Result<Option<Result<String, Missing>
     if environment.recovery.standby != Standby::Warm {
         return Ok(None);
     }
-    let name = ClusterName::parse(format!("deployctl-{}", environment.name)).map_err(|e| Failure::usage("the cluster's name").because(e))?;
+    let name =
+        ClusterName::parse(format!("deployctl-{}", environment.name)).map_err(|e| Failure::usage("the cluster's name").because(e))?;
     let missing = |what: String, next: &str| Err(Missing { needed_for: "verification", what, next: next.to_owned() });
     let region = cx.aws.region();
     Ok(Some(match inside::prepared(cx, &name, AGENT, AGENT_ACCOUNT).await {

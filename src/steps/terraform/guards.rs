@@ -73,7 +73,10 @@ mod tests {
         let protect = BTreeMap::from([("aws_vpc".to_owned(), "put it back".to_owned())]);
         let failure = protected_by_the_step(&protect, std::slice::from_ref(&renumbered)).unwrap_err();
         assert_eq!((failure.kind, failure.kind.exit_code()), (FailureKind::Policy, 18));
-        assert_eq!((failure.evidence.as_slice(), failure.next.as_slice()), (renumbered.details.as_slice(), ["put it back".to_owned()].as_slice()));
+        assert_eq!(
+            (failure.evidence.as_slice(), failure.next.as_slice()),
+            (renumbered.details.as_slice(), ["put it back".to_owned()].as_slice())
+        );
         let others = [change(Action::Update, "aws_vpc"), change(Action::Create, "aws_vpc"), change(Action::Delete, "aws_eip")];
         protected_by_the_step(&protect, &others).unwrap();
         protected_by_the_step(&BTreeMap::new(), &[renumbered]).unwrap();

@@ -64,10 +64,9 @@ pub async fn start(parts: &Parts) -> Result<()> {
     let keys_of = [Arc::clone(&eks), Arc::clone(&dr_eks)];
     let door = Door::of(&parts.layout, Arc::new(move || keys_of.iter().filter_map(|eks| eks.issuer_key()).collect()));
     spawn(parts, "the front door", door::serve(door, parts.stop.clone()));
-    for (layout, kubernetes, eks) in [
-        (parts.layout.clone(), &parts.kubernetes, &eks),
-        (parts.layout.of_dr_cluster(), &parts.dr_kubernetes, &dr_eks),
-    ] {
+    for (layout, kubernetes, eks) in
+        [(parts.layout.clone(), &parts.kubernetes, &eks), (parts.layout.of_dr_cluster(), &parts.dr_kubernetes, &dr_eks)]
+    {
         serve_webhooks(parts, &layout, kubernetes, eks)?;
         spawn(parts, "the region switch", region::freeze_cluster(layout, parts.supervisor.clone(), parts.stop.clone()));
     }

@@ -190,7 +190,13 @@ mod tests {
         assert_eq!((home.endpoint_url(), home.dns_records("rds")), (dr.endpoint_url(), dr.dns_records("rds")));
         assert_eq!(dr.of_dr_cluster().state, dr.state, "there are two, and not ever more");
         let own = |layout: &Layout| {
-            [layout.namespace(), layout.node_address().to_string(), layout.part("etcd"), layout.webhooks().to_string(), layout.region().to_owned()]
+            [
+                layout.namespace(),
+                layout.node_address().to_string(),
+                layout.part("etcd"),
+                layout.webhooks().to_string(),
+                layout.region().to_owned(),
+            ]
         };
         assert!(own(&home).iter().zip(&own(&dr)).all(|(here, there)| here != there), "{:?} {:?}", own(&home), own(&dr));
         assert!(dr.file("etcd").starts_with(&home.state), "`down` removes it with the rest");

@@ -37,8 +37,7 @@ pub async fn ensure(layout: &Layout) -> Result<()> {
 /// Makes whatever is missing of the DR region's cluster's: a namespace behind the sandbox's own, from where AWS, Kafka and the databases are reached
 /// by the node's address. The daemon calls it, inside the sandbox's namespace.
 pub async fn ensure_dr_cluster(dr: &Layout) -> Result<()> {
-    let (namespace, outside, inside, internal) =
-        (dr.namespace(), Layout::DR_INTERFACE, Layout::NODE_INTERFACE, Layout::INTERNAL_INTERFACE);
+    let (namespace, outside, inside, internal) = (dr.namespace(), Layout::DR_INTERFACE, Layout::NODE_INTERFACE, Layout::INTERNAL_INTERFACE);
     let (node, door, host) = (dr.node_address().to_string(), dr.door_address().to_string(), Layout::NODE_INTERFACE);
     if !namespace_path(dr).exists() {
         ip(&["netns", "add", &namespace]).await?;

@@ -76,7 +76,9 @@ pub async fn run(name: &str, command: &RegionCommand) -> Result<()> {
         }
         RegionCommand::Lend { region } => {
             if known(region)? == DR_REGION && eks::has_cluster(&layout.of_dr_cluster()) {
-                bail!("{region} has a cluster of its own; next: aws eks delete-cluster --region {region} --name NAME, if it shall not have it");
+                bail!(
+                    "{region} has a cluster of its own; next: aws eks delete-cluster --region {region} --name NAME, if it shall not have it"
+                );
             }
             fs::create_dir_all(state.join("regions-lent"))?;
             fs::write(state.join("regions-lent").join(known(region)?), "")?;

@@ -4,11 +4,7 @@ use std::{fs, io, path::Path, time::Duration};
 use anyhow::{Context as _, Result};
 
 use super::{Inner, PART};
-use crate::{
-    claim::write_private,
-    layout::Layout,
-    process::Ready,
-};
+use crate::{claim::write_private, layout::Layout, process::Ready};
 
 /// Starts CoreDNS on the node's address.
 pub async fn start(kubernetes: &Inner) -> Result<()> {

@@ -78,8 +78,7 @@ async fn containerd(kubernetes: &Inner) -> Result<()> {
     write_private(&layout.file("containerd/hosts/_default/hosts.toml"), hosts.as_bytes())?;
     write_private(&layout.file("cni/10-sandbox.conflist"), &serde_json::to_vec_pretty(&pod_network(layout))?)?;
     let program = tool::find("containerd").context("containerd is not installed")?;
-    let mut spec =
-        kubernetes.part("containerd", program, Ready::Unix(socket.clone())).args(["--config".into(), file.into_os_string()]);
+    let mut spec = kubernetes.part("containerd", program, Ready::Unix(socket.clone())).args(["--config".into(), file.into_os_string()]);
     spec.deadline = PART;
     kubernetes.supervisor.start(spec).await?;
     let socket = socket.to_string_lossy().into_owned();

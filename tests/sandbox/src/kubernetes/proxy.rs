@@ -3,11 +3,7 @@ use anyhow::Result;
 use serde_json::json;
 
 use super::{Inner, PART};
-use crate::{
-    claim::write_private,
-    layout::POD_CIDR,
-    process::Ready,
-};
+use crate::{claim::write_private, layout::POD_CIDR, process::Ready};
 
 /// Starts it.
 pub async fn start(kubernetes: &Inner) -> Result<()> {
