@@ -254,12 +254,11 @@ pub enum Standby {
 }
 
 impl Standby {
-    /// The plan file that prepares it; none where there is nothing to prepare.
-    pub fn plan_file(self) -> Option<&'static str> {
+    /// The plan file that prepares it; with backups alone nothing is prepared, and it is that of the least that could be.
+    pub fn plan_file(self) -> &'static str {
         match self {
-            Self::Backups => None,
-            Self::PilotLight => Some("plans/prepare-dr.yaml"),
-            Self::Warm => Some("plans/warm-dr.yaml"),
+            Self::Backups | Self::PilotLight => "plans/prepare-dr.yaml",
+            Self::Warm => "plans/warm-dr.yaml",
         }
     }
 }

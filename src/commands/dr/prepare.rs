@@ -11,19 +11,11 @@ use crate::{
     ui::{Output, Ui},
 };
 
-/// What the environment wants prepared; what is kept nowhere but in backups has no plan file.
+/// What the environment wants prepared.
 fn wanted(globals: &Globals) -> Result<Subject, Failure> {
     let project = session::project(globals)?;
     let environment = read::environment(&project, &session::environment(globals, &project)?)?;
-    match environment.recovery.standby.plan_file() {
-        Some(file) => subject(globals, file, BTreeMap::new()),
-        None => {
-            let (name, region) = (&environment.name, &environment.aws.dr_region);
-            let file = format!("in plans/environments/{name}.yaml: recovery: {{ standby: pilot-light, cidr: … }}");
-            Err(Failure::usage(format!("environment {name} keeps nothing but backups in {region}"))
-                .next(format!("{file}, with other addresses than network.cidr; `standby: warm` keeps a cluster there, too")))
-        }
-    }
+    subject(globals, environment.recovery.standby.plan_file(), BTreeMap::new())
 }
 
 /// A session on what is prepared in the DR region.
@@ -33,8 +25,14 @@ pub async fn session(purpose: Purpose, globals: &Globals, ui: &Ui) -> Result<Ses
 
 /// Plans, asks, applies.
 pub async fn run(globals: &Globals, ui: &Ui) -> Result<u8, Failure> {
-    let session = session(Purpose::Resume("dr prepare"), globals, ui).await?;
-    let name = session.work.definition.environment.name.clone();
+    let subject = wanted(globals)?;
+    let (name, region) = (subject.definition.environment.name.clone(), &subject.definition.environment.aws.region);
+    if subject.definition.environment.recovery.standby == Standby::Backups {
+        let file = format!("in plans/environments/{name}.yaml: recovery: {{ standby: pilot-light, cidr: … }}");
+        return Err(Failure::usage(format!("environment {name} keeps nothing but backups in {region}"))
+            .next(format!("{file}, with other addresses than network.cidr; `standby: warm` keeps a cluster there, too")));
+    }
+    let session = Session::open_on(globals, subject, Purpose::Resume("dr prepare"), ui).await?;
     let result = async {
         if !session.records.exists().await? {
             let what = format!("{} is not there: states and journals of the DR region are kept in it", session.records.place());
