@@ -53,7 +53,7 @@ pub enum Command {
         #[arg(value_enum)]
         which: StandIn,
     },
-    /// Boots the cluster without the EKS API, or asks for a part of it; for the sandbox's own development and tests.
+    /// Boots both regions' clusters without the EKS API, or asks for a part of it; for the sandbox's own development and tests.
     #[command(hide = true)]
     DevCluster,
 }
