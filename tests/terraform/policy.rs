@@ -87,7 +87,11 @@ fn fit_into_managed_policies() -> Outcome {
 
 /// Each service account's policy as the plan file has it for a store of secrets, on made-up ARNs of the right kinds.
 fn service_policies(store: SecretStore) -> Outcome<Vec<(String, String)>> {
-    let plan: PlanFile = serde_saphyr::from_str(&fs::read_to_string(project().join("plans/deploy.yaml"))?)?;
+    policies_of("deploy", store)
+}
+
+fn policies_of(file: &str, store: SecretStore) -> Outcome<Vec<(String, String)>> {
+    let plan: PlanFile = serde_saphyr::from_str(&fs::read_to_string(project().join(format!("plans/{file}.yaml")))?)?;
     let all = definition::all(&plan, store, "staging");
     let mut policies = Vec::new();
     for account in all["service_accounts"].as_object().into_iter().flatten().map(|(_, account)| account) {
@@ -114,7 +118,7 @@ fn service_policies(store: SecretStore) -> Outcome<Vec<(String, String)>> {
             continue;
         }
         let document = json!({ "Version": "2012-10-17", "Statement": statements });
-        policies.push((format!("{}-{store:?}", account["service_account"].as_str().unwrap_or_default()), document.to_string()));
+        policies.push((format!("{}-{store:?}-{file}", account["service_account"].as_str().unwrap_or_default()), document.to_string()));
     }
     Ok(policies)
 }
@@ -206,6 +210,11 @@ fn parliament_finds_nothing() -> Outcome {
     let folder = tempfile::tempdir()?;
     let mut policies = [service_policies(SecretStore::SecretsManager)?, service_policies(SecretStore::Ssm)?].concat();
     ensure(policies.len() >= 6, || "uploader, parser and agent have policies".into())?;
+    for store in [SecretStore::SecretsManager, SecretStore::Ssm] {
+        let warm = policies_of("warm-dr", store)?;
+        ensure(warm.len() == 2, || "parser and agent have policies in the DR region".into())?;
+        policies.extend(warm);
+    }
     for name in ["bootstrap", "deployer", "on-call", "warm"] {
         policies.push((name.to_owned(), filled(name)?));
     }
