@@ -35,4 +35,5 @@ soak "rolling updates under load" --test e2e -- --ignored --nocapture only_the_r
 soak "an environment taken away, without and with its data" --test e2e -- --ignored --nocapture only_the_destroy
 soak "a lost region, drills and restores" --test e2e -- --ignored --nocapture only_the_recovery
 soak "a restored database, its report against psql" --test e2e -- --ignored --nocapture only_the_verification
+soak "a warm standby, its cluster and what it says of a restored database" --test e2e -- --ignored --nocapture only_the_warm_standby
 soak "a gigabyte restored, every row of it held against its record" --test e2e -- --ignored --nocapture only_a_gigabyte

@@ -36,11 +36,15 @@ pub struct DatabaseArgs {
     pub authorities: PathBuf,
 }
 
+/// Where the database is, as the endpoint's secret has it.
 #[derive(Deserialize)]
-struct Endpoint {
-    host: String,
-    port: u16,
-    dbname: String,
+pub(super) struct Endpoint {
+    /// Its host.
+    pub host: String,
+    /// Its port.
+    pub port: u16,
+    /// The database in it.
+    pub dbname: String,
 }
 
 /// A database role's name and password, as they stand in a secret.

@@ -5,8 +5,10 @@ pub mod database;
 pub mod drill_exporter;
 pub mod migrate;
 pub mod prometheus;
+pub mod ready;
 pub mod smoke;
 pub mod topics;
+pub mod trial;
 
 use std::io::Write;
 
@@ -40,6 +42,10 @@ pub enum AgentCommand {
     Watermark(audit::AuditArgs),
     /// Lock every table against writes, say what they hold, and keep the locks until this is ended
     HoldWrites(audit::HoldArgs),
+    /// Read and write in a database as a service does, and take it back
+    Trial(trial::TrialArgs),
+    /// Say that the agent can run here, and as whom
+    Ready(ready::ReadyArgs),
     /// Look for targets, rules and a firing alert in Prometheus
     Prometheus(prometheus::PrometheusArgs),
     /// Tell Prometheus how old the last good drill is, for as long as the pod lives
@@ -60,6 +66,8 @@ pub async fn run(command: &AgentCommand) -> Result<(), Failure> {
         AgentCommand::Audit(args) => audit::run(args).await,
         AgentCommand::Watermark(args) => audit::watermark(args).await,
         AgentCommand::HoldWrites(args) => audit::hold_writes(args).await,
+        AgentCommand::Trial(args) => trial::run(args).await,
+        AgentCommand::Ready(args) => ready::run(args).await,
         AgentCommand::Prometheus(args) => prometheus::run(args).await,
         AgentCommand::DrillExporter(args) => drill_exporter::run(args).await,
     };

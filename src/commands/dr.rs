@@ -31,8 +31,6 @@ use crate::{
 const RESTORE: &str = "plans/restore-rds.yaml";
 /// The step of it that says the address, which a drill has not.
 const ENDPOINT: &str = "endpoint";
-/// What must be there for it.
-const PREPARE: &str = "plans/prepare-dr.yaml";
 /// What is restored to be thrown away.
 const DRILL: &str = "plans/drill-rds.yaml";
 

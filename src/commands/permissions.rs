@@ -1,4 +1,5 @@
-//! Every action of terraform/policies/deployer.json and recovery.json, simulated for the role: what is missing is said before an apply finds it.
+//! Every action of terraform/policies/deployer.json and recovery.json, and of warm.json where it is needed, simulated for the role: what is missing is
+//! said before an apply finds it.
 use std::path::Path;
 
 use serde::Deserialize;
@@ -12,7 +13,7 @@ use crate::{
     },
     failure::Failure,
     ids::RoleArn,
-    plan::environment::Environment,
+    plan::environment::{Environment, Standby},
 };
 
 #[derive(Deserialize)]
@@ -95,8 +96,9 @@ fn allow(role: &RoleArn) -> String {
 
 fn questions(environment: &Environment, project: &Path) -> Result<Vec<(String, Question)>, Failure> {
     let mut statements = Vec::new();
-    // In the DR region it may do what a recovery needs, by a policy of its own.
-    for name in ["deployer.json", "recovery.json"] {
+    // In the DR region it may do what a recovery needs, by a policy of its own, and by another what a cluster there needs.
+    let warm = (environment.recovery.standby == Standby::Warm).then_some("warm.json");
+    for name in ["deployer.json", "recovery.json"].into_iter().chain(warm) {
         let path = project.join("terraform/policies").join(name);
         let unreadable = || Failure::usage(format!("{} cannot be read", path.display()));
         let text = std::fs::read_to_string(&path).map_err(|e| unreadable().because(e))?;

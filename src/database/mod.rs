@@ -17,6 +17,7 @@ pub mod retention;
 pub mod scripts;
 pub mod statement;
 pub mod table_sum;
+pub mod trial;
 pub mod undo;
 pub mod version;
 pub mod watermark;

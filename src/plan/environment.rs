@@ -248,7 +248,7 @@ pub struct Recovery {
     /// How much of it.
     #[serde(default)]
     pub standby: Standby,
-    /// The addresses of its network there, as in `10.41.0.0/16`; needed for `pilot-light`.
+    /// The addresses of its network there, as in `10.41.0.0/16`; needed for `pilot-light` and `warm`.
     #[serde(default)]
     pub cidr: Option<String>,
 }
@@ -262,6 +262,19 @@ pub enum Standby {
     Backups,
     /// And the network that a restored database goes into, with its security group and parameter group, and copies of the images.
     PilotLight,
+    /// And a cluster with as many nodes as `cluster.nodes.min`, with the service accounts and roles of the services: a restored database is looked
+    /// into and tried as they would use it. It costs what a cluster costs.
+    Warm,
+}
+
+impl Standby {
+    /// The plan file that prepares it; with backups alone nothing is prepared, and it is that of the least that could be.
+    pub fn plan_file(self) -> &'static str {
+        match self {
+            Self::Backups | Self::PilotLight => "plans/prepare-dr.yaml",
+            Self::Warm => "plans/warm-dr.yaml",
+        }
+    }
 }
 
 /// The Kafka cluster.

@@ -51,8 +51,8 @@ pub fn check(environment: &Environment, located: &Located, path: &Path) -> Vec<P
     match recovery.cidr.as_deref().map(cidr_prefix) {
         Some(Some(16..=20)) => {}
         Some(_) => refuse(&["recovery".into(), "cidr".into()], "it must be a CIDR block with a prefix from /16 to /20".to_owned(), ""),
-        None if recovery.standby == Standby::PilotLight => {
-            let message = "a pilot light needs addresses for its network: `cidr` is missing".to_owned();
+        None if recovery.standby != Standby::Backups => {
+            let message = "what waits there needs addresses for its network: `cidr` is missing".to_owned();
             refuse(&["recovery".into(), "standby".into()], message, "as in cidr: 10.41.0.0/16, other ones than network.cidr");
         }
         None => {}

@@ -8,7 +8,7 @@ use jiff::civil::Date;
 use serde::{Deserialize, Serialize};
 
 use super::{
-    environment::{Environment, NatGateways},
+    environment::{Environment, NatGateways, Standby},
     problem::{self, Problem},
 };
 use crate::{failure::Failure, ids::Region};
@@ -138,17 +138,37 @@ fn items(environment: &Environment) -> Vec<(String, u64)> {
     ]
 }
 
+/// What a warm standby has in the DR region, all the time; a pilot light costs nothing by the hour.
+fn standby_items(environment: &Environment) -> Vec<(String, u64)> {
+    if environment.recovery.standby != Standby::Warm {
+        return Vec::new();
+    }
+    let nodes = u64::from(environment.cluster.nodes.min);
+    let kind = environment.cluster.instance_types.first().map_or("unknown", String::as_str);
+    vec![
+        ("eks-cluster".into(), 1),
+        ("nat-gateway".into(), 1),
+        ("public-ipv4-address".into(), 1),
+        (format!("instance {kind}"), nodes),
+        ("volume gp3".into(), nodes * u64::from(environment.cluster.disk_gib)),
+        ("kms-key".into(), 1),
+    ]
+}
+
 /// The estimate for an environment with its nodes as they are at first.
 pub fn of(environment: &Environment, prices: &Prices) -> Estimate {
-    let region = environment.aws.region.clone();
-    let lines: Vec<Line> = items(environment)
-        .into_iter()
-        .map(|(item, quantity)| {
-            let price = prices.find(&item, &region).cloned();
+    let (region, dr_region) = (environment.aws.region.clone(), &environment.aws.dr_region);
+    let here = items(environment).into_iter().map(|(item, quantity)| (item.clone(), item, quantity, &region));
+    let there = standby_items(environment).into_iter();
+    let there = there.map(|(item, quantity)| (format!("{item} in {dr_region}"), item, quantity, dr_region));
+    let lines: Vec<Line> = here
+        .chain(there)
+        .map(|(shown, item, quantity, region)| {
+            let price = prices.find(&item, region).cloned();
             #[allow(clippy::cast_precision_loss, reason = "counts of machines and gibibytes")]
             let usd_a_month =
                 price.as_ref().map(|price| quantity as f64 * price.usd * if price.per == Per::Hour { HOURS_A_MONTH } else { 1.0 });
-            Line { item, quantity, usd_a_month, price }
+            Line { item: shown, quantity, usd_a_month, price }
         })
         .collect();
     // Not sum(): that of nothing is -0.
@@ -216,6 +236,20 @@ mod tests {
         // 730 hours, and two nodes with 50 GiB each; another region's price is no price.
         assert!((estimate.known_usd_a_month - 123.0).abs() < 0.001, "{estimate:?}");
         assert_eq!(estimate.unknown, estimate.lines.len() - 2);
+    }
+
+    #[test]
+    fn a_warm_standby_costs_at_its_own_regions_prices() {
+        let table = "version: 1\nprices:\n\
+            - { item: eks-cluster, region: us-east-1, per: month, usd: 70, source: 'https://example.com/a', date: 2026-01-02 }\n\
+            - { item: eks-cluster, region: eu-west-1, per: month, usd: 80, source: 'https://example.com/b', date: 2026-01-02 }\n";
+        let prices = Prices::from_text(table).unwrap();
+        let mut warm = staging();
+        let pilot_light = of(&warm, &prices);
+        warm.recovery.standby = Standby::Warm;
+        let estimate = of(&warm, &prices);
+        assert!((pilot_light.known_usd_a_month - 70.0).abs() < 0.001 && (estimate.known_usd_a_month - 150.0).abs() < 0.001, "{estimate:?}");
+        assert!(human(&estimate).contains("2 instance m7i.large in eu-west-1 "), "{}", human(&estimate));
     }
 
     #[test]

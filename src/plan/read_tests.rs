@@ -1,7 +1,10 @@
 //! Bad files: each class of error with what is shown for it.
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
 use super::*;
-use crate::{engine::fake::FakeKind, plan::file::Credentials};
+use crate::{
+    engine::fake::FakeKind,
+    plan::{environment::Standby, file::Credentials},
+};
 
 fn registry() -> Registry {
     Registry::default().with_erased(FakeKind::in_a_world_of_its_own())
@@ -129,4 +132,20 @@ fn environments_that_nobody_should_apply() {
         ("observability:", "secrets: { store: vault }\nobservability:"),
     ];
     insta::assert_snapshot!(all.map(|(from, to)| wrong_environment(from, to)).join("\n\n"));
+}
+
+/// What is prepared there and what is restored into it, for each environment as it is seen from the DR region.
+#[test]
+fn every_plan_file_for_the_dr_region_fits_every_environment() {
+    let project = Path::new(env!("CARGO_MANIFEST_DIR"));
+    for name in ["sandbox", "staging", "production"] {
+        for standby in [Standby::PilotLight, Standby::Warm] {
+            let mut committed = environment(project, &EnvironmentName::parse(name).unwrap()).unwrap();
+            committed.recovery.standby = standby;
+            for file in [standby.plan_file(), "plans/restore-rds.yaml", "plans/drill-rds.yaml"] {
+                let read = definition_of(project, file, BTreeMap::new(), committed.clone().in_dr_region(), &Registry::standard());
+                assert!(read.is_ok(), "{file} for {name}: {}", shown(&read.unwrap_err()));
+            }
+        }
+    }
 }

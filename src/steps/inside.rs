@@ -8,14 +8,14 @@ use crate::{
     aws::Aws,
     cluster::{AgentJob, Cluster, Keep, PodSettings},
     database::{audit::Record, examine::Examined, watermark::Watermark},
-    failure::Failure,
-    ids::{DbInstanceId, Region},
+    failure::{Failure, FailureKind},
+    ids::{ClusterName, DbInstanceId, Region},
 };
 
 /// Between a Job's creation and its container's start.
-const STARTING: Duration = Duration::from_secs(240);
+pub(super) const STARTING: Duration = Duration::from_secs(240);
 /// Where the authorities of the database's certificate are mounted.
-const AUTHORITIES: &str = "/etc/database-ca";
+pub(super) const AUTHORITIES: &str = "/etc/database-ca";
 
 /// Where a database is, and the secret of its master user.
 #[derive(Clone, Debug)]
@@ -109,6 +109,36 @@ impl Inside<'_> {
         };
         let what = format!("Job {command} in {}", self.cluster.name());
         Ok(self.cx.wait_until(&what, deadline + STARTING, self.cluster.run_job(&job, heard)).await?.result)
+    }
+}
+
+/// Where agents run in this region's cluster, or why none can be sent there.
+pub async fn prepared(
+    cx: &StepContext,
+    name: &ClusterName,
+    namespace: &str,
+    service_account: &str,
+) -> Result<Result<PodSettings, String>, Failure> {
+    let region = cx.aws.region();
+    let Some(found) = cx.aws.find_cluster(name).await? else { return Ok(Err(format!("no cluster {name} is prepared in {region}"))) };
+    if found.status != "ACTIVE" && found.status != "UPDATING" {
+        return Ok(Err(format!("the cluster {name} in {region} is {}", found.status)));
+    }
+    agent_in(&cx.cluster(name).await?, namespace, service_account).await
+}
+
+/// The same for whoever restores at night, and needs the database more than anybody's word on it: what fails is a reason, too.
+pub async fn sent_where_possible(
+    cx: &StepContext,
+    name: &ClusterName,
+    namespace: &str,
+    service_account: &str,
+) -> Result<Result<PodSettings, String>, Failure> {
+    match prepared(cx, name, namespace, service_account).await {
+        Err(failure) if failure.kind != FailureKind::Interrupted => {
+            Ok(Err(format!("the cluster {name} cannot be asked: {}", failure.message)))
+        }
+        answered => answered,
     }
 }
 

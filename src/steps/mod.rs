@@ -1,6 +1,7 @@
 //! The kinds of steps. One file a kind, always in the order Input, Observed, plan, apply, verify, undo.
 pub mod bearer;
 pub mod chart;
+pub mod copied_images;
 pub mod endpoint_secret;
 pub mod external_resources;
 pub mod image;
@@ -16,6 +17,7 @@ pub mod service;
 pub mod smoke;
 pub mod state_backend;
 pub mod terraform;
+pub mod trial;
 pub mod verification;
 
 use std::{collections::BTreeMap, path::PathBuf, sync::Arc, time::Duration};

@@ -148,6 +148,7 @@ impl Registry {
     pub fn standard() -> Self {
         Self::default()
             .with::<super::chart::ChartKind>()
+            .with::<super::copied_images::CopiedImages>()
             .with::<super::endpoint_secret::EndpointSecret>()
             .with::<super::external_resources::ExternalResources>()
             .with::<super::image::ImageKind>()
@@ -158,6 +159,7 @@ impl Registry {
             .with::<super::smoke::SmokeKind>()
             .with::<super::state_backend::StateBackend>()
             .with::<super::terraform::Terraform>()
+            .with::<super::trial::TrialKind>()
             .with::<super::verification::Verification>()
     }
     /// Adds a kind.

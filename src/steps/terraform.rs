@@ -70,6 +70,9 @@ pub struct Input {
     /// What is read back after an apply.
     #[serde(default)]
     pub checks: Vec<Check>,
+    /// Resource types that no plan of this step deletes or replaces, whatever the environment's guards say, each with what to do instead.
+    #[serde(default)]
+    pub protect: BTreeMap<String, String>,
     /// Resource types that `destroy` leaves, with their settings, because data is in them or cannot be read without them; `--include-data`
     /// takes them too. They must not depend on anything else of the stack.
     #[serde(default)]
@@ -145,7 +148,8 @@ impl Kind for Terraform {
         Ok(Observed { found: found?.1, guards: cx.environment.guards.clone(), stack, state })
     }
 
-    fn plan(_input: &Input, observed: &Observed) -> Result<StepPlan, Failure> {
+    fn plan(input: &Input, observed: &Observed) -> Result<StepPlan, Failure> {
+        guards::protected_by_the_step(&input.protect, &observed.found.changes)?;
         guards::check(&observed.guards, &observed.found.changes)?;
         let payload = serde_json::to_value(&observed.found).map_err(|e| Failure::step("the plan cannot be kept").because(e))?;
         Ok(StepPlan { changes: observed.found.changes.clone(), payload })

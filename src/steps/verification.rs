@@ -11,7 +11,7 @@ use serde_json::Value;
 pub use self::judged::Verified;
 use super::{
     Action, Applied, CHECK, Change, Kind, Outputs, StepContext, StepPlan,
-    inside::{Address, Inside, Looked, agent_in},
+    inside::{Address, Inside, Looked, sent_where_possible},
 };
 use crate::{
     aws::recovery::Wanted,
@@ -112,18 +112,6 @@ async fn kept(cx: &StepContext, point: &Wanted) -> Result<Record, String> {
     }
 }
 
-/// The agent of this region's cluster, or why there is none.
-async fn prepared(cx: &StepContext, input: &Input) -> Result<Result<PodSettings, String>, Failure> {
-    let region = cx.aws.region();
-    let Some(found) = cx.aws.find_cluster(&input.cluster).await? else {
-        return Ok(Err(format!("no cluster {} is prepared in {region}", input.cluster)));
-    };
-    if found.status != "ACTIVE" && found.status != "UPDATING" {
-        return Ok(Err(format!("the cluster {} in {region} is {}", input.cluster, found.status)));
-    }
-    agent_in(&cx.cluster(&input.cluster).await?, &input.namespace, &input.service_account).await
-}
-
 impl Input {
     fn address(&self, cx: &StepContext) -> Address {
         Address {
@@ -160,14 +148,10 @@ impl Kind for Verification {
     }
 
     async fn observe(cx: &StepContext, input: &Input) -> Result<Observed, Failure> {
-        let (pod, missing) = match prepared(cx, input).await {
-            Ok(Ok(pod)) => (Some(pod), None),
-            Ok(Err(missing)) => (None, Some(missing)),
-            Err(failure) if failure.kind == FailureKind::Interrupted => return Err(failure),
-            // Whoever restores at night needs the database more than somebody's word on it.
-            Err(failure) => (None, Some(format!("the cluster {} cannot be asked: {}", input.cluster, failure.message))),
-        };
-        Ok(Observed { pod, missing })
+        Ok(match sent_where_possible(cx, &input.cluster, &input.namespace, &input.service_account).await? {
+            Ok(pod) => Observed { pod: Some(pod), missing: None },
+            Err(missing) => Observed { pod: None, missing: Some(missing) },
+        })
     }
 
     fn plan(input: &Input, observed: &Observed) -> Result<StepPlan, Failure> {

@@ -19,7 +19,7 @@ locals {
     deployer = {
       name       = var.deployer_role
       principals = var.deployer_principals
-      statements = flatten([for file in ["deployer", "recovery"] : jsondecode(templatefile("${local.policies}/${file}.json", local.values)).Statement])
+      statements = flatten([for file in concat(["deployer", "recovery"], var.standby == "warm" ? ["warm"] : []) : jsondecode(templatefile("${local.policies}/${file}.json", local.values)).Statement])
       # GitHub's jobs cannot renew their session, and a first apply takes longer than the hour that is usual.
       session_seconds = 14400
       trust = var.github == null ? [] : jsondecode(templatefile("${local.policies}/github-trust.json", {

@@ -122,6 +122,18 @@ variable "create_github_provider" {
   }
 }
 
+variable "standby" {
+  description = "As recovery.standby of the environment file; with warm the deployer may also keep a cluster in dr_region."
+  type        = string
+  default     = "pilot-light"
+  nullable    = false
+
+  validation {
+    condition     = contains(["backups", "pilot-light", "warm"], var.standby)
+    error_message = "standby must be backups, pilot-light or warm."
+  }
+}
+
 variable "tags" {
   description = "Tags put on everything that takes tags."
   type        = map(string)

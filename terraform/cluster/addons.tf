@@ -90,7 +90,7 @@ resource "terraform_data" "addon_version" {
 resource "aws_iam_role" "addon" {
   for_each = local.addon_roles
 
-  name        = "${var.name_prefix}-kube-system-${each.value.service_account}"
+  name        = "${var.name_prefix}-kube-system-${each.value.service_account}${var.role_suffix}"
   description = "Add-on ${each.key} of ${var.name_prefix}"
 
   assume_role_policy = jsonencode({

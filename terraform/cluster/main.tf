@@ -40,9 +40,9 @@ module "eks" {
   include_oidc_root_ca_thumbprint = false
 
   # Names are fixed, so that policies can name them and a lost state can be found again.
-  iam_role_name                       = "${var.name_prefix}-cluster"
+  iam_role_name                       = "${var.name_prefix}-cluster${var.role_suffix}"
   iam_role_use_name_prefix            = false
-  encryption_policy_name              = "${var.name_prefix}-cluster-encryption"
+  encryption_policy_name              = "${var.name_prefix}-cluster-encryption${var.role_suffix}"
   encryption_policy_use_name_prefix   = false
   security_group_name                 = "${var.name_prefix}-cluster"
   security_group_use_name_prefix      = false

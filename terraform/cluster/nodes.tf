@@ -43,7 +43,7 @@ locals {
       # The provider's default tags do not reach what a launch template makes: instances, volumes, network interfaces.
       launch_template_tags = local.default_tags
 
-      iam_role_name            = "${var.name_prefix}-nodes"
+      iam_role_name            = "${var.name_prefix}-nodes${var.role_suffix}"
       iam_role_use_name_prefix = false
       # The add-on has a role of its own for this.
       iam_role_attach_cni_policy = false

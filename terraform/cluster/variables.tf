@@ -161,3 +161,16 @@ variable "log_days" {
     error_message = "log_days must be a retention that CloudWatch Logs knows, as 7, 30, 90 or 365."
   }
 }
+
+variable "role_suffix" {
+  description = "End of the names of roles and policies: IAM knows no regions, so a stack's second copy in another region of the account needs one."
+  type        = string
+  default     = ""
+  nullable    = false
+
+  validation {
+    # The longest name, of 58 characters, must not get more than 64.
+    condition     = can(regex("^(-[a-z0-9]{1,5})?$", var.role_suffix))
+    error_message = "role_suffix must be empty, or a hyphen and at most 5 lower-case letters and digits, as in -dr."
+  }
+}

@@ -8,7 +8,7 @@ locals {
 resource "aws_iam_role" "service_account" {
   for_each = local.service_accounts
 
-  name        = "${var.name_prefix}-${each.value.namespace}-${each.value.service_account}"
+  name        = "${var.name_prefix}-${each.value.namespace}-${each.value.service_account}${var.role_suffix}"
   description = "Service account ${each.key} of ${var.name_prefix}"
 
   # Both conditions compare exactly: the subject keeps other accounts out, the audience tokens that were made for others.

@@ -88,9 +88,9 @@ variable "service_accounts" {
 
   validation {
     condition = alltrue([for account in values(var.service_accounts) :
-      length("${var.name_prefix}-${account.namespace}-${account.service_account}") <= 64
+      length("${var.name_prefix}-${account.namespace}-${account.service_account}${var.role_suffix}") <= 64
     ])
-    error_message = "The role of a service account, NAME_PREFIX-NAMESPACE-SERVICEACCOUNT, may have 64 characters."
+    error_message = "The role of a service account, NAME_PREFIX-NAMESPACE-SERVICEACCOUNT and role_suffix, may have 64 characters."
   }
 
   validation {
@@ -114,5 +114,18 @@ variable "service_accounts" {
       alltrue([for action in statement.actions : can(regex("^[a-z0-9-]+:(Describe|List|Get)[A-Za-z0-9]*$", action))])
     ]]))
     error_message = "Resource `*` is for actions that begin with Describe, List or Get, or needs a condition that limits it."
+  }
+}
+
+variable "role_suffix" {
+  description = "End of the names of roles and policies: IAM knows no regions, so a stack's second copy in another region of the account needs one."
+  type        = string
+  default     = ""
+  nullable    = false
+
+  validation {
+    # As long as in the other stacks.
+    condition     = can(regex("^(-[a-z0-9]{1,5})?$", var.role_suffix))
+    error_message = "role_suffix must be empty, or a hyphen and at most 5 lower-case letters and digits, as in -dr."
   }
 }

@@ -62,9 +62,9 @@ module "vpc" {
   flow_log_max_aggregation_interval               = 60
   flow_log_cloudwatch_log_group_name_suffix       = var.name_prefix
   flow_log_cloudwatch_log_group_retention_in_days = var.flow_log_days > 0 ? var.flow_log_days : null
-  vpc_flow_log_iam_role_name                      = "${var.name_prefix}-flow-log"
+  vpc_flow_log_iam_role_name                      = "${var.name_prefix}-flow-log${var.role_suffix}"
   vpc_flow_log_iam_role_use_name_prefix           = false
-  vpc_flow_log_iam_policy_name                    = "${var.name_prefix}-flow-log"
+  vpc_flow_log_iam_policy_name                    = "${var.name_prefix}-flow-log${var.role_suffix}"
   vpc_flow_log_iam_policy_use_name_prefix         = false
 }
 

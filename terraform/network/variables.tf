@@ -45,3 +45,16 @@ variable "flow_log_days" {
     error_message = "flow_log_days must be 0 or a retention that CloudWatch Logs knows: 1, 3, 5, 7, 14, 30, 60, 90, 120, 150, 180, 365, 400, 545, 731, 1096, 1827, 2192, 2557, 2922, 3288, 3653."
   }
 }
+
+variable "role_suffix" {
+  description = "End of the names of roles and policies: IAM knows no regions, so a stack's second copy in another region of the account needs one."
+  type        = string
+  default     = ""
+  nullable    = false
+
+  validation {
+    # As long as in the other stacks.
+    condition     = can(regex("^(-[a-z0-9]{1,5})?$", var.role_suffix))
+    error_message = "role_suffix must be empty, or a hyphen and at most 5 lower-case letters and digits, as in -dr."
+  }
+}

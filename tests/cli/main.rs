@@ -4,6 +4,7 @@ mod apply;
 mod basics;
 mod charts;
 mod db;
+mod dr;
 mod environments;
 mod history;
 mod init;

@@ -31,6 +31,7 @@ mod services;
 mod target;
 mod unseen;
 mod verification;
+mod warm;
 
 use std::path::Path;
 
@@ -269,6 +270,17 @@ fn only_the_verification() {
         target.deployctl(&["apply", "--yes"]).expect(0);
     }
     verification::says_what_psql_says(&target);
+}
+
+#[test]
+#[ignore = "a second cluster, and minutes more than `make test` has; `make soak` runs it"]
+fn only_the_warm_standby() {
+    let target = Target::up();
+    if !Target::stands() {
+        canary::Canaries::set(&target);
+        target.deployctl(&["apply", "--yes"]).expect(0);
+    }
+    warm::looks_into_a_restored_database_and_tries_it(&target);
 }
 
 #[test]

@@ -199,6 +199,7 @@ fn nothing_is_claimed_where_nobody_can_look(target: &Target) {
 pub fn of_a_gigabyte(target: &Target) {
     target.deployctl(&["dr", "prepare", "--yes"]).expect(0);
     assert!(target.sandbox(&["region", "lend", DR]).status.success());
+    as_a_stack_there_would_be(target);
     let began = Instant::now();
     psql(
         target,

@@ -64,7 +64,13 @@ fn list<'a>(statement: &'a Value, key: &str) -> Vec<&'a str> {
 #[test]
 fn fit_into_managed_policies() -> Outcome {
     for name in ["bootstrap", "deployer", "on-call"] {
-        let all = statements(&filled(name)?)?;
+        let mut all = statements(&filled(name)?)?;
+        if name == "deployer" {
+            // At its most: what terraform/bootstrap puts together for an environment with a warm standby.
+            for more in ["recovery", "warm"] {
+                all.extend(statements(&filled(more)?)?);
+            }
+        }
         let parts: Vec<&[Value]> = if name == "deployer" { all.chunks(MANAGED.1).collect() } else { vec![&all] };
         // A role has ten managed policies at most.
         ensure(parts.len() <= 10, || format!("{name} has {} parts", parts.len()))?;
@@ -81,7 +87,11 @@ fn fit_into_managed_policies() -> Outcome {
 
 /// Each service account's policy as the plan file has it for a store of secrets, on made-up ARNs of the right kinds.
 fn service_policies(store: SecretStore) -> Outcome<Vec<(String, String)>> {
-    let plan: PlanFile = serde_saphyr::from_str(&fs::read_to_string(project().join("plans/deploy.yaml"))?)?;
+    policies_of("deploy", store)
+}
+
+fn policies_of(file: &str, store: SecretStore) -> Outcome<Vec<(String, String)>> {
+    let plan: PlanFile = serde_saphyr::from_str(&fs::read_to_string(project().join(format!("plans/{file}.yaml")))?)?;
     let all = definition::all(&plan, store, "staging");
     let mut policies = Vec::new();
     for account in all["service_accounts"].as_object().into_iter().flatten().map(|(_, account)| account) {
@@ -108,7 +118,7 @@ fn service_policies(store: SecretStore) -> Outcome<Vec<(String, String)>> {
             continue;
         }
         let document = json!({ "Version": "2012-10-17", "Statement": statements });
-        policies.push((format!("{}-{store:?}", account["service_account"].as_str().unwrap_or_default()), document.to_string()));
+        policies.push((format!("{}-{store:?}-{file}", account["service_account"].as_str().unwrap_or_default()), document.to_string()));
     }
     Ok(policies)
 }
@@ -200,7 +210,12 @@ fn parliament_finds_nothing() -> Outcome {
     let folder = tempfile::tempdir()?;
     let mut policies = [service_policies(SecretStore::SecretsManager)?, service_policies(SecretStore::Ssm)?].concat();
     ensure(policies.len() >= 6, || "uploader, parser and agent have policies".into())?;
-    for name in ["bootstrap", "deployer", "on-call"] {
+    for store in [SecretStore::SecretsManager, SecretStore::Ssm] {
+        let warm = policies_of("warm-dr", store)?;
+        ensure(warm.len() == 2, || "parser and agent have policies in the DR region".into())?;
+        policies.extend(warm);
+    }
+    for name in ["bootstrap", "deployer", "on-call", "warm"] {
         policies.push((name.to_owned(), filled(name)?));
     }
     // What it would say of a bad one, so that silence means something.
@@ -260,10 +275,14 @@ fn keeps_to_its_environment() -> Outcome {
     Ok(())
 }
 
-/// Beside the deployer's own policy there is no room for it inline.
+/// Beside the deployer's own policy there is no room for it inline; nor for what a warm standby asks besides.
 #[test]
 fn recovery_fits_a_managed_policy() -> Outcome {
-    let text = fs::read_to_string(project().join("terraform/policies/recovery.json"))?;
+    ["recovery", "warm"].into_iter().try_for_each(fits_and_stays_in_the_dr_region)
+}
+
+fn fits_and_stays_in_the_dr_region(name: &str) -> Outcome {
+    let text = text_of(name)?;
     let characters = text.chars().filter(|character| !character.is_whitespace()).count();
     // Placeholders and what stands in their place are of about the same length; the limit is far.
     ensure(characters <= 5_000, || format!("a managed policy may have 6,144 characters, this has {characters}"))?;

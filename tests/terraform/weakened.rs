@@ -7,7 +7,10 @@ use crate::{
 };
 
 /// Stack, file in it, what is written there, and what somebody might write instead.
-const WEAKENED: [(&str, &str, &str, &str); 145] = [
+const WEAKENED: [(&str, &str, &str, &str); 148] = [
+    ("identity", "main.tf", "${each.value.service_account}${var.role_suffix}\"", "${each.value.service_account}\""),
+    ("cluster", "addons.tf", "${each.value.service_account}${var.role_suffix}\"", "${each.value.service_account}\""),
+    ("bootstrap", "main.tf", "var.standby == \"warm\" ? [\"warm\"] : []", "[\"warm\"]"),
     ("network", "main.tf", "map_public_ip_on_launch = false", "map_public_ip_on_launch = true"),
     ("network", "main.tf", "create_database_subnet_route_table = true", "create_database_subnet_route_table = false"),
     ("network", "main.tf", "\"kubernetes.io/role/internal-elb\" = \"1\"", "\"kubernetes.io/role/internal-elb\" = \"0\""),

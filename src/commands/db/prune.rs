@@ -1,6 +1,9 @@
-//! `db prune`: deletes deployctl's own snapshots that are beyond count and age, in both regions; never the last good one, never one that a run
-//! needs.
-use std::{collections::BTreeMap, path::Path};
+//! `db prune`: deletes deployctl's own snapshots that are beyond count and age, in both regions, with what was taken down of them; never the last
+//! good one, never one that a run needs.
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    path::Path,
+};
 
 use super::{
     Command, databases,
@@ -16,9 +19,9 @@ use crate::{
         mirror,
     },
     failure::{Failure, LeftBehind, exit},
-    ids::{RunId, SnapshotId},
+    ids::{Region, RunId, SnapshotId},
     plan::environment::SnapshotRetention,
-    steps::{StepContext, service::Snapshot},
+    steps::{StepContext, service::Snapshot, state_backend::Names, verification::record_key},
     ui::{Output, confirm::Consent},
 };
 
@@ -48,7 +51,7 @@ async fn prune(session: &Session, command: &Command<'_>, retention: SnapshotRete
     if ui.output == Output::Human {
         judged.iter().try_for_each(|one| ui.data(&line(one)))?;
     }
-    let doomed: Vec<Listed> = judged.into_iter().filter(|one| matches!(one.verdict, Verdict::Delete(_))).collect();
+    let (doomed, kept): (Vec<Listed>, Vec<Listed>) = judged.into_iter().partition(|one| matches!(one.verdict, Verdict::Delete(_)));
     if doomed.is_empty() {
         return Ok(doomed);
     }
@@ -61,7 +64,24 @@ async fn prune(session: &Session, command: &Command<'_>, retention: SnapshotRete
         aws.delete_db_snapshot(&one.snapshot.id).await.map_err(|failure| if done > 0 { failure.left(left()) } else { failure })?;
         ui.note(&format!("deleted {} in {}", one.snapshot.id, one.region));
     }
+    let environment = &session.work.definition.environment;
+    let (bucket, there) = (Names::of(environment)?.dr_bucket, session.work.aws.in_region(&environment.aws.dr_region));
+    for key in unrestorable(&doomed, &kept, &environment.aws.dr_region).into_iter().map(record_key) {
+        // Most snapshots were taken without pausing anybody, and have none.
+        if there.get_object(&bucket, &key).await?.is_none() {
+            continue;
+        }
+        let left = || LeftBehind::Partial(vec![format!("s3://{bucket}/{key}, which nothing can be held against any more")]);
+        there.delete_object(&bucket, &key).await.map_err(|failure| failure.left(left()))?;
+        ui.note(&format!("deleted s3://{bucket}/{key}"));
+    }
     Ok(doomed)
+}
+
+/// Snapshots that no restore in the DR region can start from any more: what was taken down of them is read there and nowhere else.
+fn unrestorable<'a>(doomed: &'a [Listed], kept: &[Listed], dr_region: &Region) -> BTreeSet<&'a SnapshotId> {
+    let is_kept = |id: &SnapshotId| kept.iter().any(|one| one.region == *dr_region && one.snapshot.id == *id);
+    doomed.iter().map(|one| &one.snapshot.id).filter(|id| !is_kept(id)).collect()
 }
 
 /// Every snapshot of these databases, in both regions, with what becomes of it and why.
@@ -133,4 +153,32 @@ async fn needed_by_runs<'a>(
         }
     }
     Ok(needed)
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test may panic")]
+    use super::*;
+    use crate::{aws::rds_snapshots::ManualSnapshot, ids::DbInstanceId};
+
+    #[test]
+    fn what_was_taken_down_goes_with_the_copy_that_it_is_held_against() {
+        let listed = |id: &str, region: &str| Listed {
+            instance: DbInstanceId::parse("deployctl-x").unwrap(),
+            region: Region::parse(region).unwrap(),
+            snapshot: ManualSnapshot {
+                id: SnapshotId::parse(id).unwrap(),
+                status: "available".into(),
+                taken: None,
+                storage_gib: 20,
+                tags: BTreeMap::new(),
+            },
+            verdict: Verdict::Delete(String::new()),
+        };
+        let (home, dr) = ("us-east-1", "eu-west-1");
+        let doomed = [listed("a", home), listed("a", dr), listed("b", home), listed("c", home)];
+        let kept = [listed("b", dr), listed("d", dr)];
+        let gone: Vec<&str> = unrestorable(&doomed, &kept, &Region::parse(dr).unwrap()).into_iter().map(SnapshotId::as_str).collect();
+        assert_eq!(gone, ["a", "c"], "b's copy can still be restored, and held against its record");
+    }
 }

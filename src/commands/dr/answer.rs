@@ -19,7 +19,7 @@ use crate::{
     ids::{EnvironmentName, Region, RunId},
     plan::{definition::DATABASE_SECRET, environment::Environment},
     steps::{
-        Outputs,
+        Outputs, trial,
         verification::{self, Verified},
     },
     ui::lines::took,
@@ -29,6 +29,8 @@ use crate::{
 const VERIFICATION: &str = "verification";
 /// The step that restarts what reads its address.
 const READERS: &str = "readers";
+/// The step that tries it as the services would use it.
+const TRIAL: &str = "trial";
 
 /// What came of a restore. Every number in it follows from the journal or from RDS' own answers.
 #[derive(Clone, Debug, Serialize)]
@@ -117,6 +119,7 @@ impl Answer {
     ) -> Result<Self, Failure> {
         let found = verified(record);
         let (drill, readers) = (source.is_some(), outputs(record, READERS));
+        let trial = trial::recorded(outputs(record, TRIAL)).unwrap_or_default();
         let outputs = outputs(record, "database").ok_or_else(|| internal("the restore gave no outputs"))?;
         let text = |name: &str| outputs.get(name).and_then(Value::as_str).map(str::to_owned).ok_or_else(|| internal(name));
         let holds_until: Timestamp = text("at")?.parse().map_err(|e: jiff::Error| internal("the restored moment").because(e))?;
@@ -128,8 +131,11 @@ impl Answer {
         let rto = made.then(|| Rto { seconds: end.duration_since(begun).as_secs_f64(), phases });
         let region = &environment.aws.region;
         let rpo = Rpo::of(begun, holds_until, source, found.as_ref());
-        let found = found.unwrap_or_else(|| Verified::nothing(limits.verify, "nobody has looked"));
+        let mut found = found.unwrap_or_else(|| Verified::nothing(limits.verify, "nobody has looked"));
+        found.checked.extend(trial.checked);
+        found.wrong.extend(trial.wrong);
         let mut not_checked = found.skipped;
+        not_checked.extend(trial.skipped);
         not_checked.extend(not_tried(region, drill, readers));
         let mut answer = Self {
             environment: environment.name.clone(),
@@ -246,14 +252,14 @@ impl Answer {
 /// What else nobody can say: how services get on with it.
 fn not_tried(region: &Region, drill: bool, readers: Option<&Outputs>) -> Vec<String> {
     if drill {
-        return vec!["whether services work with it: a drill says its address to nobody and restarts nothing".to_owned()];
+        return vec!["whether services that run work with it: a drill says its address to nobody and restarts nothing".to_owned()];
     }
     let mut all = Vec::new();
     match readers.map(|outputs| (outputs.get("missing").and_then(Value::as_str), texts(outputs, "readers"))) {
         None => all.push("what reads its address: nobody has looked, and nothing was restarted".to_owned()),
         Some((Some(missing), _)) => all.push(format!("what reads its address, and nothing was restarted: {missing}")),
         Some((None, readers)) if readers.is_empty() => {
-            all.push(format!("whether services work with it: nothing in {region} reads its address"))
+            all.push(format!("whether services that run work with it: nothing in {region} reads its address"))
         }
         Some(_) => {}
     }

@@ -16,7 +16,7 @@ use crate::{
         journal::NoIntents,
     },
     failure::{Failure, FailureKind, exit},
-    ids::{DbInstanceId, EnvironmentName, Region, RepositoryName, SecretName, ServiceName},
+    ids::{ClusterName, DbInstanceId, EnvironmentName, Region, RepositoryName, SecretName, ServiceName},
     plan::{
         definition,
         environment::{SecretStore, Standby},
@@ -25,7 +25,7 @@ use crate::{
         resolve,
     },
     steps::{
-        Change, Kind as _, StepContext, live,
+        Change, Kind as _, StepContext, inside, live,
         restore::{
             Input, Restore,
             choice::{age_seconds, choose},
@@ -53,7 +53,7 @@ struct Point {
 /// Something that is not there, or could not be looked for.
 #[derive(Serialize)]
 struct Missing {
-    /// `database` or `services`: what cannot be restored without it.
+    /// `database` or `services`: what cannot be restored without it; `verification`: what a restored database cannot be looked into or tried without.
     needed_for: &'static str,
     /// What it is.
     what: String,
@@ -74,6 +74,8 @@ struct Status {
     points: Vec<Point>,
     /// What services need, and is there.
     there: Vec<String>,
+    /// The cluster that is prepared, with the agent's image in it; none also where none is wanted.
+    looked_into_by: Option<String>,
     missing: Vec<Missing>,
     /// What `dr restore --latest` would do now; none if it is not possible, nothing if it was done already.
     restore: Option<Vec<Change>>,
@@ -87,6 +89,10 @@ struct Status {
     drilled_instances: Vec<DbInstanceId>,
 }
 
+/// Where the agent runs, in every region.
+const AGENT: &str = "deployctl";
+/// Its service account.
+const AGENT_ACCOUNT: &str = "agent";
 /// So many drills are shown.
 const DRILLS: usize = 5;
 
@@ -117,8 +123,8 @@ async fn look(session: &Session) -> Result<Status, Failure> {
     let input = Input { point: Wanted::Latest, usual_seconds, ..input };
     let cx = session.work.context(&step.id, None, Arc::new(NoIntents))?;
     let prefix = drill::prefix(&definition.environment.name)?;
-    let (observed, services, drilled_instances) =
-        tokio::join!(Restore::observe(&cx, &input), for_services(&cx), session.work.aws.drilled(&prefix));
+    let (observed, services, warm, drilled_instances) =
+        tokio::join!(Restore::observe(&cx, &input), for_services(&cx), for_the_warm(&cx), session.work.aws.drilled(&prefix));
     let observed = observed?;
     let now = clock::now();
     let database = |(what, next)| Missing { needed_for: "database", what, next };
@@ -131,6 +137,14 @@ async fn look(session: &Session) -> Result<Status, Failure> {
     }
     let (there, services) = services?;
     missing.extend(services);
+    let looked_into_by = match warm? {
+        Some(Ok(cluster)) => Some(cluster),
+        Some(Err(cold)) => {
+            missing.push(cold);
+            None
+        }
+        None => None,
+    };
     for missing in &mut missing {
         missing.next = in_environment(&missing.next, &definition.environment.name);
     }
@@ -153,7 +167,38 @@ async fn look(session: &Session) -> Result<Status, Failure> {
     let environment = definition.environment.name.clone();
     let Drills { newest: drills, last_good: drill } = found;
     let drilled_instances = drilled_instances?;
-    Ok(Status { environment, region, home, newest, points, there, missing, restore, usual_seconds, drill, drills, drilled_instances })
+    Ok(Status {
+        environment,
+        region,
+        home,
+        newest,
+        points,
+        there,
+        looked_into_by,
+        missing,
+        restore,
+        usual_seconds,
+        drill,
+        drills,
+        drilled_instances,
+    })
+}
+
+/// Of a warm standby: the cluster, and the agent that has run in it. Without these a database can be restored, and nobody looks into it.
+async fn for_the_warm(cx: &StepContext) -> Result<Option<Result<String, Missing>>, Failure> {
+    let environment = &cx.environment;
+    if environment.recovery.standby != Standby::Warm {
+        return Ok(None);
+    }
+    let name =
+        ClusterName::parse(format!("deployctl-{}", environment.name)).map_err(|e| Failure::usage("the cluster's name").because(e))?;
+    let missing = |what: String, next: &str| Err(Missing { needed_for: "verification", what, next: next.to_owned() });
+    let region = cx.aws.region();
+    Ok(Some(match inside::prepared(cx, &name, AGENT, AGENT_ACCOUNT).await {
+        Ok(Ok(pod)) => Ok(format!("cluster {name} in {region}, in which {} has run", pod.image)),
+        Ok(Err(what)) => missing(what, "deployctl dr prepare"),
+        Err(failure) => missing(format!("the cluster {name} in {region} (not known: {})", failure.message), "deployctl doctor"),
+    }))
 }
 
 /// A command as it must be typed where there are several environments.
@@ -216,7 +261,7 @@ async fn for_services(cx: &StepContext) -> Result<(Vec<String>, Vec<Missing>), F
             Ok(None) => {
                 let next = match environment.recovery.standby {
                     Standby::Backups => "set recovery.standby: pilot-light in the environment file; then: deployctl apply --only images",
-                    Standby::PilotLight => "deployctl apply --only images",
+                    Standby::PilotLight | Standby::Warm => "deployctl apply --only images",
                 };
                 note(format!("a live image in {name} in {region}"), next.to_owned());
             }
@@ -236,7 +281,7 @@ async fn for_services(cx: &StepContext) -> Result<(Vec<String>, Vec<Missing>), F
 }
 
 fn human(status: &Status) -> String {
-    let Status { environment, region, home, newest, points, there, missing, restore, usual_seconds, .. } = status;
+    let Status { environment, region, home, newest, points, there, looked_into_by, missing, restore, usual_seconds, .. } = status;
     let mut text = format!("{environment}: {home} can be restored in {region}; {home} was not asked\n\n");
     text += &match newest {
         Some(point) => format!("newest recovery point: {}\n", point.status),
@@ -250,6 +295,7 @@ fn human(status: &Status) -> String {
         text += &format!("  {}  {} ({window}{age})\n", point.point, point.status);
     }
     text += &there.iter().map(|what| format!("  for the services: {what}\n")).collect::<String>();
+    text += &looked_into_by.iter().map(|what| format!("  for a look into the database: {what}\n")).collect::<String>();
     text += if missing.is_empty() { "\nmissing: nothing\n" } else { "\nmissing:\n" };
     for Missing { needed_for, what, next } in missing {
         text += &format!("  for the {needed_for}: {what}\n      next: {next}\n");

@@ -101,7 +101,7 @@ mod tests {
 
     #[test]
     fn only_the_value_itself_asks_for_authorities() {
-        assert!(asks_for_authorities(include_str!("../../../templates/config/10-database-ca.yaml.hbs")));
+        assert!(asks_for_authorities(include_str!("../../../templates/config/authorities/10-database-ca.yaml.hbs")));
         assert!(!asks_for_authorities("{{#each database_ca_namespaces}}\n  name: database-ca\n"));
     }
 }

@@ -48,6 +48,7 @@ pub(super) async fn apply(cx: &StepContext, input: &Input, shown: &Found, since:
     }
     // What did not exist when the plan was shown is nothing that a guard protects.
     let guarded: Vec<Change> = fresh.changes.iter().filter(|change| !changes::makes_again(&shown.changes, change)).cloned().collect();
+    guards::protected_by_the_step(&input.protect, &guarded)?;
     guards::check(&cx.environment.guards, &guarded)?;
     if fresh.plan.is_none() {
         return Ok(Applied { outcome: Outcome::Unchanged, outputs: fresh.outputs });

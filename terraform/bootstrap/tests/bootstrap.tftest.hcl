@@ -156,3 +156,26 @@ run "refuses_to_restore_into_the_same_region" {
   variables { dr_region = "us-east-1" }
   expect_failures = [var.dr_region]
 }
+
+run "a_warm_standby_needs_more" {
+  command = plan
+  variables { standby = "warm" }
+
+  assert {
+    condition = contains(flatten([for policy in aws_iam_policy.ours : [
+      for statement in jsondecode(policy.policy).Statement : statement.Sid
+    ]]), "StepWarmCluster")
+    error_message = "the deployer may keep a cluster in the DR region"
+  }
+}
+
+run "and_nothing_else_does" {
+  command = plan
+
+  assert {
+    condition = !contains(flatten([for policy in aws_iam_policy.ours : [
+      for statement in jsondecode(policy.policy).Statement : statement.Sid
+    ]]), "StepWarmCluster")
+    error_message = "a pilot light has no cluster"
+  }
+}

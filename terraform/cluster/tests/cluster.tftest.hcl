@@ -237,3 +237,16 @@ run "refuses_a_log_retention_that_cloudwatch_does_not_know" {
   variables { log_days = 2 }
   expect_failures = [var.log_days]
 }
+
+# IAM is one for all regions: a second copy of the stack makes roles of its own.
+run "a_copy_in_another_region_has_other_names" {
+  command = plan
+
+  variables {
+    role_suffix = "-dr"
+  }
+  assert {
+    condition     = aws_iam_role.addon["vpc-cni"].name == "deployctl-staging-kube-system-aws-node-dr" && local.node_groups.nodes.iam_role_name == "deployctl-staging-nodes-dr"
+    error_message = "the suffix ends the roles' names"
+  }
+}

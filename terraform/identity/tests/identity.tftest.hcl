@@ -180,3 +180,25 @@ run "refuses_the_issuer_of_another_cluster" {
   variables { oidc_issuer = "oidc.eks.us-east-1.amazonaws.com/id/FFFF" }
   expect_failures = [var.oidc_issuer]
 }
+
+# IAM is one for all regions: a second copy of the stack makes roles of its own.
+run "a_copy_in_another_region_has_other_names" {
+  command = plan
+
+  variables {
+    role_suffix = "-dr"
+  }
+  assert {
+    condition     = aws_iam_role.service_account["apps/uploader"].name == "deployctl-staging-apps-uploader-dr"
+    error_message = "the suffix ends the role's name"
+  }
+}
+
+run "a_suffix_that_would_make_names_too_long_is_refused" {
+  command = plan
+
+  variables {
+    role_suffix = "-ireland"
+  }
+  expect_failures = [var.role_suffix]
+}

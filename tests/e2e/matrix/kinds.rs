@@ -26,8 +26,9 @@ pub struct Taken {
 type TakeAway = fn(&mut World, &StepDeclaration) -> Taken;
 
 /// A row a kind.
-const TABLE: [(&str, TakeAway); 11] = [
+const TABLE: [(&str, TakeAway); 13] = [
     ("chart", release),
+    ("copied-images", elsewhere),
     ("endpoint-secret", elsewhere),
     ("image", image),
     ("manifests", release),
@@ -38,10 +39,11 @@ const TABLE: [(&str, TakeAway); 11] = [
     ("smoke", |_, _| Taken { jobs: true, ..Taken::default() }),
     ("state-backend", state_backend),
     ("terraform", terraform),
+    ("trial", elsewhere),
     ("verification", elsewhere),
 ];
 
-/// Of the plan files of `dr`, which are no part of an apply: `dr.rs` and `verification.rs` kill and repeat those.
+/// Of the plan files of `dr`, which are no part of an apply: `dr.rs`, `verification.rs` and `warm.rs` kill and repeat those.
 fn elsewhere(_world: &mut World, step: &StepDeclaration) -> Taken {
     panic!("step {} of kind {} is not one of an apply", step.id, step.kind)
 }

@@ -1,4 +1,5 @@
-//! The one place where the daemon starts what stands behind the AWS endpoint: emulator, front door, EKS with its webhooks, RDS, stand-ins.
+//! The one place where the daemon starts what stands behind the AWS endpoint: emulator, front door, EKS of each region with its webhooks, RDS,
+//! stand-ins.
 mod cluster_runtime;
 mod database_processes;
 
@@ -20,7 +21,7 @@ use crate::{
     iam,
     install::Installed,
     kubernetes::Kubernetes,
-    layout::Layout,
+    layout::{DR_REGION, Layout},
     process::{ProcessSpec, Ready, Supervisor},
     rds::{self, Rds},
     region,
@@ -38,6 +39,8 @@ pub struct Parts {
     pub supervisor: Supervisor,
     /// Starts and stops the cluster's parts.
     pub kubernetes: Kubernetes,
+    /// Those of the DR region's cluster.
+    pub dr_kubernetes: Kubernetes,
     /// Where the installed programs are.
     pub installed: Installed,
     /// What `status` says beside the processes.
@@ -50,21 +53,23 @@ pub struct Parts {
 pub async fn start(parts: &Parts) -> Result<()> {
     start_emulator(parts).await?;
     iam::set_up(&parts.layout, Layout::EMULATOR, "deployctl-sandbox").await.context("setting up IAM")?;
-    let runtime =
-        Arc::new(Runtime { layout: parts.layout.clone(), supervisor: parts.supervisor.clone(), kubernetes: parts.kubernetes.clone() });
-    let eks = Eks::open(parts.layout.clone(), Layout::EMULATOR, runtime).context("reading EKS' state")?;
+    let eks = open_eks(parts, &parts.layout, &parts.kubernetes)?;
+    let dr_eks = open_eks(parts, &parts.layout.of_dr_cluster(), &parts.dr_kubernetes)?;
     // Set once in a daemon's life: `start` runs once.
-    drop(parts.notes.0.set(Arc::clone(&eks)));
+    drop(parts.notes.0.set([Arc::clone(&eks), Arc::clone(&dr_eks)]));
     let processes = Arc::new(Supervised::new(&parts.supervisor)?);
     let databases = Rds::open(&parts.layout, processes, Arc::new(rds::Emulator::new()?), rds::Addresses::of(&parts.layout))
         .context("reading RDS' state")?;
-    serve_backends(parts, &eks, &databases).await?;
-    serve_webhooks(parts, &eks)?;
-    let key_of = Arc::clone(&eks);
-    let door = Door::of(&parts.layout, Arc::new(move || key_of.issuer_key().into_iter().collect()));
+    serve_backends(parts, [&eks, &dr_eks], &databases).await?;
+    let keys_of = [Arc::clone(&eks), Arc::clone(&dr_eks)];
+    let door = Door::of(&parts.layout, Arc::new(move || keys_of.iter().filter_map(|eks| eks.issuer_key()).collect()));
     spawn(parts, "the front door", door::serve(door, parts.stop.clone()));
-    let frozen = region::freeze_cluster(parts.layout.clone(), parts.supervisor.clone(), parts.stop.clone());
-    spawn(parts, "the region switch", frozen);
+    for (layout, kubernetes, eks) in
+        [(parts.layout.clone(), &parts.kubernetes, &eks), (parts.layout.of_dr_cluster(), &parts.dr_kubernetes, &dr_eks)]
+    {
+        serve_webhooks(parts, &layout, kubernetes, eks)?;
+        spawn(parts, "the region switch", region::freeze_cluster(layout, parts.supervisor.clone(), parts.stop.clone()));
+    }
     let (stop, archives) = (parts.stop.clone(), databases.clone());
     // Before the servers go, so that no round of archiving takes their end for a failure.
     spawn(parts, "RDS' archives", async move {
@@ -73,9 +78,15 @@ pub async fn start(parts: &Parts) -> Result<()> {
     });
     databases.resume().await.context("starting the databases again")?;
     // First what ran, in order and waited for; then EKS' own records, which start what a crash cut short.
-    parts.kubernetes.resume().await.context("starting the cluster again")?;
+    tokio::try_join!(parts.kubernetes.resume(), parts.dr_kubernetes.resume()).context("starting the clusters again")?;
     eks.resume();
+    dr_eks.resume();
     Ok(())
+}
+
+fn open_eks(parts: &Parts, layout: &Layout, kubernetes: &Kubernetes) -> Result<Arc<Eks>> {
+    let runtime = Runtime { layout: layout.clone(), supervisor: parts.supervisor.clone(), kubernetes: kubernetes.clone() };
+    Eks::open(layout.clone(), Layout::EMULATOR, Arc::new(runtime)).with_context(|| format!("reading EKS' state of {}", layout.region()))
 }
 
 async fn start_emulator(parts: &Parts) -> Result<()> {
@@ -89,12 +100,19 @@ async fn start_emulator(parts: &Parts) -> Result<()> {
     parts.supervisor.start(spec).await
 }
 
-/// One port for both; the emulator says in a header which of them it means.
-async fn serve_backends(parts: &Parts, eks: &Arc<Eks>, databases: &Rds) -> Result<()> {
-    let (eks, databases) = (eks::router(Arc::clone(eks)), databases.router());
+/// One port for all; the emulator says in headers which service it means, and in which region.
+async fn serve_backends(parts: &Parts, eks: [&Arc<Eks>; 2], databases: &Rds) -> Result<()> {
+    let ([eks, dr_eks], databases) = (eks.map(|eks| eks::router(Arc::clone(eks))), databases.router());
+    let state = parts.layout.state.clone();
     let app = axum::Router::new().fallback(move |request: Request| {
-        let service = request.headers().get("x-sandbox-service").is_some_and(|value| value == "rds");
-        let chosen = if service { databases.clone() } else { eks.clone() };
+        let says = |name: &str, wanted: &str| request.headers().get(name).is_some_and(|value| value == wanted);
+        let chosen = if says("x-sandbox-service", "rds") {
+            databases.clone()
+        } else if says("x-sandbox-region", DR_REGION) && !region::is_lent(&state, DR_REGION) {
+            dr_eks.clone()
+        } else {
+            eks.clone()
+        };
         async move { chosen.oneshot(request).await }
     });
     let listener = tokio::net::TcpListener::bind(Layout::BACKENDS)
@@ -107,9 +125,9 @@ async fn serve_backends(parts: &Parts, eks: &Arc<Eks>, databases: &Rds) -> Resul
     Ok(())
 }
 
-fn serve_webhooks(parts: &Parts, eks: &Arc<Eks>) -> Result<()> {
-    let (certificate, key) = parts.kubernetes.webhook_certificate()?;
-    let webhooks = Webhooks { listen: Layout::WEBHOOKS.parse().context("the webhooks' address")?, certificate, key };
+fn serve_webhooks(parts: &Parts, layout: &Layout, kubernetes: &Kubernetes, eks: &Arc<Eks>) -> Result<()> {
+    let (certificate, key) = kubernetes.webhook_certificate()?;
+    let webhooks = Webhooks { listen: layout.webhooks(), certificate, key };
     spawn(parts, "the webhooks", eks::serve_webhooks(Arc::clone(eks), webhooks, parts.stop.clone()));
     Ok(())
 }
@@ -128,11 +146,11 @@ fn spawn(parts: &Parts, what: &'static str, server: impl Future<Output = Result<
 
 /// Add-ons that a stand-in or nothing stands behind, with what or why; known once EKS has read its state.
 #[derive(Clone, Default)]
-pub struct Notes(Arc<OnceLock<Arc<Eks>>>);
+pub struct Notes(Arc<OnceLock<[Arc<Eks>; 2]>>);
 
 impl Notes {
     /// For `sandbox status`.
     pub fn list(&self) -> Vec<(String, String)> {
-        self.0.get().map(|eks| eks.addon_notes()).unwrap_or_default()
+        self.0.get().into_iter().flatten().flat_map(|eks| eks.addon_notes()).collect()
     }
 }

@@ -10,9 +10,9 @@ use rustix::process::Signal;
 
 use crate::{layout::Layout, process::ProcessId};
 
-/// The folder below each hierarchy; also kubelet's root.
+/// The folder below each hierarchy, named as the namespace is; also kubelet's root.
 pub fn root(layout: &Layout) -> String {
-    format!("deployctl-{}", layout.name)
+    layout.namespace()
 }
 
 /// Makes the groups: kubelet wants its root in every hierarchy.

@@ -8,7 +8,7 @@ use std::{
 
 use anyhow::{Context as _, Result, bail};
 
-use crate::layout::Layout;
+use crate::layout::{Layout, Site};
 
 const SLOTS: u8 = 64;
 /// `$XDG_STATE_HOME/deployctl/sandbox/NAME`.
@@ -69,7 +69,7 @@ pub fn claim(name: &str, _lock: &SlotLock) -> Result<Layout> {
         return Ok(layout);
     }
     let state = state_folder(name)?;
-    let mut layout = Layout { name: name.to_owned(), slot: 0, state, cache: cache_folder()?, project: project()? };
+    let mut layout = Layout { name: name.to_owned(), slot: 0, state, cache: cache_folder()?, project: project()?, site: Site::Home };
     if Path::new("/run/netns").join(layout.namespace()).exists() {
         bail!(
             "a namespace {} exists that {} knows nothing of; next: take it down with the XDG_STATE_HOME it was made with, or use another --name",

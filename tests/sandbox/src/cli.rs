@@ -53,7 +53,7 @@ pub enum Command {
         #[arg(value_enum)]
         which: StandIn,
     },
-    /// Boots the cluster without the EKS API, or asks for a part of it; for the sandbox's own development and tests.
+    /// Boots both regions' clusters without the EKS API, or asks for a part of it; for the sandbox's own development and tests.
     #[command(hide = true)]
     DevCluster,
 }
@@ -91,7 +91,7 @@ pub enum RegionCommand {
         /// As in us-east-1.
         region: String,
     },
-    /// The one cluster answers as the one of this region too: a sandbox has no second machine for a stack that waits there.
+    /// The home region's cluster answers as the one of this region too, as long as that has none of its own.
     Lend {
         /// As in eu-west-1.
         region: String,

@@ -33,10 +33,18 @@ pub async fn run(layout: Layout) -> Result<()> {
     let supervisor = Supervisor::new(&layout).await?;
     let installed = Installed::read(&layout).context("reading what was installed")?;
     let kubernetes = Kubernetes::new(&layout, &supervisor, &installed)?;
+    let dr_kubernetes = Kubernetes::new(&layout.of_dr_cluster(), &supervisor, &installed)?;
     let stop = CancellationToken::new();
     let notes = Notes::default();
-    let parts =
-        Parts { notes: notes.clone(), layout: layout.clone(), supervisor: supervisor.clone(), kubernetes, installed, stop: stop.clone() };
+    let parts = Parts {
+        notes: notes.clone(),
+        layout: layout.clone(),
+        supervisor: supervisor.clone(),
+        kubernetes,
+        dr_kubernetes,
+        installed,
+        stop: stop.clone(),
+    };
     let daemon = Daemon {
         notes,
         layout: layout.clone(),

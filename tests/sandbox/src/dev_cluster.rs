@@ -1,4 +1,4 @@
-//! `dev-cluster`: wants a whole cluster without anybody asking EKS for it, for the sandbox's own development and tests.
+//! `dev-cluster`: wants a whole cluster in each region without anybody asking EKS for it, for the sandbox's own development and tests.
 use std::collections::BTreeMap;
 
 use anyhow::Result;
@@ -9,15 +9,20 @@ use crate::{
     layout::Layout,
 };
 
-/// Notes that it is wanted; the next `up` of a daemon that does not run starts it.
+/// Notes that they are wanted; the next `up` of a daemon that does not run starts them.
 pub fn start(layout: &Layout) -> Result<()> {
+    [layout, &layout.of_dr_cluster()].into_iter().try_for_each(want)
+}
+
+fn want(layout: &Layout) -> Result<()> {
+    let region = layout.region();
     let wanted = Wanted {
         control_plane: Some(ControlPlaneSpec {
             cluster_name: "dev".into(),
             version: "1.34".into(),
-            oidc_issuer: "https://oidc.eks.us-east-1.amazonaws.com/id/DEV".into(),
+            oidc_issuer: format!("https://oidc.eks.{region}.amazonaws.com/id/DEV"),
         }),
-        node: Some(BTreeMap::from([("topology.kubernetes.io/zone".to_owned(), "us-east-1a".to_owned())])),
+        node: Some(BTreeMap::from([("topology.kubernetes.io/zone".to_owned(), format!("{region}a"))])),
         dns: true,
         proxy: true,
     };

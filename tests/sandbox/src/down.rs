@@ -25,11 +25,16 @@ pub async fn down(name: &str) -> Result<()> {
     };
     let began = Instant::now();
     let layout = &layout;
-    end_processes(layout).await?;
-    remove_shim_sockets(layout)?;
+    let clusters = [layout.clone(), layout.of_dr_cluster()];
+    end_processes(layout, &clusters).await?;
+    for cluster in &clusters {
+        remove_shim_sockets(cluster)?;
+    }
     mounts::remove_below(&layout.state)?;
-    cgroup::remove(layout).await?;
-    remove_strays(layout)?;
+    for cluster in &clusters {
+        cgroup::remove(cluster).await?;
+        remove_strays(cluster)?;
+    }
     let _lock = SlotLock::take().await?;
     network::remove(layout).await?;
     // The state folder goes almost last: while it is there, `down` can be repeated.
@@ -39,7 +44,7 @@ pub async fn down(name: &str) -> Result<()> {
     Ok(())
 }
 
-async fn end_processes(layout: &Layout) -> Result<()> {
+async fn end_processes(layout: &Layout, clusters: &[Layout]) -> Result<()> {
     let daemon: Option<RunRecord> = fs::read(daemon::record(layout)).ok().and_then(|bytes| serde_json::from_slice(&bytes).ok());
     if let Some(daemon) = daemon.filter(|d| d.process.alive()) {
         // Asked politely first: databases then remove their shared memory.
@@ -51,11 +56,13 @@ async fn end_processes(layout: &Layout) -> Result<()> {
     for record in RunRecord::read_all(&layout.file("run"))? {
         record.process.signal(Signal::KILL)?;
     }
-    cgroup::kill_all(layout, Duration::from_secs(20)).await?;
+    for cluster in clusters {
+        cgroup::kill_all(cluster, Duration::from_secs(20)).await?;
+    }
     // What a person started with `exec` is in the namespace, but in no group of ours.
     let end = Instant::now() + Duration::from_secs(10);
     loop {
-        let left = in_namespace(layout)?;
+        let left = clusters.iter().map(in_namespace).collect::<Result<Vec<_>>>()?.concat();
         if left.is_empty() || Instant::now() > end {
             return Ok(());
         }

@@ -25,14 +25,15 @@ pub struct PersonKey {
 pub struct DeployerPolicy(String);
 
 impl DeployerPolicy {
-    /// Fills in `terraform/policies/deployer.json`, and `recovery.json` for what it may do in the DR region, as terraform/bootstrap puts them
-    /// together; `None` while the project has none, and then the role may do nothing.
+    /// Fills in `terraform/policies/deployer.json`, and `recovery.json` for what it may do in the DR region, with `warm.json` where the environment file
+    /// wants a warm standby, as terraform/bootstrap puts them together; `None` while the project has none, and then the role may do nothing.
     pub fn of(project: &Path, prefix: &str) -> Result<Option<Self>> {
         let environment = prefix.trim_start_matches("deployctl-");
         let values =
             [("account_id", ACCOUNT), ("region", REGION), ("dr_region", DR_REGION), ("prefix", prefix), ("environment", environment)];
         let mut statements = Vec::new();
-        for name in ["deployer.json", "recovery.json"] {
+        let warm = wants_warm_standby(project, environment).then_some("warm.json");
+        for name in ["deployer.json", "recovery.json"].into_iter().chain(warm) {
             let file = project.join("terraform/policies").join(name);
             let text = match fs::read_to_string(&file) {
                 Ok(text) => text,
@@ -68,6 +69,12 @@ impl DeployerPolicy {
         }
         Ok(Self(document.to_string()))
     }
+}
+
+/// Whether the environment file says `standby: warm`, in one of the forms in which it can stand there.
+fn wants_warm_standby(project: &Path, environment: &str) -> bool {
+    let text = fs::read_to_string(project.join(format!("plans/environments/{environment}.yaml"))).unwrap_or_default();
+    text.lines().filter_map(|line| line.split('#').next()).any(|line| line.contains("standby: warm"))
 }
 
 /// A client of the emulator's IAM with the root key.

@@ -22,8 +22,9 @@ use tokio::sync::Mutex;
 use crate::{
     claim::write_private,
     install::Installed,
-    layout::Layout,
-    process::{Stop, Supervisor},
+    layout::{Layout, Site},
+    network,
+    process::{ProcessSpec, Ready, Stop, Supervisor},
 };
 
 pub use dns::join_records;
@@ -112,6 +113,9 @@ impl Kubernetes {
     /// Starts etcd, the API server, the controller manager and the scheduler; returns when the API server is ready.
     pub async fn start_control_plane(&self, spec: ControlPlaneSpec) -> Result<ControlPlane> {
         let began = Instant::now();
+        if self.inner.layout.site == Site::Dr {
+            network::ensure_dr_cluster(&self.inner.layout).await?;
+        }
         control_plane::start(&self.inner, &spec).await?;
         person::write(&self.inner, &spec.cluster_name)?;
         let ready = ControlPlane { endpoint: self.inner.layout.api_server_url(), ca_pem: self.inner.pki.ca_pem.clone() };
@@ -183,6 +187,11 @@ impl Kubernetes {
         Ok(())
     }
 
+    /// What one of its processes is called in the sandbox.
+    pub fn name_of(&self, part: &str) -> String {
+        self.inner.layout.part(part)
+    }
+
     /// A kubeconfig of the group system:masters. It stays inside the state folder.
     pub fn admin_kubeconfig(&self) -> PathBuf {
         self.inner.pki.kubeconfig("admin")
@@ -193,7 +202,7 @@ impl Kubernetes {
         &self.inner.pki.service_account_public_pem
     }
 
-    /// Certificate and key (PEM) for the webhooks that the API server calls at 127.0.0.1; it trusts their authority, its own.
+    /// Certificate and key (PEM) for the webhooks that the API server calls; it trusts their authority, its own.
     pub fn webhook_certificate(&self) -> Result<(String, String)> {
         self.inner.pki.pair("webhooks")
     }
@@ -204,7 +213,7 @@ impl Kubernetes {
     }
 
     async fn stop(&self, part: &str) -> Result<()> {
-        self.inner.supervisor.stop(part, Stop::Terminate, STOP).await
+        self.inner.supervisor.stop(&self.inner.layout.part(part), Stop::Terminate, STOP).await
     }
 
     /// Notes what should run from now on, in memory and on disk.
@@ -216,6 +225,26 @@ impl Kubernetes {
 }
 
 impl Inner {
+    /// One of the cluster's processes, in the cluster's network. The daemon itself is in the home cluster's.
+    fn part(&self, name: &str, program: PathBuf, ready: Ready) -> ProcessSpec {
+        let name = self.layout.part(name);
+        match self.layout.site {
+            Site::Home => ProcessSpec::new(name, program, ready),
+            Site::Dr => {
+                let enter = format!("--net={}", network::namespace_path(&self.layout).display());
+                ProcessSpec::new(name, "nsenter", ready).args([enter.into(), "--".into(), program.into_os_string()])
+            }
+        }
+    }
+
+    /// What says on loopback that it is ready: from another network that cannot be asked, and what needs it tries again.
+    fn on_loopback(&self, ready: Ready) -> Ready {
+        match self.layout.site {
+            Site::Home => ready,
+            Site::Dr => Ready::Immediately,
+        }
+    }
+
     /// One of the programs of the kube-node binary.
     fn program(&self, name: &str) -> PathBuf {
         self.installed.kube_node.join(name)
@@ -236,5 +265,10 @@ impl Inner {
 
 /// The node's name, in the form that EKS gives.
 pub fn node_name(layout: &Layout) -> String {
-    format!("ip-{}.ec2.internal", layout.node_address().to_string().replace('.', "-"))
+    let domain = match layout.site {
+        Site::Home => "ec2.internal".to_owned(),
+        // Only us-east-1 has a domain without its name.
+        Site::Dr => format!("{}.compute.internal", layout.region()),
+    };
+    format!("ip-{}.{domain}", layout.node_address().to_string().replace('.', "-"))
 }

@@ -1,4 +1,4 @@
-//! The sandbox's network: a namespace, a veth pair to the host, and no way out.
+//! The sandbox's network: a namespace, a veth pair to the host, and no way out; behind it, where there is one, the DR region's cluster's.
 use anyhow::{Context as _, Result};
 
 use crate::{
@@ -36,6 +36,36 @@ pub async fn ensure(layout: &Layout) -> Result<()> {
     refuse_the_host(layout).await
 }
 
+/// Makes whatever is missing of the DR region's cluster's: a namespace behind the sandbox's own, from where AWS, Kafka and the databases are reached
+/// by the node's address. The daemon calls it, inside the sandbox's namespace.
+pub async fn ensure_dr_cluster(dr: &Layout) -> Result<()> {
+    let (namespace, outside, inside, internal) = (dr.namespace(), Layout::DR_INTERFACE, Layout::NODE_INTERFACE, Layout::INTERNAL_INTERFACE);
+    let (node, door, host) = (dr.node_address().to_string(), dr.door_address().to_string(), Layout::NODE_INTERFACE);
+    if !namespace_path(dr).exists() {
+        ip(&["netns", "add", &namespace]).await?;
+    }
+    if ip(&["link", "show", outside]).await.is_err() {
+        ip(&["link", "add", outside, "type", "veth", "peer", "name", inside, "netns", &namespace]).await?;
+    }
+    ip(&["link", "set", outside, "up"]).await?;
+    ip(&["route", "replace", &format!("{node}/32"), "dev", outside]).await?;
+    // The host reaches its API server too: the sandbox's namespace answers for it and passes on.
+    ip(&["neigh", "replace", "proxy", &node, "dev", host]).await?;
+    std::fs::write("/proc/sys/net/ipv4/ip_forward", "1").context("letting packets through to the DR region's cluster")?;
+    let n = namespace.as_str();
+    ip(&["-n", n, "link", "set", "lo", "up"]).await?;
+    ip(&["-n", n, "addr", "replace", &format!("{node}/32"), "dev", inside]).await?;
+    ip(&["-n", n, "link", "set", inside, "up"]).await?;
+    let sandbox = format!("198.18.{}.0/24", dr.slot);
+    ip(&["-n", n, "route", "replace", &sandbox, "via", &door, "dev", inside, "onlink", "src", &node]).await?;
+    if ip(&["-n", n, "link", "show", internal]).await.is_err() {
+        ip(&["-n", n, "link", "add", internal, "type", "bridge"]).await?;
+    }
+    ip(&["-n", n, "link", "set", internal, "up"]).await?;
+    ip(&["-n", n, "route", "replace", SERVICE_CIDR, "dev", internal, "src", &node]).await?;
+    ip(&["-n", n, "route", "replace", "unreachable", "default"]).await.map(drop)
+}
+
 /// Internal load balancers and databases answer pods only: what comes in from the host for them is refused.
 async fn refuse_the_host(layout: &Layout) -> Result<()> {
     let private = format!("198.18.{}.128/25", layout.slot);
@@ -51,8 +81,10 @@ pub async fn remove(layout: &Layout) -> Result<()> {
     if std::path::Path::new("/sys/class/net").join(layout.host_interface()).exists() {
         ip(&["link", "del", &layout.host_interface()]).await?;
     }
-    if namespace_path(layout).exists() {
-        ip(&["netns", "del", &layout.namespace()]).await?;
+    for layout in [&layout.of_dr_cluster(), layout] {
+        if namespace_path(layout).exists() {
+            ip(&["netns", "del", &layout.namespace()]).await?;
+        }
     }
     Ok(())
 }

@@ -1,5 +1,5 @@
 //! `region`: takes a region away and gives it back. The front door fails its calls, its database servers stop, its cluster freezes. And lends one
-//! the cluster of the other, where a stack that waits there is tried.
+//! that has no cluster of its own the cluster of the other.
 use std::{
     fs,
     path::{Path, PathBuf},
@@ -14,6 +14,7 @@ use crate::{
     cgroup, claim,
     cli::RegionCommand,
     control::{self, Request},
+    eks,
     layout::{DR_REGION, Layout, REGION},
     process::Supervisor,
     report,
@@ -74,6 +75,11 @@ pub async fn run(name: &str, command: &RegionCommand) -> Result<()> {
             Ok(())
         }
         RegionCommand::Lend { region } => {
+            if known(region)? == DR_REGION && eks::has_cluster(&layout.of_dr_cluster()) {
+                bail!(
+                    "{region} has a cluster of its own; next: aws eks delete-cluster --region {region} --name NAME, if it shall not have it"
+                );
+            }
             fs::create_dir_all(state.join("regions-lent"))?;
             fs::write(state.join("regions-lent").join(known(region)?), "")?;
             Ok(report::data(&format!("the cluster of {REGION} answers as that of {region} too"))?)
@@ -125,13 +131,13 @@ async fn wait(layout: &Layout, region: &str, wanted: Lost) -> Result<()> {
     Ok(())
 }
 
-/// Freezes the cluster and its pods for as long as its region is down: who is connected hears nothing more, as in an outage. A part that is started
+/// Freezes a cluster and its pods for as long as its region is down: who is connected hears nothing more, as in an outage. A part that is started
 /// meanwhile is frozen in the next round.
 pub async fn freeze_cluster(layout: Layout, supervisor: Supervisor, stop: CancellationToken) -> Result<()> {
     let mut frozen = false;
     let mut rounds = tokio::time::interval(Duration::from_millis(500));
     while stop.run_until_cancelled(rounds.tick()).await.is_some() {
-        let down = is_down(&layout.state, REGION);
+        let down = is_down(&layout.shared(""), layout.region());
         if down || frozen {
             signal(&layout, &supervisor, if down { Signal::STOP } else { Signal::CONT })?;
         }
@@ -142,7 +148,8 @@ pub async fn freeze_cluster(layout: Layout, supervisor: Supervisor, stop: Cancel
 }
 
 fn signal(layout: &Layout, supervisor: &Supervisor, signal: Signal) -> Result<()> {
-    for process in supervisor.status().into_iter().filter(|process| FROZEN.contains(&process.name.as_str())) {
+    let frozen = FROZEN.map(|part| layout.part(part));
+    for process in supervisor.status().into_iter().filter(|process| frozen.contains(&process.name)) {
         let pid = process.pid.and_then(|pid| i32::try_from(pid).ok()).and_then(Pid::from_raw);
         // It may have ended in this moment; the next round finds its successor.
         if let Some(Err(error)) = pid.map(|pid| kill_process(pid, signal)) {

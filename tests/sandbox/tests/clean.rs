@@ -123,18 +123,22 @@ fn down_leaves_nothing_behind() {
     let status: serde_json::Value = serde_json::from_str(&sandbox.must(&["status", "--output", "json"])).unwrap();
     let ready: BTreeSet<&str> =
         status["processes"].as_array().unwrap().iter().filter(|p| p["phase"] == "ready").filter_map(|p| p["name"].as_str()).collect();
-    for part in ["kafka", "etcd", "kube-apiserver", "kubelet", "containerd", "coredns", "kube-proxy"] {
-        assert!(ready.contains(part), "{part} is not ready: {status}");
+    for part in ["etcd", "kube-apiserver", "kubelet", "containerd", "coredns", "kube-proxy"] {
+        assert!(ready.contains(part) && ready.contains(format!("dr-{part}").as_str()), "{part} is not ready in both regions: {status}");
     }
+    assert!(ready.contains("kafka"), "{status}");
 
-    // Each is repaired with its data kept: the same cluster answers afterwards.
-    let uid = |sandbox: &Sandbox| kubectl(sandbox, &["get", "namespace", "kube-system", "-o", "jsonpath={.metadata.uid}"]);
-    let cluster = uid(&sandbox);
-    for part in ["kubelet", "etcd", "kube-apiserver", "containerd", "kafka"] {
+    // Each is repaired with its data kept: the same clusters answer afterwards.
+    let uid = |sandbox: &Sandbox, of: &str| kubectl(sandbox, of, &["get", "namespace", "kube-system", "-o", "jsonpath={.metadata.uid}"]);
+    let clusters = CLUSTERS.map(|of| uid(&sandbox, of));
+    assert_ne!(clusters[0], clusters[1]);
+    for part in ["kubelet", "etcd", "kube-apiserver", "containerd", "kafka", "dr-kubelet", "dr-etcd", "dr-kube-apiserver", "dr-containerd"]
+    {
         sandbox.kill(&format!("run/{part}.json"));
     }
     sandbox.must(&["up"]);
-    assert_eq!(uid(&sandbox), cluster);
+    assert_eq!(CLUSTERS.map(|of| uid(&sandbox, of)), clusters);
+    a_lost_regions_cluster_freezes_alone(&sandbox);
 
     sandbox.must(&["down"]);
     assert_eq!(processes(&sandbox.folder()), Vec::<String>::new());
@@ -148,13 +152,34 @@ fn down_leaves_nothing_behind() {
     sandbox.must(&["down"]);
 }
 
-fn kubectl(sandbox: &Sandbox, args: &[&str]) -> String {
-    let config = sandbox.folder().join("pki/admin.kubeconfig");
+fn a_lost_regions_cluster_freezes_alone(sandbox: &Sandbox) {
+    let answers = |of: &str| asked(sandbox, of, &["get", "--raw", "/readyz", "--request-timeout", "3s"]).status.success();
+    for (lost, frozen, lives) in [("us-east-1", CLUSTERS[0], CLUSTERS[1]), ("eu-west-1", CLUSTERS[1], CLUSTERS[0])] {
+        sandbox.must(&["region", "down", lost]);
+        let end = Instant::now() + Duration::from_secs(30);
+        while answers(frozen) {
+            assert!(Instant::now() < end, "the cluster of {lost} still answers");
+        }
+        assert!(answers(lives), "the other one answers");
+        sandbox.must(&["region", "up", lost]);
+        assert_eq!(kubectl(sandbox, frozen, &["get", "--raw", "/readyz"]), "ok");
+    }
+}
+
+/// Folders of the clusters, below the sandbox's.
+const CLUSTERS: [&str; 2] = ["", "dr-cluster"];
+
+fn asked(sandbox: &Sandbox, of: &str, args: &[&str]) -> Output {
+    let config = sandbox.folder().join(of).join("pki/admin.kubeconfig");
     let installed: serde_json::Value = serde_json::from_slice(&fs::read(sandbox.folder().join("installed.json")).unwrap()).unwrap();
     let program = Path::new(installed["kube_node"].as_str().unwrap()).join("bin/kubectl");
+    Command::new(program).args(args).env("KUBECONFIG", &config).output().unwrap()
+}
+
+fn kubectl(sandbox: &Sandbox, of: &str, args: &[&str]) -> String {
     let end = Instant::now() + Duration::from_secs(30);
     loop {
-        let output = Command::new(&program).args(args).env("KUBECONFIG", &config).output().unwrap();
+        let output = asked(sandbox, of, args);
         if output.status.success() {
             return String::from_utf8(output.stdout).unwrap();
         }

@@ -1,5 +1,5 @@
-//! EKS' requests to the machine, carried out by the cluster's parts. The stand-ins for controllers come and go with the node, the Pod Identity
-//! agent's with its add-on.
+//! EKS' requests to the machine, carried out by the cluster's parts. The stand-ins for controllers come and go with the node, in the region where
+//! services run: the DR region's cluster has none. The Pod Identity agent's comes and goes with its add-on.
 use std::{collections::BTreeMap, net::SocketAddr, path::PathBuf, time::Duration};
 
 use anyhow::{Context as _, Result};
@@ -8,13 +8,20 @@ use futures::future::BoxFuture;
 use crate::{
     eks::{ClusterRuntime, ControlPlane, ControlPlaneSpec, Part},
     kubernetes::Kubernetes,
-    layout::Layout,
+    layout::{Layout, Site},
     process::{ProcessSpec, Ready, Stop, Supervisor},
 };
 
 const STAND_INS: [&str; 2] = ["alb", "external-secrets"];
 /// It comes and goes with its add-on.
 const POD_IDENTITY_AGENT: &str = "pod-identity-agent";
+
+fn stand_ins(site: Site) -> &'static [&'static str] {
+    match site {
+        Site::Home => &STAND_INS,
+        Site::Dr => &[],
+    }
+}
 const STOP: Duration = Duration::from_secs(10);
 
 /// The real cluster.
@@ -26,7 +33,7 @@ pub struct Runtime {
 
 impl Runtime {
     async fn start_stand_ins(&self) -> Result<()> {
-        for which in STAND_INS {
+        for which in stand_ins(self.layout.site) {
             self.start_stand_in(which, Ready::Immediately).await?;
         }
         Ok(())
@@ -40,7 +47,7 @@ impl Runtime {
     }
 
     async fn stop_stand_ins(&self) -> Result<()> {
-        for which in STAND_INS {
+        for which in stand_ins(self.layout.site) {
             self.stop_stand_in(which).await?;
         }
         Ok(())
@@ -106,7 +113,7 @@ impl ClusterRuntime for Runtime {
             Part::Proxy => "kube-proxy",
             Part::PodIdentityAgent => return self.supervisor.running(&process(POD_IDENTITY_AGENT)),
         };
-        self.supervisor.running(name)
+        self.supervisor.running(&self.kubernetes.name_of(name))
     }
 
     fn admin_kubeconfig(&self) -> PathBuf {

@@ -28,26 +28,27 @@ pub struct Door {
     pub listen: Vec<SocketAddr>,
     /// The emulator behind it, `host:port`.
     pub emulator: String,
-    /// The node's own addresses: containerd's pulls come from there.
-    pub node_addresses: Vec<std::net::IpAddr>,
-    /// The sandbox's state folder: region switch, record, node role.
+    /// The nodes' own addresses, from which containerd's pulls come, each with the folder of its cluster's state.
+    pub nodes: Vec<(std::net::IpAddr, PathBuf)>,
+    /// The sandbox's state folder: region switch, record.
     pub state: PathBuf,
     /// The file that each request is appended to.
     pub record: PathBuf,
     /// The checkout whose `tests/sandbox/modules` it serves to terraform.
     pub project: PathBuf,
-    /// The key that the cluster's service account tokens are signed with, when there is a cluster.
+    /// The keys that the clusters' service account tokens are signed with.
     pub issuer_keys: IssuerKeys,
 }
 
 impl Door {
     /// The front door of a sandbox.
     pub fn of(layout: &Layout, issuer_keys: IssuerKeys) -> Self {
-        let node = layout.node_address();
+        let dr = layout.of_dr_cluster();
+        let home = [layout.node_address(), std::net::Ipv4Addr::LOCALHOST].map(|address| (address.into(), layout.state.clone()));
         Self {
-            listen: vec![SocketAddr::from((node, 4566))],
+            listen: vec![SocketAddr::from((layout.door_address(), 4566))],
             emulator: Layout::EMULATOR.to_owned(),
-            node_addresses: vec![node.into(), std::net::Ipv4Addr::LOCALHOST.into()],
+            nodes: home.into_iter().chain([(dr.node_address().into(), dr.state)]).collect(),
             state: layout.state.clone(),
             record: layout.record(),
             project: layout.project.clone(),

@@ -121,7 +121,7 @@ impl Proxy {
                 return (StatusCode::BAD_REQUEST, [(header::CONTENT_TYPE, "text/xml")], web_identity::refusal(&message)).into_response();
             }
             request.headers_mut().insert("x-sandbox-web-identity", HeaderValue::from_static("verified"));
-        } else if let Some(role) = node_pull::role(request.method(), request.uri(), peer.ip(), &self.door.node_addresses, &self.door.state)
+        } else if let Some(role) = node_pull::role(request.method(), request.uri(), peer.ip(), &self.door.nodes)
             && !request.headers().contains_key(header::AUTHORIZATION)
         {
             if let Ok(value) = HeaderValue::from_str(&role) {

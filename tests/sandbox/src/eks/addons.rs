@@ -13,6 +13,7 @@ use super::{
     runtime::Part,
     updates,
 };
+use crate::layout::Site;
 
 /// What stands behind an add-on here.
 enum Behind {
@@ -122,7 +123,11 @@ impl Eks {
             Behind::StandIn(what) | Behind::StandInProcess(_, what) => Some(format!("stand-in: {what}")),
             Behind::Nothing(why) => Some(format!("Skipped: {why}")),
         };
-        names.into_iter().filter_map(|name| note(&name).map(|note| (name, note))).collect()
+        let shown = |name: String| match self.layout.site {
+            Site::Home => name,
+            Site::Dr => format!("{name} in {}", self.layout.region()),
+        };
+        names.into_iter().filter_map(|name| note(&name).map(|note| (shown(name), note))).collect()
     }
 }
 

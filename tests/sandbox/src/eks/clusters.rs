@@ -1,4 +1,4 @@
-//! Clusters: CreateCluster boots the sandbox's control plane, DeleteCluster takes it away.
+//! Clusters: CreateCluster boots the region's control plane, DeleteCluster takes it away.
 use std::{sync::Arc, time::Duration};
 
 use axum::extract::{Path, Query, State as Shared};
@@ -53,7 +53,7 @@ pub async fn create(Shared(eks): Shared<Arc<Eks>>, caller: Caller, Body(body): B
             Err(Refusal::in_use(format!("Cluster already exists with name: {name}")))
         }
         Some(cluster) => {
-            Err(Refusal::limit(format!("A sandbox runs one cluster, and {} is it: there is one node's machine behind it", cluster["name"])))
+            Err(Refusal::limit(format!("A sandbox runs one cluster in a region, and {} is it: there is one node's machine behind it", cluster["name"])))
         }
         None => Ok(()),
     })?;

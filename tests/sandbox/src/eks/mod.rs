@@ -1,4 +1,4 @@
-//! EKS and EKS Auth: the API in front of the sandbox's one real cluster, and the webhooks of an API server there: EKS' own two and the load
+//! EKS and EKS Auth of one region: the API in front of its one real cluster, and the webhooks of an API server there: EKS' own two and the load
 //! balancer controller's.
 mod access;
 mod addons;
@@ -65,13 +65,18 @@ impl Eks {
     }
 }
 
-/// The role of the node group, for containerd's pulls; read from the state file, as the front door has nothing else of EKS.
+/// The role of a cluster's node group, for containerd's pulls; read from the state file, as the front door has nothing else of EKS.
 pub fn node_role(state: &Path) -> Option<String> {
     store::State::read(&state.join("eks/state.json"))
         .ok()?
         .nodegroups
         .values()
         .find_map(|group| group["nodeRole"].as_str().map(str::to_owned))
+}
+
+/// Whether this layout's cluster is there, or on its way.
+pub fn has_cluster(layout: &Layout) -> bool {
+    store::State::read(&layout.file("eks/state.json")).is_ok_and(|state| state.cluster.is_some())
 }
 
 /// What the Pod Identity agent of a node knows of where it is, and that it is: the cluster, its region, the node's role.

@@ -9,7 +9,7 @@ use anyhow::{Context, Result};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-/// Everything EKS knows. One cluster a sandbox, so the children need no cluster in their keys.
+/// Everything EKS knows in a region. One cluster there, so the children need no cluster in their keys.
 #[derive(Clone, Debug, Default, Serialize, Deserialize)]
 #[serde(default)]
 pub struct State {

@@ -103,7 +103,7 @@ impl Eks {
             return Err("there is no cluster".to_owned());
         }
         let mut hosts =
-            vec![format!("{}:4566", self.layout.node_address()), "sts.amazonaws.com".to_owned(), format!("sts.{own}.amazonaws.com")];
+            vec![format!("{}:4566", self.layout.door_address()), "sts.amazonaws.com".to_owned(), format!("sts.{own}.amazonaws.com")];
         // Whom the cluster is lent to signs for its own region.
         let lent = [REGION, DR_REGION].into_iter().filter(|region| region::is_lent(&self.layout.state, region));
         hosts.extend(lent.map(|region| format!("sts.{region}.amazonaws.com")));

@@ -1,4 +1,6 @@
 //! Objects that a new cluster needs before anybody uses it: rights of its own parts, and the webhooks.
+use std::net::SocketAddr;
+
 use anyhow::{Context as _, Result};
 use base64::{Engine as _, prelude::BASE64_STANDARD};
 use k8s_openapi::api::{
@@ -12,7 +14,6 @@ use kube::{
 use serde_json::{Value, json};
 
 use super::Inner;
-use crate::layout::Layout;
 
 /// As whom the API server calls kubelet.
 pub const KUBELET_CLIENT: &str = "kube-apiserver-kubelet-client";
@@ -21,7 +22,7 @@ pub const COREDNS: &str = "system:coredns";
 
 /// Writes them; what is there already is left as it is.
 pub async fn apply(kubernetes: &Inner) -> Result<()> {
-    let client = kubernetes.client().await?;
+    let (client, webhooks) = (kubernetes.client().await?, kubernetes.layout.webhooks());
     let role = json!({ "rules": [
         { "apiGroups": [""], "resources": ["services", "namespaces", "pods", "endpoints"], "verbs": ["list", "watch"] },
         { "apiGroups": ["discovery.k8s.io"], "resources": ["endpointslices"], "verbs": ["list", "watch"] },
@@ -29,8 +30,8 @@ pub async fn apply(kubernetes: &Inner) -> Result<()> {
     put::<ClusterRole>(&client, COREDNS, role).await?;
     put::<ClusterRoleBinding>(&client, COREDNS, binding(COREDNS, COREDNS)).await?;
     put::<ClusterRoleBinding>(&client, KUBELET_CLIENT, binding("system:kubelet-api-admin", KUBELET_CLIENT)).await?;
-    put::<MutatingWebhookConfiguration>(&client, "pod-identity-webhook", pod_identity(&kubernetes.pki.ca_pem)).await?;
-    put::<MutatingWebhookConfiguration>(&client, "aws-load-balancer-webhook", readiness_gates(&kubernetes.pki.ca_pem)).await
+    put::<MutatingWebhookConfiguration>(&client, "pod-identity-webhook", pod_identity(webhooks, &kubernetes.pki.ca_pem)).await?;
+    put::<MutatingWebhookConfiguration>(&client, "aws-load-balancer-webhook", readiness_gates(webhooks, &kubernetes.pki.ca_pem)).await
 }
 
 fn binding(role: &str, user: &str) -> Value {
@@ -41,11 +42,11 @@ fn binding(role: &str, user: &str) -> Value {
 }
 
 /// As EKS has it, with one thing to know: where the webhook does not answer, a pod starts without its role.
-fn pod_identity(ca_pem: &str) -> Value {
+fn pod_identity(webhooks: SocketAddr, ca_pem: &str) -> Value {
     json!({ "webhooks": [{
         "name": "pod-identity-webhook.amazonaws.com",
         "admissionReviewVersions": ["v1"],
-        "clientConfig": { "url": format!("https://{}/pod-identity", Layout::WEBHOOKS), "caBundle": BASE64_STANDARD.encode(ca_pem) },
+        "clientConfig": { "url": format!("https://{webhooks}/pod-identity"), "caBundle": BASE64_STANDARD.encode(ca_pem) },
         "failurePolicy": "Ignore",
         "sideEffects": "None",
         "timeoutSeconds": 5,
@@ -55,11 +56,11 @@ fn pod_identity(ca_pem: &str) -> Value {
 }
 
 /// As the AWS Load Balancer Controller's chart has it, but for `Ignore` where that says `Fail`: the daemon that answers may be killed here.
-fn readiness_gates(ca_pem: &str) -> Value {
+fn readiness_gates(webhooks: SocketAddr, ca_pem: &str) -> Value {
     json!({ "webhooks": [{
         "name": "mpod.elbv2.k8s.aws",
         "admissionReviewVersions": ["v1"],
-        "clientConfig": { "url": format!("https://{}/readiness-gates", Layout::WEBHOOKS), "caBundle": BASE64_STANDARD.encode(ca_pem) },
+        "clientConfig": { "url": format!("https://{webhooks}/readiness-gates"), "caBundle": BASE64_STANDARD.encode(ca_pem) },
         "failurePolicy": "Ignore",
         "sideEffects": "None",
         "timeoutSeconds": 5,

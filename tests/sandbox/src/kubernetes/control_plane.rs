@@ -5,7 +5,7 @@ use serde_json::json;
 use super::{ControlPlaneSpec, Inner, PART, bootstrap};
 use crate::{
     claim::write_private,
-    layout::{Layout, POD_CIDR, SERVICE_CIDR},
+    layout::{POD_CIDR, SERVICE_CIDR},
     process::{ProcessSpec, Ready},
 };
 
@@ -26,7 +26,9 @@ pub async fn start(kubernetes: &Inner, spec: &ControlPlaneSpec) -> Result<()> {
 fn etcd(kubernetes: &Inner) -> ProcessSpec {
     let peers = "http://127.0.0.1:2380";
     let data = kubernetes.layout.file("etcd");
-    let mut spec = ProcessSpec::new("etcd", kubernetes.program("etcd"), Ready::Http { url: format!("{ETCD}/health") })
+    let ready = kubernetes.on_loopback(Ready::Http { url: format!("{ETCD}/health") });
+    let mut spec = kubernetes
+        .part("etcd", kubernetes.program("etcd"), ready)
         .args(["--data-dir".into(), data.into_os_string()])
         .args(["--listen-client-urls", ETCD, "--advertise-client-urls", ETCD, "--listen-peer-urls", peers])
         .args(["--initial-advertise-peer-urls", peers, "--initial-cluster", &format!("default={peers}")])
@@ -54,7 +56,8 @@ fn api_server(kubernetes: &Inner, wanted: &ControlPlaneSpec) -> Result<ProcessSp
         ("--service-account-key-file", "service-account.pub"),
         ("--service-account-signing-key-file", "service-account.key"),
     ];
-    let mut spec = ProcessSpec::new("kube-apiserver", kubernetes.program("kube-apiserver"), ready)
+    let mut spec = kubernetes
+        .part("kube-apiserver", kubernetes.program("kube-apiserver"), ready)
         .args(["--etcd-servers", ETCD, "--service-cluster-ip-range", SERVICE_CIDR, "--advertise-address", &node, "--bind-address", &node])
         .args(["--authorization-mode", "Node,RBAC", "--enable-admission-plugins", "NodeRestriction", "--allow-privileged"])
         .args(["--service-account-issuer", &wanted.oidc_issuer, "--service-account-jwks-uri", &format!("{}/keys", wanted.oidc_issuer)])
@@ -94,7 +97,7 @@ fn token_webhook(kubernetes: &Inner) -> serde_json::Value {
         "apiVersion": "v1",
         "kind": "Config",
         "clusters": [{ "name": "eks", "cluster": {
-            "server": format!("https://{}/token", Layout::WEBHOOKS),
+            "server": format!("https://{}/token", kubernetes.layout.webhooks()),
             "certificate-authority": kubernetes.pki.file("ca.crt"),
         } }],
         "users": [{ "name": "apiserver", "user": {} }],
@@ -129,7 +132,8 @@ fn scheduler(kubernetes: &Inner) -> ProcessSpec {
 
 fn component(kubernetes: &Inner, program: &str, user: &str, port: u16) -> ProcessSpec {
     let kubeconfig = kubernetes.pki.kubeconfig(user).into_os_string();
-    let mut spec = ProcessSpec::new(program, kubernetes.program(program), Ready::Tcp(([127, 0, 0, 1], port).into())).args([
+    let ready = kubernetes.on_loopback(Ready::Tcp(([127, 0, 0, 1], port).into()));
+    let mut spec = kubernetes.part(program, kubernetes.program(program), ready).args([
         "--bind-address",
         "127.0.0.1",
         "--leader-elect=false",

@@ -4,11 +4,7 @@ use std::{fs, io, path::Path, time::Duration};
 use anyhow::{Context as _, Result};
 
 use super::{Inner, PART};
-use crate::{
-    claim::write_private,
-    layout::Layout,
-    process::{ProcessSpec, Ready},
-};
+use crate::{claim::write_private, layout::Layout, process::Ready};
 
 /// Starts CoreDNS on the node's address.
 pub async fn start(kubernetes: &Inner) -> Result<()> {
@@ -19,12 +15,12 @@ pub async fn start(kubernetes: &Inner) -> Result<()> {
     let text = format!(
         ".:53 {{\n  bind {address}\n  errors\n  ready 127.0.0.1:8181\n  hosts {hosts} {{\n    ttl 1\n    reload 1s\n    fallthrough\n  }}\n  kubernetes cluster.local {{\n    kubeconfig {kubeconfig}\n    ttl 1\n  }}\n}}\n",
         address = layout.node_address(),
-        hosts = layout.file("dns/hosts").display(),
+        hosts = layout.shared("dns/hosts").display(),
         kubeconfig = kubernetes.pki.kubeconfig("coredns").display(),
     );
     write_private(&corefile, text.as_bytes())?;
-    let ready = Ready::Http { url: "http://127.0.0.1:8181/ready".into() };
-    let mut spec = ProcessSpec::new("coredns", kubernetes.program("coredns"), ready).args(["-conf".into(), corefile.into_os_string()]);
+    let ready = kubernetes.on_loopback(Ready::Http { url: "http://127.0.0.1:8181/ready".into() });
+    let mut spec = kubernetes.part("coredns", kubernetes.program("coredns"), ready).args(["-conf".into(), corefile.into_os_string()]);
     spec.deadline = PART;
     kubernetes.supervisor.start(spec).await
 }
@@ -41,8 +37,8 @@ pub async fn join_records(layout: Layout) {
 
 /// Writes dns/hosts if it is not what the records say.
 fn write_hosts(layout: &Layout) -> Result<()> {
-    let text = joined(&layout.file("dns/records.d"))?;
-    let hosts = layout.file("dns/hosts");
+    let text = joined(&layout.shared("dns/records.d"))?;
+    let hosts = layout.shared("dns/hosts");
     if fs::read_to_string(&hosts).is_ok_and(|now| now == text) {
         return Ok(());
     }

@@ -24,6 +24,7 @@ use crate::{
 
 /// Starts containerd and kubelet; returns when the node is Ready.
 pub async fn start(kubernetes: &Inner, labels: &BTreeMap<String, String>) -> Result<()> {
+    cgroup::ensure(&kubernetes.layout)?;
     containerd(kubernetes).await?;
     let mut spec = kubelet(kubernetes, labels)?;
     spec.deadline = PART;
@@ -38,14 +39,15 @@ pub async fn start(kubernetes: &Inner, labels: &BTreeMap<String, String>) -> Res
 
 /// Ends every pod and the node.
 pub async fn stop(kubernetes: &Inner) -> Result<()> {
-    kubernetes.supervisor.stop("kubelet", Stop::Terminate, STOP).await?;
-    cgroup::kill_pods(&kubernetes.layout, Duration::from_secs(20)).await?;
-    kubernetes.supervisor.stop("containerd", Stop::Terminate, STOP).await?;
+    let layout = &kubernetes.layout;
+    kubernetes.supervisor.stop(&layout.part("kubelet"), Stop::Terminate, STOP).await?;
+    cgroup::kill_pods(layout, Duration::from_secs(20)).await?;
+    kubernetes.supervisor.stop(&layout.part("containerd"), Stop::Terminate, STOP).await?;
     for folder in ["kubelet", "containerd"] {
         mounts::remove_below(&kubernetes.layout.file(folder))?;
         mounts::remove_folder(&kubernetes.layout.file(folder)).await?;
     }
-    if kubernetes.supervisor.running("kube-apiserver") {
+    if kubernetes.supervisor.running(&layout.part("kube-apiserver")) {
         let nodes: Api<Node> = Api::all(kubernetes.client().await?);
         match nodes.delete(&kubernetes.node_name(), &DeleteParams::default()).await {
             Err(kube::Error::Api(status)) if status.code == 404 => {}
@@ -75,9 +77,8 @@ async fn containerd(kubernetes: &Inner) -> Result<()> {
     let hosts = format!("server = \"{door}\"\n\n[host.\"{door}\"]\n  capabilities = [\"pull\", \"resolve\"]\n");
     write_private(&layout.file("containerd/hosts/_default/hosts.toml"), hosts.as_bytes())?;
     write_private(&layout.file("cni/10-sandbox.conflist"), &serde_json::to_vec_pretty(&pod_network(layout))?)?;
-    let mut spec =
-        ProcessSpec::new("containerd", tool::find("containerd").context("containerd is not installed")?, Ready::Unix(socket.clone()))
-            .args(["--config".into(), file.into_os_string()]);
+    let program = tool::find("containerd").context("containerd is not installed")?;
+    let mut spec = kubernetes.part("containerd", program, Ready::Unix(socket.clone())).args(["--config".into(), file.into_os_string()]);
     spec.deadline = PART;
     kubernetes.supervisor.start(spec).await?;
     let socket = socket.to_string_lossy().into_owned();
@@ -187,8 +188,9 @@ fn kubelet(kubernetes: &Inner, labels: &BTreeMap<String, String>) -> Result<Proc
     fs::create_dir_all(&folder).with_context(|| format!("making {}", folder.display()))?;
     let labels = labels.iter().map(|(name, value)| format!("{name}={value}")).collect::<Vec<_>>().join(",");
     let (node, address) = (kubernetes.node_name(), layout.node_address().to_string());
-    let ready = Ready::Http { url: "http://127.0.0.1:10248/healthz".into() };
-    Ok(ProcessSpec::new("kubelet", kubernetes.program("kubelet"), ready)
+    let ready = kubernetes.on_loopback(Ready::Http { url: "http://127.0.0.1:10248/healthz".into() });
+    Ok(kubernetes
+        .part("kubelet", kubernetes.program("kubelet"), ready)
         .args(["--config".into(), file.into_os_string(), "--kubeconfig".into(), pki.kubeconfig("node").into_os_string()])
         .args(["--root-dir".into(), folder.clone().into_os_string(), "--cert-dir".into(), folder.join("pki").into_os_string()])
         .args(["--hostname-override", &node, "--node-ip", &address, "--node-labels", &labels]))

@@ -20,9 +20,9 @@ pub fn write(kubernetes: &Inner, cluster: &str) -> Result<()> {
         "users": [{ "name": "person", "user": { "exec": {
             "apiVersion": "client.authentication.k8s.io/v1beta1",
             "command": own,
-            "args": ["eks-token", "--name", layout.name, "--cluster-name", cluster],
+            "args": ["eks-token", "--name", layout.name, "--cluster-name", cluster, "--region", layout.region()],
             // A sandbox lies where this variable says; another shell may not have it.
-            "env": [{ "name": "XDG_STATE_HOME", "value": layout.state.ancestors().nth(3) }],
+            "env": [{ "name": "XDG_STATE_HOME", "value": layout.shared("").ancestors().nth(3) }],
             "interactiveMode": "Never",
         } } }],
         "contexts": [{ "name": cluster, "context": { "cluster": cluster, "user": "person" } }],

@@ -42,7 +42,7 @@ impl Pki {
         let ca_pem = read(&folder.join("ca.crt"))?;
         let node = super::node_name(layout);
         let address = |a: Ipv4Addr| SanType::IpAddress(a.into());
-        let loopback = [address(Ipv4Addr::LOCALHOST), dns("localhost")?];
+        let webhooks = [SanType::IpAddress(layout.webhooks().ip()), dns("localhost")?];
         let api_server = [
             address(Ipv4Addr::LOCALHOST),
             address(layout.node_address()),
@@ -57,7 +57,7 @@ impl Pki {
         let node_user = format!("system:node:{node}");
         let leaves = [
             ("apiserver", "kube-apiserver", Purpose::Server(&api_server)),
-            ("webhooks", "deployctl-sandbox", Purpose::Server(&loopback)),
+            ("webhooks", "deployctl-sandbox", Purpose::Server(&webhooks)),
             ("kubelet-serving", node_user.as_str(), Purpose::Server(&kubelet)),
             ("kubelet-client", super::bootstrap::KUBELET_CLIENT, Purpose::Client { group: None }),
             ("admin", "sandbox-admin", Purpose::Client { group: Some("system:masters") }),

@@ -3,11 +3,7 @@ use anyhow::Result;
 use serde_json::json;
 
 use super::{Inner, PART};
-use crate::{
-    claim::write_private,
-    layout::POD_CIDR,
-    process::{ProcessSpec, Ready},
-};
+use crate::{claim::write_private, layout::POD_CIDR, process::Ready};
 
 /// Starts it.
 pub async fn start(kubernetes: &Inner) -> Result<()> {
@@ -28,8 +24,8 @@ pub async fn start(kubernetes: &Inner) -> Result<()> {
     });
     let file = kubernetes.layout.file("kubernetes/kube-proxy.json");
     write_private(&file, &serde_json::to_vec_pretty(&config)?)?;
-    let ready = Ready::Http { url: "http://127.0.0.1:10256/livez".into() };
-    let mut spec = ProcessSpec::new("kube-proxy", kubernetes.program("kube-proxy"), ready).args(["--config".into(), file.into_os_string()]);
+    let ready = kubernetes.on_loopback(Ready::Http { url: "http://127.0.0.1:10256/livez".into() });
+    let mut spec = kubernetes.part("kube-proxy", kubernetes.program("kube-proxy"), ready).args(["--config".into(), file.into_os_string()]);
     spec.deadline = PART;
     kubernetes.supervisor.start(spec).await
 }

@@ -13,7 +13,7 @@ use deployctl_sandbox::{
     door::{self, Door, emulator},
     eks::{self, ClusterRuntime, ControlPlane, ControlPlaneSpec, Eks, Part},
     iam,
-    layout::Layout,
+    layout::{Layout, Site},
 };
 use futures::future::BoxFuture;
 use tokio_util::sync::CancellationToken;
@@ -98,6 +98,7 @@ impl Stack {
             state: folder.path().to_owned(),
             cache: folder.path().to_owned(),
             project: PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("../.."),
+            site: Site::Home,
         };
         let key = iam::set_up(&layout, &emulator.to_string(), "deployctl-sandbox").await.unwrap();
         let switches = Arc::new(Switches::default());
@@ -109,7 +110,7 @@ impl Stack {
         let front = Door {
             listen: vec![door],
             emulator: emulator.to_string(),
-            node_addresses: vec![Ipv4Addr::LOCALHOST.into()],
+            nodes: vec![(Ipv4Addr::LOCALHOST.into(), folder.path().to_owned())],
             state: folder.path().to_owned(),
             record: layout.record(),
             project: layout.project.clone(),

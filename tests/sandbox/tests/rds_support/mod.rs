@@ -21,7 +21,7 @@ use aws_sdk_rds::{
 };
 use axum::{extract::Request, middleware::Next};
 use deployctl_sandbox::{
-    layout::Layout,
+    layout::{Layout, Site},
     rds::{Addresses, Interface, Rds},
 };
 use supervisor::Supervisor;
@@ -61,7 +61,7 @@ impl Sandbox {
 
     async fn open(folder: TempDir, first: u8, account: Arc<Account>) -> Self {
         let state = folder.path().to_owned();
-        let layout = Layout { name: "rds".into(), slot: 0, state: state.clone(), cache: state.clone(), project: state };
+        let layout = Layout { name: "rds".into(), slot: 0, state: state.clone(), cache: state.clone(), project: state, site: Site::Home };
         let supervisor = Arc::new(Supervisor::new(layout.file("log")));
         let addresses =
             Addresses { pool: (first..first + 40).map(|last| Ipv4Addr::new(127, 0, 1, last)).collect(), interface: Interface::Loopback };
