@@ -13,7 +13,7 @@ func eksPodIdentity() table {
 		"aws_eks_pod_identity_association": {
 			Replace: "cluster_name namespace service_account", Defaults: map[string]any{"disable_session_tags": false},
 			Create: func(c *engine.Call) error {
-				o, err := c.REST("eks", "CreatePodIdentityAssociation", "POST", associationsPath(c), map[string]any{
+				o, err := c.REST("eks", "CreatePodIdentityAssociation", "POST", podIdentitiesPath(c), map[string]any{
 					"namespace": c.S("namespace"), "serviceAccount": c.S("service_account"), "roleArn": c.S("role_arn"), "targetRoleArn": c.Given("target_role_arn"),
 					"disableSessionTags": c.B("disable_session_tags"), "tags": c.Tags(), "clientRequestToken": requestToken()})
 				if err == nil {
@@ -21,17 +21,17 @@ func eksPodIdentity() table {
 				}
 				return err
 			},
-			Read: readAssociation,
+			Read: readPodIdentity,
 			Update: func(c *engine.Call) error {
 				if !c.Changed("role_arn", "disable_session_tags", "target_role_arn") {
 					return nil
 				}
-				_, err := c.REST("eks", "UpdatePodIdentityAssociation", "POST", associationPath(c), map[string]any{"roleArn": c.S("role_arn"),
+				_, err := c.REST("eks", "UpdatePodIdentityAssociation", "POST", podIdentityPath(c), map[string]any{"roleArn": c.S("role_arn"),
 					"targetRoleArn": c.Given("target_role_arn"), "disableSessionTags": c.B("disable_session_tags"), "clientRequestToken": requestToken()})
 				return err
 			},
 			Delete: func(c *engine.Call) error {
-				_, err := c.REST("eks", "DeletePodIdentityAssociation", "DELETE", associationPath(c), nil)
+				_, err := c.REST("eks", "DeletePodIdentityAssociation", "DELETE", podIdentityPath(c), nil)
 				return engine.Absent(err, "ResourceNotFoundException")
 			},
 			Tag: eksTag("association_arn"),
@@ -47,16 +47,16 @@ func eksPodIdentity() table {
 	}
 }
 
-func associationsPath(c *engine.Call) string {
+func podIdentitiesPath(c *engine.Call) string {
 	return "/clusters/" + c.S("cluster_name") + "/pod-identity-associations"
 }
 
-func associationPath(c *engine.Call) string {
-	return associationsPath(c) + "/" + url.PathEscape(c.ID())
+func podIdentityPath(c *engine.Call) string {
+	return podIdentitiesPath(c) + "/" + url.PathEscape(c.ID())
 }
 
-func readAssociation(c *engine.Call) error {
-	o, err := c.REST("eks", "DescribePodIdentityAssociation", "GET", associationPath(c), nil)
+func readPodIdentity(c *engine.Call) error {
+	o, err := c.REST("eks", "DescribePodIdentityAssociation", "GET", podIdentityPath(c), nil)
 	if err != nil {
 		return engine.Absent(err, "ResourceNotFoundException")
 	}
