@@ -122,7 +122,8 @@ impl Kind for Readers {
     type Observed = Observed;
 
     fn bound(_with: &Value, _project: &Path) -> Vec<String> {
-        found::KINDS.map(String::from).to_vec()
+        // Restarted, and never made.
+        found::KINDS.map(|kind| format!("update {kind}")).to_vec()
     }
 
     async fn observe(cx: &StepContext, input: &Input) -> Result<Observed, Failure> {
@@ -200,7 +201,20 @@ impl Kind for Readers {
 
 #[cfg(test)]
 mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test may panic")]
     use super::*;
+    use crate::engine::limits;
+
+    #[test]
+    fn a_restart_is_within_what_was_shown_before_the_address_was_known() {
+        let input = json!({ "cluster": "deployctl-x", "secret": "database", "host": "db.example", "port": 5432 });
+        let workload =
+            ObjectKey { api_version: "apps/v1".into(), kind: "Deployment".into(), namespace: Some("apps".into()), name: "parser".into() };
+        let observed = Observed { readers: vec![Reader { workload, through: None, started_for: None }], missing: None };
+        let plan = Readers::plan(&serde_json::from_value(input).unwrap(), &observed).unwrap();
+        assert_eq!(plan.changes.len(), 1);
+        assert!(limits::beyond_bound(&Readers::bound(&Value::Null, Path::new("")), &plan.changes).is_empty());
+    }
 
     #[test]
     fn a_secret_of_the_cluster_is_read_for_its_address_only() {

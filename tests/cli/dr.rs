@@ -8,6 +8,7 @@ fn with(recovery: &str) -> Project {
     let text = include_str!("../../plans/environments/sandbox.yaml");
     assert!(text.contains(WAITS));
     project.write("plans/environments/sandbox.yaml", &text.replacen(WAITS, recovery, 1));
+    project.write("plans/prepare-dr.yaml", include_str!("../../plans/prepare-dr.yaml"));
     project
 }
 

@@ -47,14 +47,10 @@ pub async fn start(layout: &Layout, supervisor: &Supervisor, installed: &Install
     let classes = format!("{}:{}/*", layout.file("kafka").display(), installed.kafka.display());
     // A folder that was formatted has this file; the broker refuses any other.
     if !layout.file("kafka/data/meta.properties").exists() {
-        let mut format = ProcessSpec::new("kafka-format", &java, Ready::Exits).args([
-            "-cp",
-            &classes,
-            "kafka.tools.StorageTool",
-            "format",
-            "--cluster-id",
-        ]);
-        format = format.args([BASE64_URL_SAFE_NO_PAD.encode(random()).into(), "--config".into(), config.clone().into_os_string()]);
+        let mut format = ProcessSpec::new("kafka-format", &java, Ready::Exits).args(["-cp", &classes, "kafka.tools.StorageTool", "format"]);
+        // One in 64 begins with a dash, and would be taken for a flag.
+        let id = format!("--cluster-id={}", BASE64_URL_SAFE_NO_PAD.encode(random()));
+        format = format.args([id.into(), "--config".into(), config.clone().into_os_string()]);
         format.restart = Restart::Never;
         supervisor.start(format).await?;
         supervisor.stop("kafka-format", crate::process::Stop::Terminate, Duration::from_secs(1)).await?;
