@@ -52,9 +52,10 @@ pub async fn create(Shared(eks): Shared<Arc<Eks>>, caller: Caller, Body(body): B
         Some(cluster) if cluster["name"] == name.as_str() && state.region == caller.region => {
             Err(Refusal::in_use(format!("Cluster already exists with name: {name}")))
         }
-        Some(cluster) => {
-            Err(Refusal::limit(format!("A sandbox runs one cluster in a region, and {} is it: there is one node's machine behind it", cluster["name"])))
-        }
+        Some(cluster) => Err(Refusal::limit(format!(
+            "A sandbox runs one cluster in a region, and {} is it: there is one node's machine behind it",
+            cluster["name"]
+        ))),
         None => Ok(()),
     })?;
     let version = body["version"].as_str().unwrap_or("1.34");
