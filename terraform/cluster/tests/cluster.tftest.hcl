@@ -125,7 +125,7 @@ run "pod_identity_brings_its_agent" {
     error_message = "the agent's add-on besides the others"
   }
   assert {
-    condition     = local.addons["eks-pod-identity-agent"].before_compute && local.addons["eks-pod-identity-agent"].addon_version == "v1.2.3-eksbuild.4"
+    condition     = local.addons["eks-pod-identity-agent"].before_compute && contains(keys(local.addons["eks-pod-identity-agent"]), "addon_version") && terraform_data.addon_version["eks-pod-identity-agent"].input == "v1.2.3-eksbuild.4"
     error_message = "pinned like the others, and on each node from its beginning"
   }
   assert {
