@@ -1,6 +1,7 @@
 //! The "only" lines of the design, enforced on the source text: who may use AWS, Kubernetes, processes and the terminal.
 #![allow(clippy::unwrap_used, clippy::print_stdout, reason = "a test may panic and say why")]
 use std::{
+    collections::BTreeSet,
     fs,
     path::{Path, PathBuf},
 };
@@ -114,4 +115,21 @@ fn long_files_are_listed() {
             println!("{path}: {lines} lines; the limit is {LINES}: one idea a file");
         }
     }
+}
+
+/// Libraries with other features are other libraries: cargo would compile them, and all that are built on them, a second time for the sandbox's images.
+#[test]
+fn images_are_made_of_the_libraries_that_tests_compile() {
+    let tree = |packages: &[&str]| -> BTreeSet<String> {
+        let mut cargo = std::process::Command::new(env!("CARGO"));
+        cargo.args(["tree", "--locked", "--offline", "--edges", "normal,build", "--format", "{p}|{f}", "--prefix", "none", "--no-dedupe"]);
+        let output = cargo.args(packages).current_dir(env!("CARGO_MANIFEST_DIR")).output().unwrap();
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        let lines = String::from_utf8(output.stdout).unwrap();
+        lines.lines().map(|line| line.replace(" (proc-macro)", "").trim_end_matches(" (*)").to_owned()).collect()
+    };
+    let workspace = tree(&["--workspace"]);
+    let images = tree(&["-p", "parser", "-p", "uploader", "-p", "deployctl"]);
+    let others: Vec<&String> = images.difference(&workspace).collect();
+    assert!(!images.is_empty() && others.is_empty(), "add the missing features to deployctl's dependencies: {others:#?}");
 }

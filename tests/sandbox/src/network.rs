@@ -21,8 +21,8 @@ pub async fn ensure(layout: &Layout) -> Result<()> {
     ip(&["link", "set", &outside, "up"]).await?;
     let n = namespace.as_str();
     ip(&["-n", n, "link", "set", "lo", "up"]).await?;
-    // On AWS its agent makes an interface for it; here it is of no use before the agent listens.
-    ip(&["-n", n, "addr", "replace", &format!("{}/32", Layout::POD_IDENTITY_AGENT), "dev", "lo"]).await?;
+    // On AWS its agent makes an interface for it; here it is of no use before the agent listens. Nothing else may be sent from there.
+    ip(&["-n", n, "addr", "replace", &format!("{}/32", Layout::POD_IDENTITY_AGENT), "dev", "lo", "scope", "host"]).await?;
     ip(&["-n", n, "addr", "replace", &format!("{}/24", layout.node_address()), "dev", inside]).await?;
     ip(&["-n", n, "link", "set", inside, "up"]).await?;
     if ip(&["-n", n, "link", "show", internal]).await.is_err() {
@@ -48,7 +48,7 @@ pub async fn ensure_dr_cluster(dr: &Layout) -> Result<()> {
         ip(&["link", "add", outside, "type", "veth", "peer", "name", inside, "netns", &namespace]).await?;
     }
     ip(&["link", "set", outside, "up"]).await?;
-    ip(&["route", "replace", &format!("{node}/32"), "dev", outside]).await?;
+    ip(&["route", "replace", &format!("{node}/32"), "dev", outside, "src", &door]).await?;
     // The host reaches its API server too: the sandbox's namespace answers for it and passes on.
     ip(&["neigh", "replace", "proxy", &node, "dev", host]).await?;
     std::fs::write("/proc/sys/net/ipv4/ip_forward", "1").context("letting packets through to the DR region's cluster")?;
