@@ -1,7 +1,9 @@
 # Every target is one line; what they do is in tests/. Builds are shared by all checkouts: $XDG_CACHE_HOME/deployctl.
 CACHE := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/deployctl
 export CARGO_TARGET_DIR ?= $(CACHE)/target
-# As the sandbox's images are compiled (src/tools/cargo.rs): with other flags cargo would compile every library once more for them.
+# As the sandbox's images are compiled (src/tools/cargo.rs): with other flags, or another time for C compilers, cargo would compile every library
+# once more for them.
+export SOURCE_DATE_EPOCH := 0
 export RUSTFLAGS ?= --remap-path-prefix=$(CACHE)/image-source=/src --remap-path-prefix=$(or $(CARGO_HOME),$(HOME)/.cargo)=/cargo
 .PHONY: demo test check soak checkout
 
