@@ -77,14 +77,16 @@ fn associations(target: &Target) -> Vec<(String, String)> {
     found.associations().iter().map(one).collect()
 }
 
-/// Those by which an SDK finds a role.
+/// Those by which an SDK finds a role, of the pods that stay.
 fn variables(target: &Target, service: &str) -> BTreeSet<&'static str> {
     let label = format!("app.kubernetes.io/name={service}");
-    let path = "jsonpath={.items[*].spec.containers[*].env[*].name}";
-    let names = target.kubectl(&["-n", "apps", "get", "pods", "-l", &label, "--field-selector", "status.phase=Running", "-o", path]);
+    let pods = target.kubectl(&["-n", "apps", "get", "pods", "-l", &label, "--field-selector", "status.phase=Running", "-o", "json"]);
+    let pods: serde_json::Value = serde_json::from_str(&pods).unwrap();
+    let stays = |pod: &&serde_json::Value| pod["metadata"]["deletionTimestamp"].is_null();
+    let kept: String = pods["items"].as_array().unwrap().iter().filter(stays).map(|pod| pod["spec"]["containers"].to_string()).collect();
     let known =
         ["AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE", "AWS_CONTAINER_CREDENTIALS_FULL_URI", "AWS_ROLE_ARN", "AWS_WEB_IDENTITY_TOKEN_FILE"];
-    known.into_iter().filter(|name| names.split(' ').any(|found| found == *name)).collect()
+    known.into_iter().filter(|name| kept.contains(&format!("\"{name}\""))).collect()
 }
 
 fn external_secrets_becomes_those_it_reads_for(target: &Target) {
