@@ -12,17 +12,15 @@ use crate::{
 #[derive(Args, Clone, Debug)]
 pub struct ReadyArgs {
     /// The account, checked before any other call
-    #[arg(long)]
-    account: String,
+    #[arg(long, value_parser = |text: &str| AccountId::parse(text))]
+    account: AccountId,
     /// The region that it runs in
-    #[arg(long)]
-    region: String,
+    #[arg(long, value_parser = |text: &str| Region::parse(text))]
+    region: Region,
 }
 
 /// Says as whom it runs.
 pub async fn run(args: &ReadyArgs) -> Result<Value, Failure> {
-    let parse = |error: crate::ids::InvalidId| Failure::usage("the agent's arguments").because(error);
-    let (region, account) = (Region::parse(&args.region).map_err(parse)?, AccountId::parse(&args.account).map_err(parse)?);
-    let aws = Aws::connect(&region, None, &account).await?;
+    let aws = Aws::connect(&args.region, None, &args.account).await?;
     Ok(json!({ "principal": aws.principal() }))
 }

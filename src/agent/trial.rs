@@ -20,11 +20,11 @@ use crate::{
 #[derive(Args, Clone, Debug)]
 pub struct TrialArgs {
     /// The account, checked before any other call
-    #[arg(long)]
-    account: String,
+    #[arg(long, value_parser = |text: &str| AccountId::parse(text))]
+    account: AccountId,
     /// The region of the secrets
-    #[arg(long)]
-    region: String,
+    #[arg(long, value_parser = |text: &str| Region::parse(text))]
+    region: Region,
     /// The secret with host, port and dbname, as the service reads it
     #[arg(long, required_unless_present = "host", conflicts_with_all = ["host", "port", "dbname"])]
     endpoint_secret: Option<String>,
@@ -60,9 +60,7 @@ impl TrialArgs {
 
 /// Says as whom, where, and how much was done and taken back.
 pub async fn run(args: &TrialArgs) -> Result<Value, Failure> {
-    let parse = |error: crate::ids::InvalidId| Failure::usage("the agent's arguments").because(error);
-    let (region, account) = (Region::parse(&args.region).map_err(parse)?, AccountId::parse(&args.account).map_err(parse)?);
-    let aws = Aws::connect(&region, None, &account).await?;
+    let aws = Aws::connect(&args.region, None, &args.account).await?;
     let endpoint = args.endpoint(&aws).await?;
     let Credentials { username, password } = read(&aws, &args.credentials_secret).await?;
     let target = Target { host: endpoint.host.clone(), port: endpoint.port, database: endpoint.dbname, user: username.clone(), password };
@@ -84,7 +82,15 @@ mod tests {
     #[test]
     fn it_is_told_a_secret_or_an_address_and_never_both() {
         let parsed = |more: &[&str]| {
-            let args = ["deployctl", "agent", "trial", "--account=1", "--region=r", "--credentials-secret=c", "--authorities=a"];
+            let args = [
+                "deployctl",
+                "agent",
+                "trial",
+                "--account=111122223333",
+                "--region=eu-west-1",
+                "--credentials-secret=c",
+                "--authorities=a",
+            ];
             let statements = ["--statements=-- a comment\nSELECT 1"];
             crate::cli::Cli::try_parse_from(args.iter().chain(&statements).chain(more)).is_ok()
         };

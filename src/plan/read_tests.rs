@@ -1,5 +1,7 @@
 //! Bad files: each class of error with what is shown for it.
 #![allow(clippy::unwrap_used, reason = "a test may panic")]
+use std::collections::BTreeSet;
+
 use super::*;
 use crate::{
     engine::fake::FakeKind,
@@ -148,4 +150,47 @@ fn every_plan_file_for_the_dr_region_fits_every_environment() {
             }
         }
     }
+}
+
+/// The variables of a stack: those without a default, and all of them.
+fn asked_for(stack: &Path) -> [BTreeSet<String>; 2] {
+    let files = std::fs::read_dir(stack).unwrap().map(|entry| entry.unwrap().path());
+    let texts =
+        files.filter(|path| path.extension().is_some_and(|extension| extension == "tf")).map(|path| std::fs::read_to_string(path).unwrap());
+    let (mut needed, mut all) = (BTreeSet::new(), BTreeSet::new());
+    for text in texts {
+        for block in
+            text.split("\nvariable \"").skip(1).chain(text.strip_prefix("variable \"").and_then(|rest| rest.split("\nvariable \"").next()))
+        {
+            let name = block.split('"').next().unwrap().to_owned();
+            if !block.split("\n}").next().unwrap().contains("\n  default ") {
+                needed.insert(name.clone());
+            }
+            all.insert(name);
+        }
+    }
+    [needed, all]
+}
+
+/// What deployctl gives by itself is in every stack's variables-common.tf.
+#[test]
+fn every_stack_is_given_what_it_asks_for_and_nothing_else() {
+    let project = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let mut stacks = 0;
+    for name in ["deploy", "destroy", "prepare-dr", "warm-dr", "restore-rds", "drill-rds"] {
+        let file: PlanFile = serde_saphyr::from_str(&std::fs::read_to_string(project.join(format!("plans/{name}.yaml"))).unwrap()).unwrap();
+        for step in file.steps.iter().filter(|step| step.kind == "terraform") {
+            let stack = project.join(step.with["stack"].as_str().unwrap());
+            let [needed, all] = asked_for(&stack);
+            let by_itself = std::fs::read_to_string(stack.join("variables-common.tf")).unwrap();
+            let adopted = step.with["adopt"]["variable"].as_str().map(str::to_owned);
+            let given: BTreeSet<String> =
+                step.with["variables"].as_object().into_iter().flatten().map(|(name, _)| name.clone()).chain(adopted).collect();
+            let missing: Vec<_> = needed.difference(&given).filter(|name| !by_itself.contains(&format!("variable \"{name}\""))).collect();
+            let unknown: Vec<_> = given.difference(&all).collect();
+            assert!(missing.is_empty() && unknown.is_empty(), "plans/{name}.yaml, {}: lacks {missing:?}, gives {unknown:?}", step.id);
+            stacks += 1;
+        }
+    }
+    assert!(stacks >= 10, "{stacks} steps of kind terraform");
 }

@@ -6,7 +6,6 @@ use crate::{
     cli::Globals,
     commands::session::{self, Purpose, Session, Subject},
     failure::{Failure, FailureKind, exit},
-    ids::ClusterName,
     plan::{environment::Standby, read},
     ui::{Output, Ui},
 };
@@ -58,8 +57,7 @@ async fn nothing_warm_is_left_without_its_network(session: &Session) -> Result<(
     if environment.recovery.standby == Standby::Warm {
         return Ok(());
     }
-    let name =
-        ClusterName::parse(format!("deployctl-{}", environment.name)).map_err(|e| Failure::usage("the cluster's name").because(e))?;
+    let name = environment.cluster_name().map_err(|e| Failure::usage("the cluster's name").because(e))?;
     match session.work.aws.find_cluster(&name).await? {
         None => Ok(()),
         Some(_) => {

@@ -16,7 +16,7 @@ use crate::{
         journal::NoIntents,
     },
     failure::{Failure, FailureKind, exit},
-    ids::{ClusterName, DbInstanceId, EnvironmentName, Region, RepositoryName, SecretName, ServiceName},
+    ids::{DbInstanceId, EnvironmentName, Region, RepositoryName, SecretName, ServiceName},
     plan::{
         definition,
         environment::{SecretStore, Standby},
@@ -190,8 +190,7 @@ async fn for_the_warm(cx: &StepContext) -> Result<Option<Result<String, Missing>
     if environment.recovery.standby != Standby::Warm {
         return Ok(None);
     }
-    let name =
-        ClusterName::parse(format!("deployctl-{}", environment.name)).map_err(|e| Failure::usage("the cluster's name").because(e))?;
+    let name = environment.cluster_name().map_err(|e| Failure::usage("the cluster's name").because(e))?;
     let missing = |what: String, next: &str| Err(Missing { needed_for: "verification", what, next: next.to_owned() });
     let region = cx.aws.region();
     Ok(Some(match inside::prepared(cx, &name, AGENT, AGENT_ACCOUNT).await {
