@@ -202,6 +202,10 @@ impl Failure {
         }
         lines
     }
+    /// For a report: what happened and its causes as one line, then its evidence, no more than `most` lines of it.
+    pub fn report(&self, most: usize) -> Vec<String> {
+        std::iter::once(self.chain().join(": ")).chain(self.evidence.iter().take(most).cloned()).collect()
+    }
 }
 
 /// Commands that work on an environment.

@@ -13,6 +13,7 @@ use serde_json::{Value, json};
 use super::{
     Action, Applied, CHECK, Change, Kind, Outputs, StepContext, StepPlan,
     inside::{AUTHORITIES, STARTING, sent_where_possible},
+    verification::TOLD,
 };
 use crate::{
     cluster::{AgentJob, Cluster, Keep, PodSettings},
@@ -249,17 +250,20 @@ impl Kind for TrialKind {
                     Ok::<_, Failure>(cx.wait_until(&what, LIMIT + STARTING, cluster.run_job(&job, heard)).await?.result)
                 };
                 let said = match trying.await {
-                    Ok(said) => input.judged(service, &said),
+                    Ok(said) => input.judged(service, &said).map_err(|wrong| vec![wrong]),
                     Err(failure) if failure.kind == FailureKind::Interrupted => return Err(failure),
                     // Whoever restores needs to know, and the database is there all the same.
-                    Err(failure) => Err(format!("{}/{}: {}", service.namespace, service.service_account, failure.chain().join(": "))),
+                    Err(failure) => {
+                        let who = format!("{}/{}", service.namespace, service.service_account);
+                        Err(failure.report(TOLD).into_iter().map(|line| format!("{who}: {line}")).collect())
+                    }
                 };
                 match said {
                     Ok(said) => {
                         cx.checked(said.clone(), started.elapsed());
                         trial.checked.push(said);
                     }
-                    Err(wrong) => trial.wrong.push(wrong),
+                    Err(wrong) => trial.wrong.extend(wrong),
                 }
             }
         }

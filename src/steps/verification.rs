@@ -8,7 +8,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-pub use self::judged::Verified;
+pub use self::judged::{TOLD, Verified};
 use super::{
     Action, Applied, CHECK, Change, Kind, Outputs, StepContext, StepPlan,
     inside::{Address, Inside, Looked, sent_where_possible},

@@ -159,7 +159,12 @@ fn what_the_service_may_not_do_any_more_is_told(target: &Target, warm: &Copy, re
     let ended = target.deployctl(&[restore, &["--project", warm.folder()]].concat()).expect(16);
     let answer = json(&ended.out);
     let wrong = lines(&answer, "wrong").join("\n");
-    assert!(wrong.contains("apps/parser: parser_run cannot connect to ") && wrong.contains("password authentication failed"), "{answer:#}");
+    assert!(
+        wrong.contains("apps/parser: Job apps/trial-")
+            && wrong.contains(": parser_run cannot connect to ")
+            && wrong.contains("password authentication failed"),
+        "{answer:#}"
+    );
     assert!(ended.err.contains("is restored, but "), "{}", ended.err);
     as_owner("ALTER ROLE parser_run VALID UNTIL 'infinity'; REVOKE parser_migrate FROM CURRENT_USER; COMMIT");
     let good = json(&on(target, warm, restore, 0));

@@ -28,7 +28,7 @@ pub struct Verified {
 }
 
 /// Of so many things that differ each is told; the rest is counted.
-const TOLD: usize = 50;
+pub const TOLD: usize = 50;
 
 impl Verified {
     /// Nobody looked.
@@ -40,8 +40,7 @@ impl Verified {
     /// An agent was sent and came back without an answer: so would a service.
     pub fn not_reached(depth: Depth, failure: &Failure) -> Self {
         let mut verified = Self::nothing(depth, "the agent came back without an answer");
-        verified.wrong = vec![failure.chain().join(": ")];
-        verified.wrong.extend(failure.evidence.iter().take(TOLD).cloned());
+        verified.wrong = failure.report(TOLD);
         verified
     }
 
