@@ -1,15 +1,18 @@
 //! What can be typed. Types only; what is done about it is in commands/.
-use std::{
-    num::{NonZeroU32, NonZeroUsize},
-    path::PathBuf,
-};
+mod db;
+mod dr;
+
+use std::{num::NonZeroUsize, path::PathBuf};
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+pub use self::{
+    db::{DbCommand, MigrateArgs, PruneArgs, RestoreArgs, SnapshotArgs, UndoArgs},
+    dr::{DrCommand, DrDrillArgs, DrLimits, DrRestoreArgs, ObjectCommand, ObjectRestoreArgs},
+};
 use crate::{
     agent::AgentCommand,
-    database::{audit::Depth, version::Version},
-    ids::{EnvironmentName, Region, RunId, SecretName, ServiceName, SnapshotId, StepId},
+    ids::{EnvironmentName, RunId, SecretName, ServiceName, StepId},
     plan::selection::Selection,
     ui::Output,
 };
@@ -26,34 +29,6 @@ pub struct Cli {
     pub command: Command,
 }
 
-fn environment(text: &str) -> Result<EnvironmentName, String> {
-    EnvironmentName::parse(text).map_err(|error| error.to_string())
-}
-
-fn step(text: &str) -> Result<StepId, String> {
-    StepId::parse(text).map_err(|error| error.to_string())
-}
-
-fn run(text: &str) -> Result<RunId, String> {
-    RunId::parse(text).map_err(|error| error.to_string())
-}
-
-fn service(text: &str) -> Result<ServiceName, String> {
-    ServiceName::parse(text).map_err(|error| error.to_string())
-}
-
-fn secret(text: &str) -> Result<SecretName, String> {
-    SecretName::parse(text).map_err(|error| error.to_string())
-}
-
-fn region(text: &str) -> Result<Region, String> {
-    Region::parse(text).map_err(|error| error.to_string())
-}
-
-fn snapshot(text: &str) -> Result<SnapshotId, String> {
-    SnapshotId::parse(text).map_err(|error| error.to_string())
-}
-
 fn duration(text: &str) -> Result<jiff::SignedDuration, String> {
     let parsed: jiff::SignedDuration = text.parse().map_err(|error: jiff::Error| error.to_string())?;
     if parsed.is_negative() { Err("it is negative".to_owned()) } else { Ok(parsed) }
@@ -63,7 +38,7 @@ fn duration(text: &str) -> Result<jiff::SignedDuration, String> {
 #[derive(Clone, Debug, Args)]
 pub struct Globals {
     /// Environment to work on: a file in plans/environments
-    #[arg(short, long, global = true, env = "DEPLOYCTL_ENVIRONMENT", value_name = "NAME", value_parser = environment)]
+    #[arg(short, long, global = true, env = "DEPLOYCTL_ENVIRONMENT", value_name = "NAME")]
     pub environment: Option<EnvironmentName>,
     /// Folder that holds plans/ [default: the nearest one above here]
     #[arg(long, global = true, value_name = "DIR")]
@@ -152,13 +127,13 @@ pub enum Command {
 #[derive(Clone, Debug, Args)]
 pub struct SelectionArgs {
     /// Run only these steps
-    #[arg(long, value_name = "STEP", value_delimiter = ',', value_parser = step, conflicts_with = "from")]
+    #[arg(long, value_name = "STEP", value_delimiter = ',', conflicts_with = "from")]
     pub only: Vec<StepId>,
     /// Run this step and everything that needs it
-    #[arg(long, value_name = "STEP", value_parser = step)]
+    #[arg(long, value_name = "STEP")]
     pub from: Option<StepId>,
     /// Leave these steps out
-    #[arg(long, value_name = "STEP", value_delimiter = ',', value_parser = step)]
+    #[arg(long, value_name = "STEP", value_delimiter = ',')]
     pub skip: Vec<StepId>,
     /// Why only a part is run; recorded in plan, journal and report
     #[arg(long, value_name = "TEXT")]
@@ -244,7 +219,7 @@ pub struct ApplyArgs {
 #[derive(Debug, Args)]
 pub struct StatusArgs {
     /// Run to show [default: the last one]
-    #[arg(long, value_name = "ID", value_parser = run)]
+    #[arg(long, value_name = "ID")]
     pub run: Option<RunId>,
     /// Show what this machine knows, without asking the state bucket
     #[arg(long)]
@@ -333,7 +308,6 @@ pub struct CompletionsArgs {
 #[derive(Debug, Args)]
 pub struct RenderArgs {
     /// Step whose manifests are rendered [default: all]
-    #[arg(value_parser = step)]
     pub step: Option<StepId>,
 }
 
@@ -350,7 +324,7 @@ pub enum ChartCommand {
 #[derive(Debug, Args)]
 pub struct ChartRenderArgs {
     /// Steps whose charts are rendered [default: all of kind chart that are used]
-    #[arg(value_name = "STEP", value_parser = step)]
+    #[arg(value_name = "STEP")]
     pub steps: Vec<StepId>,
 }
 
@@ -358,7 +332,7 @@ pub struct ChartRenderArgs {
 #[derive(Debug, Args)]
 pub struct ChartPinArgs {
     /// Steps whose charts are pinned [default: all of kind chart]
-    #[arg(value_name = "STEP", value_parser = step)]
+    #[arg(value_name = "STEP")]
     pub steps: Vec<StepId>,
     /// Print the digests and leave the plan file as it is
     #[arg(long)]
@@ -381,172 +355,7 @@ pub enum ImageCommand {
 #[derive(Debug, Args)]
 pub struct ImageArgs {
     /// Services [default: all]
-    #[arg(value_parser = service)]
     pub services: Vec<ServiceName>,
-}
-
-/// Commands of `db`.
-#[derive(Debug, Subcommand)]
-pub enum DbCommand {
-    /// Take a snapshot, copy it to the DR region, and wait for both
-    Snapshot(SnapshotArgs),
-    /// List the snapshots of the database, in both regions
-    List,
-    /// Delete deployctl's own snapshots that are beyond count and age, in both regions
-    Prune(PruneArgs),
-    /// Take a snapshot, run pending migrations, roll the service out, verify
-    Migrate(MigrateArgs),
-    /// Show applied and pending migrations
-    Status,
-    /// Take back the newest migration by its undo file (U…__….sql), after a snapshot
-    Undo(UndoArgs),
-    /// Put a snapshot into the database's place; the old one stays under another name
-    Restore(RestoreArgs),
-}
-
-/// Arguments of `db snapshot`.
-#[derive(Clone, Copy, Debug, Args)]
-pub struct SnapshotArgs {
-    /// Keep everybody from writing while it is taken, no longer than TIME, and take down what each table holds: a restore of it is held against
-    /// that
-    #[arg(long, value_name = "TIME", value_parser = duration)]
-    pub pause_writes: Option<jiff::SignedDuration>,
-}
-
-/// Arguments of `db prune`.
-#[derive(Clone, Copy, Debug, Args)]
-pub struct PruneArgs {
-    /// Keep so many of the newest [default: database.snapshots.keep]
-    #[arg(long, value_name = "N")]
-    pub keep: Option<NonZeroU32>,
-    /// Keep all that are younger than so many days [default: database.snapshots.days]
-    #[arg(long, value_name = "N")]
-    pub days: Option<u32>,
-}
-
-/// Arguments of `db migrate`.
-#[derive(Clone, Copy, Debug, Args)]
-pub struct MigrateArgs {
-    /// Say what would run and what is wrong with it, as a database role that can write nothing
-    #[arg(long)]
-    pub dry_run: bool,
-}
-
-/// Arguments of `db undo`.
-#[derive(Clone, Debug, Args)]
-pub struct UndoArgs {
-    /// Version to take back; it must be the newest [default: the newest, after a question]
-    #[arg(long, value_name = "VERSION")]
-    pub version: Option<Version>,
-}
-
-/// Arguments of `db restore`.
-#[derive(Clone, Debug, Args)]
-pub struct RestoreArgs {
-    /// Rename the database that is there and give its name to the restored one
-    #[arg(long, required = true)]
-    pub in_place: bool,
-    /// Snapshot to restore, as `db list` names it
-    #[arg(long, value_name = "ID", value_parser = snapshot)]
-    pub snapshot: SnapshotId,
-    /// Do it once more although the database is restored from this snapshot already
-    #[arg(long)]
-    pub again: bool,
-    /// Environment's name, typed out: --yes is not enough for this
-    #[arg(long, value_name = "NAME")]
-    pub confirm: Option<String>,
-}
-
-/// Commands of `dr`. All of them work in the DR region alone, `object` if it is told so.
-#[derive(Debug, Subcommand)]
-pub enum DrCommand {
-    /// Show how old the newest recovery point is, what is missing, and what a restore would do
-    Status,
-    /// Make what a restored database goes into: network, security group, parameter group
-    Prepare,
-    /// Restore the database; after a crash or a lost terminal the same command goes on
-    Restore(DrRestoreArgs),
-    /// Restore the newest point under a throw-away name, measure, delete it again, and keep the result
-    Drill(DrDrillArgs),
-    /// Bring deleted uploads back
-    #[command(subcommand)]
-    Object(ObjectCommand),
-}
-
-/// Commands of `dr object`.
-#[derive(Debug, Subcommand)]
-pub enum ObjectCommand {
-    /// Bring deleted objects back: their delete markers go, or a version is copied from the replica; nothing that is there is overwritten
-    Restore(ObjectRestoreArgs),
-}
-
-/// Arguments of `dr object restore`.
-#[derive(Clone, Debug, Args)]
-pub struct ObjectRestoreArgs {
-    /// Objects, as in uploads/2026/a.csv or s3://BUCKET/uploads/2026/a.csv
-    #[arg(value_name = "KEY", required_unless_present = "prefix", conflicts_with = "prefix")]
-    pub keys: Vec<String>,
-    /// All below PREFIX that are deleted
-    #[arg(long, value_name = "PREFIX")]
-    pub prefix: Option<String>,
-    /// Of those, only what was deleted at that time or later, as in 2026-11-29T03:00:00Z
-    #[arg(long, value_name = "TIME", requires = "prefix")]
-    pub deleted_since: Option<jiff::Timestamp>,
-    /// The DR region, when the other one is lost: the replicas there come back, and nothing is asked of the lost region
-    #[arg(long, value_name = "REGION", value_parser = region)]
-    pub to: Option<Region>,
-}
-
-/// Arguments of `dr drill`.
-#[derive(Debug, Args)]
-pub struct DrDrillArgs {
-    /// Limits and the report.
-    #[command(flatten)]
-    pub limits: DrLimits,
-    /// Write the results as Prometheus' text format into FILE, for whom the exporter in the cluster does not serve
-    #[arg(long, value_name = "FILE")]
-    pub metrics: Option<PathBuf>,
-    /// Restore nothing: delete what a drill that was killed has left, and nothing else
-    #[arg(long, conflicts_with_all = ["metrics", "max_rto", "max_rpo", "report"])]
-    pub clean: bool,
-}
-
-/// What a restore is held against, and where its report goes.
-#[derive(Debug, Args)]
-pub struct DrLimits {
-    /// Fail (exit 16) if it takes longer, as in 45m; the database is restored all the same
-    #[arg(long, value_name = "TIME", value_parser = duration)]
-    pub max_rto: Option<jiff::SignedDuration>,
-    /// Fail (exit 16) if more may be lost, as in 5m; the database is restored all the same
-    #[arg(long, value_name = "TIME", value_parser = duration)]
-    pub max_rpo: Option<jiff::SignedDuration>,
-    /// How much of the restored database is looked at, where a cluster is prepared that can: `full` reads every row and holds every index against
-    /// its table
-    #[arg(long, value_enum, default_value_t)]
-    pub verify: Depth,
-    /// Write report.md and report.html into DIR [default: beside the run's journal]
-    #[arg(long, value_name = "DIR")]
-    pub report: Option<PathBuf>,
-}
-
-/// Arguments of `dr restore`.
-#[derive(Debug, Args)]
-pub struct DrRestoreArgs {
-    /// Region to restore in: the environment's aws.dr_region, typed out
-    #[arg(long, value_name = "REGION", value_parser = region)]
-    pub to: Region,
-    /// From this snapshot
-    #[arg(long, value_name = "ID", value_parser = snapshot, conflicts_with_all = ["latest", "at"])]
-    pub snapshot: Option<SnapshotId>,
-    /// From the newest recovery point, which is the default
-    #[arg(long, conflicts_with = "at")]
-    pub latest: bool,
-    /// As it was at this moment, from the replicated backup, as in 2026-11-29T03:00:00Z
-    #[arg(long, value_name = "TIME")]
-    pub at: Option<jiff::Timestamp>,
-    /// Limits and the report.
-    #[command(flatten)]
-    pub limits: DrLimits,
 }
 
 /// Commands of `secret`.
@@ -560,7 +369,6 @@ pub enum SecretCommand {
 #[derive(Debug, Args)]
 pub struct SecretSetArgs {
     /// Name in the environment, as in `kafka`
-    #[arg(value_parser = secret)]
     pub name: SecretName,
     /// Read the value from FILE [default: standard input]
     #[arg(long, value_name = "FILE")]

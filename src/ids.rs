@@ -1,5 +1,5 @@
 //! The names and numbers that deployctl passes around, each a type of its own so that none can be taken for another.
-use std::fmt;
+use std::{fmt, str::FromStr};
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -31,6 +31,10 @@ macro_rules! id {
         impl TryFrom<String> for $name {
             type Error = InvalidId;
             fn try_from(value: String) -> Result<Self, InvalidId> { Self::parse(value) }
+        }
+        impl FromStr for $name {
+            type Err = InvalidId;
+            fn from_str(value: &str) -> Result<Self, InvalidId> { Self::parse(value) }
         }
         impl From<$name> for String {
             fn from(id: $name) -> Self { id.0 }

@@ -1,5 +1,6 @@
 //! deployctl, in reading order.
 pub mod agent;
+pub mod answer;
 pub mod aws;
 pub mod cache;
 pub mod charts;

@@ -11,12 +11,12 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio_postgres::Client;
 
 use super::{
+    account::AccountArgs,
     checked,
     database::{Credentials, PATIENCE, read},
     say,
 };
 use crate::{
-    aws::Aws,
     database::{
         audit::{self, Depth},
         connect::{Target, connect},
@@ -25,7 +25,6 @@ use crate::{
         watermark,
     },
     failure::{Failure, FailureKind},
-    ids::{AccountId, Region},
 };
 
 /// How often a hold looks whether it still holds; a server ends a transaction that is idle for minutes.
@@ -37,12 +36,8 @@ const QUICK: Duration = Duration::from_secs(60);
 /// Which database, and as whom: an address that no secret says yet, or that of the moment.
 #[derive(Args, Clone, Debug)]
 pub struct AddressArgs {
-    /// The account, checked before any other call
-    #[arg(long)]
-    account: String,
-    /// The region of the secret
-    #[arg(long)]
-    region: String,
+    #[command(flatten)]
+    account: AccountArgs,
     /// The database's host
     #[arg(long)]
     host: String,
@@ -91,9 +86,7 @@ pub struct HoldArgs {
 
 impl AddressArgs {
     async fn connect(&self) -> Result<Client, Failure> {
-        let parse = |error: crate::ids::InvalidId| Failure::usage("the agent's arguments").because(error);
-        let (region, account) = (Region::parse(&self.region).map_err(parse)?, AccountId::parse(&self.account).map_err(parse)?);
-        let aws = Aws::connect(&region, None, &account).await?;
+        let aws = self.account.connect().await?;
         let Credentials { username, password } = read(&aws, &self.credentials_secret).await?;
         let target = Target { host: self.host.clone(), port: self.port, database: self.dbname.clone(), user: username, password };
         connect(&target, &self.authorities, PATIENCE).await.map_err(|error| {

@@ -38,7 +38,7 @@ pub struct BootstrapArgs {
 
 /// Makes what is missing. Run again, it changes nothing.
 pub async fn run(args: &BootstrapArgs) -> Result<Value, Failure> {
-    let aws = args.database.aws().await?;
+    let aws = args.database.account.connect().await?;
     let master: Credentials = super::database::read(&aws, &args.database.credentials_secret).await?;
     let target = args.database.target(&aws, &master).await?;
     let client = args.database.connect_as(&target).await?;
@@ -153,7 +153,7 @@ mod tests {
 
     #[test]
     fn its_arguments_do_not_collide_with_those_of_every_command() {
-        let args = "deployctl agent bootstrap-database --account 1 --region r --endpoint-secret e --credentials-secret c --authorities a \
+        let args = "deployctl agent bootstrap-database --account 111122223333 --region eu-west-1 --endpoint-secret e --credentials-secret c --authorities a \
                     --environment-name sandbox --store ssm --migrator m=s --runner r=s";
         // clap finds a collision only when the value is read.
         crate::cli::Cli::try_parse_from(args.split_whitespace()).unwrap();

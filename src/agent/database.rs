@@ -6,11 +6,11 @@ use secrecy::{ExposeSecret, SecretString};
 use serde::Deserialize;
 use tokio_postgres::Client;
 
+use super::account::AccountArgs;
 use crate::{
     aws::Aws,
     database::connect::{Target, connect},
     failure::{Failure, FailureKind},
-    ids::{AccountId, Region},
 };
 
 /// A database that fails over is back within it, mostly; shorter than the shortest of the agent's Jobs.
@@ -19,12 +19,9 @@ pub(super) const PATIENCE: Duration = Duration::from_secs(45);
 /// Arguments that every database Job has.
 #[derive(Args, Clone, Debug)]
 pub struct DatabaseArgs {
-    /// The account, checked before any other call
-    #[arg(long)]
-    pub account: String,
-    /// The region of database and secrets
-    #[arg(long)]
-    pub region: String,
+    /// Of database and secrets.
+    #[command(flatten)]
+    pub account: AccountArgs,
     /// The secret with host, port and dbname
     #[arg(long)]
     pub endpoint_secret: String,
@@ -57,12 +54,6 @@ pub struct Credentials {
 }
 
 impl DatabaseArgs {
-    /// AWS under the Job's own role.
-    pub async fn aws(&self) -> Result<Aws, Failure> {
-        let parse = |error: crate::ids::InvalidId| Failure::usage("the agent's arguments").because(error);
-        Aws::connect(&Region::parse(&self.region).map_err(parse)?, None, &AccountId::parse(&self.account).map_err(parse)?).await
-    }
-
     /// Where the database is, as whoever `credentials` names.
     pub async fn target(&self, aws: &Aws, credentials: &Credentials) -> Result<Target, Failure> {
         let endpoint: Endpoint = read(aws, &self.endpoint_secret).await?;
@@ -77,7 +68,7 @@ impl DatabaseArgs {
 
     /// Connects as the role that `credentials_secret` names.
     pub async fn connect(&self) -> Result<Client, Failure> {
-        let aws = self.aws().await?;
+        let aws = self.account.connect().await?;
         let credentials: Credentials = read(&aws, &self.credentials_secret).await?;
         self.connect_as(&self.target(&aws, &credentials).await?).await
     }

@@ -43,16 +43,16 @@ const REQUEST: Duration = Duration::from_secs(10);
 #[derive(Args, Clone, Debug)]
 pub struct DrillExporterArgs {
     /// The environment whose drills they are (`--environment` is everybody's, and of another type)
-    #[arg(long, value_parser = |text: &str| EnvironmentName::parse(text))]
+    #[arg(long)]
     environment_name: EnvironmentName,
     /// Its account
-    #[arg(long, value_parser = |text: &str| AccountId::parse(text))]
+    #[arg(long)]
     account: AccountId,
     /// The DR region
-    #[arg(long, value_parser = |text: &str| Region::parse(text))]
+    #[arg(long)]
     dr_region: Region,
     /// The bucket there that keeps their results
-    #[arg(long, value_parser = |text: &str| BucketName::parse(text))]
+    #[arg(long)]
     bucket: BucketName,
     /// Where Prometheus asks
     #[arg(long, default_value = "0.0.0.0:9187")]

@@ -1,4 +1,5 @@
 //! `deployctl agent …`: what must be done inside the cluster, because database and broker are private. Runs as a Job, under its own role.
+pub mod account;
 pub mod audit;
 pub mod bootstrap_database;
 pub mod database;

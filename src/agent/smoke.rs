@@ -77,7 +77,7 @@ pub struct SmokeArgs {
 pub async fn run(args: &SmokeArgs) -> Result<Value, Failure> {
     let started = Instant::now();
     let end = started + Duration::from_secs(args.deadline_seconds);
-    let aws = args.database.aws().await?;
+    let aws = args.database.account.connect().await?;
     let token = upload::token(&aws, &args.token_secret).await?;
     // Near the end of the topic, so that it reads one event and not a week of them; before anything is sent, for a wrong key to be known first.
     let consumer = hop("kafka", "subscribing", end, listen(args)).await?;

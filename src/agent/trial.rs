@@ -5,7 +5,10 @@ use std::path::PathBuf;
 use clap::Args;
 use serde_json::{Value, json};
 
-use super::database::{Credentials, Endpoint, PATIENCE, read};
+use super::{
+    account::AccountArgs,
+    database::{Credentials, Endpoint, PATIENCE, read},
+};
 use crate::{
     aws::Aws,
     database::{
@@ -13,18 +16,13 @@ use crate::{
         trial,
     },
     failure::Failure,
-    ids::{AccountId, Region},
 };
 
 /// `deployctl agent trial`.
 #[derive(Args, Clone, Debug)]
 pub struct TrialArgs {
-    /// The account, checked before any other call
-    #[arg(long, value_parser = |text: &str| AccountId::parse(text))]
-    account: AccountId,
-    /// The region of the secrets
-    #[arg(long, value_parser = |text: &str| Region::parse(text))]
-    region: Region,
+    #[command(flatten)]
+    account: AccountArgs,
     /// The secret with host, port and dbname, as the service reads it
     #[arg(long, required_unless_present = "host", conflicts_with_all = ["host", "port", "dbname"])]
     endpoint_secret: Option<String>,
@@ -60,7 +58,7 @@ impl TrialArgs {
 
 /// Says as whom, where, and how much was done and taken back.
 pub async fn run(args: &TrialArgs) -> Result<Value, Failure> {
-    let aws = Aws::connect(&args.region, None, &args.account).await?;
+    let aws = args.account.connect().await?;
     let endpoint = args.endpoint(&aws).await?;
     let Credentials { username, password } = read(&aws, &args.credentials_secret).await?;
     let target = Target { host: endpoint.host.clone(), port: endpoint.port, database: endpoint.dbname, user: username.clone(), password };

@@ -104,7 +104,7 @@ impl Origin {
                 let found = self.registry(reach).await?.pull_manifest(repository, &version.replace('+', "_")).await?;
                 found.map(|manifest| manifest.digest).ok_or_else(|| self.missing(version))
             }
-            Self::Repository { base, name } => Ok(repository::packed(base, name, version).await?.digest),
+            Self::Repository { base, name } => Ok(repository::find(base, name, version).await?.digest),
             Self::Project(path) if reach.project.join(path).is_dir() => folder::digest_of_folder(&reach.project.join(path)),
             Self::Project(path) => Ok(self.file(&reach.project.join(path))?.digest),
         }
@@ -124,7 +124,7 @@ impl Origin {
             Self::Repository { base, name } => match store::find(digest) {
                 Some(kept) => kept,
                 None => {
-                    let found = repository::packed(base, name, version).await?;
+                    let found = repository::find(base, name, version).await?;
                     self.expect(version, digest, &found.digest)?;
                     store::keep(&found);
                     found.bytes.to_vec()
@@ -202,7 +202,7 @@ impl Origin {
             Some(registry) => registry,
             None => self.registry(reach).await?,
         };
-        let blob = registry.pull_blob(repository, &layer).await?;
+        let blob = registry.pull_blob(repository, &layer, packed::LARGEST).await?;
         store::keep(&blob);
         Ok(blob.bytes.to_vec())
     }

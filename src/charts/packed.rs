@@ -7,6 +7,8 @@ use std::{
 use super::{emptied, write};
 use crate::failure::Failure;
 
+/// Packed charts have some hundred kibibytes; in bytes.
+pub(super) const LARGEST: usize = 32 * 1024 * 1024;
 /// More than any chart unpacks to; less than a machine has.
 const MOST: u64 = 256 * 1024 * 1024;
 

@@ -1,12 +1,13 @@
 //! A classic chart repository: an index.yaml that says where each version's packed chart is. What the index says of digests is not believed.
 use std::{collections::BTreeMap, time::Duration};
 
-use futures::TryStreamExt;
 use reqwest::{StatusCode, header};
 use serde::Deserialize;
 use url::Url;
 
+use super::packed;
 use crate::{
+    answer,
     failure::{Failure, FailureKind},
     image::Blob,
     retry::{self, Again, Limits, Missed},
@@ -14,8 +15,6 @@ use crate::{
 
 /// A large one (prometheus-community's) has some ten mebibytes.
 const INDEX: usize = 64 * 1024 * 1024;
-/// Packed charts have some hundred kibibytes.
-const PACKED: usize = 32 * 1024 * 1024;
 const CONNECT: Duration = Duration::from_secs(10);
 const LIMITS: Limits = Limits { attempts: 4, deadline: Duration::from_secs(180) };
 
@@ -32,7 +31,7 @@ struct Entry {
 }
 
 /// The packed chart of one version.
-pub(super) async fn packed(base: &Url, name: &str, version: &str) -> Result<Blob, Failure> {
+pub(super) async fn find(base: &Url, name: &str, version: &str) -> Result<Blob, Failure> {
     let http = reqwest::Client::builder().connect_timeout(CONNECT).build();
     let http = http.map_err(|e| Failure::new(FailureKind::Internal, "no HTTP client").because(e))?;
     // Without the slash, `join` would take the last name away.
@@ -40,7 +39,7 @@ pub(super) async fn packed(base: &Url, name: &str, version: &str) -> Result<Blob
     let index = get(&http, &base.join("index.yaml").map_err(|e| nowhere(&base, e))?, INDEX).await?;
     let link = link(&index, name, version).map_err(|why| Failure::usage(format!("{base}index.yaml: {why}")))?;
     let link = base.join(&link).map_err(|e| nowhere(&base, e))?;
-    Blob::new(get(&http, &link, PACKED).await?)
+    Blob::new(get(&http, &link, packed::LARGEST).await?)
 }
 
 fn nowhere(base: &Url, error: url::ParseError) -> Failure {
@@ -58,7 +57,7 @@ fn link(index: &[u8], name: &str, version: &str) -> Result<String, String> {
     entry.urls.first().cloned().ok_or_else(|| format!("{name} {version} has no address"))
 }
 
-async fn get(http: &reqwest::Client, url: &Url, limit: usize) -> Result<Vec<u8>, Failure> {
+async fn get(http: &reqwest::Client, url: &Url, most: usize) -> Result<Vec<u8>, Failure> {
     let what = format!("fetching {url}");
     let attempt = || async {
         let passing = |e: reqwest::Error| {
@@ -74,15 +73,7 @@ async fn get(http: &reqwest::Client, url: &Url, limit: usize) -> Result<Vec<u8>,
         if !status.is_success() {
             return Err(Failure::step(format!("{what}: the answer was {status}")).into());
         }
-        let mut bytes = Vec::new();
-        let mut stream = response.bytes_stream();
-        while let Some(part) = stream.try_next().await.map_err(passing)? {
-            bytes.extend_from_slice(&part);
-            if bytes.len() > limit {
-                return Err(Failure::step(format!("{what}: more than {limit} bytes came")).into());
-            }
-        }
-        Ok::<_, Missed>(bytes)
+        answer::body(&what, response, most).await
     };
     retry::within(&what, LIMITS, attempt).await
 }

@@ -8,14 +8,15 @@ use std::{
 };
 
 use futures::{StreamExt, TryStreamExt, stream};
+use oci_spec::image::{Descriptor, ImageManifest};
 use reqwest::{Body, Method, RequestBuilder, Response, StatusCode, header};
-use serde_json::Value;
 use tokio::time::Instant;
 use url::Url;
 
 use self::pull::Access;
 use super::{Blob, Image, Uploaded};
 use crate::{
+    answer::{self, STALLED},
     aws::{Aws, ecr::RegistryLogin},
     failure::{Failure, FailureKind},
     ids::{ImageDigest, RepositoryName},
@@ -29,8 +30,8 @@ const PARALLEL: usize = 4;
 const CONNECT: Duration = Duration::from_secs(10);
 /// For an answer of a few kilobytes.
 const ANSWER: Duration = Duration::from_secs(30);
-/// A transfer of which nothing moves for this long is given up: the registry hashes what it was sent, but it does not take longer.
-const STALLED: Duration = Duration::from_secs(60);
+/// The largest manifest: OCI Distribution Specification, "Pushing Manifests", names 4 megabytes as what every registry takes.
+const MANIFEST: usize = 4 * 1024 * 1024;
 /// A slice of a blob; what moves is counted in these.
 const SLICE: usize = 256 * 1024;
 /// For something small.
@@ -146,12 +147,10 @@ impl Registry {
         }
         let response = Self::expect(what, response, &[StatusCode::OK]).await?;
         let kind = response.headers().get(header::CONTENT_TYPE).and_then(|kind| kind.to_str().ok()).map(str::to_owned);
-        let bytes = response.bytes().await;
-        let bytes =
-            bytes.map_err(|e| Missed::passing(Failure::step(format!("{what}: the answer broke off")).because(e.without_url()), None))?;
+        let bytes = answer::body(what, response, MANIFEST).await?;
         let kind = kind.filter(|kind| kind.contains("manifest")).unwrap_or_else(|| "application/vnd.oci.image.manifest.v1+json".into());
         // Hashed here, not taken from a header: what the registry says it has is what is to be found out.
-        Ok(Some((Blob::new(bytes.to_vec())?, kind)))
+        Ok(Some((Blob::new(bytes)?, kind)))
     }
 
     /// The digest that a tag or a digest leads to; none if the registry has no such image.
@@ -224,11 +223,11 @@ impl Registry {
         let (manifest, media_type) = found.ok_or_else(|| Failure::step(format!("{what}: the registry has no such image")))?;
         let parts = parts(&manifest)?;
         let sent: Vec<u64> = stream::iter(parts)
-            .map(|part| async move {
+            .map(|(part, size)| async move {
                 if self.has_blob(repository, &part).await? {
                     return Ok(0);
                 }
-                self.ensure_blob(repository, &from.blob(repository, &part).await?).await
+                self.ensure_blob(repository, &from.pull_blob(repository, &part, size).await?).await
             })
             .buffer_unordered(PARALLEL)
             .try_collect()
@@ -250,25 +249,6 @@ impl Registry {
 
     async fn is_there(&self, what: &str, blob: &Url) -> Result<bool, Missed> {
         Ok(self.send_small(what, self.request(Method::HEAD, blob.clone())).await?.status() == StatusCode::OK)
-    }
-
-    /// A blob's bytes; ECR sends to S3 for them.
-    async fn blob(&self, repository: &RepositoryName, digest: &ImageDigest) -> Result<Blob, Failure> {
-        let what = format!("reading blob {digest} of {repository}");
-        let url = self.url(&format!("/v2/{repository}/blobs/{digest}"))?;
-        let (what, url) = (&what, &url);
-        let attempt = || async move {
-            let request = self.request(Method::GET, url.clone()).timeout(BLOB.deadline);
-            let response = Self::expect(what, self.send(what, request, std::future::pending()).await?, &[StatusCode::OK]).await?;
-            let broke_off =
-                |e: reqwest::Error| Missed::passing(Failure::step(format!("{what}: it broke off")).because(e.without_url()), None);
-            let blob = Blob::new(response.bytes().await.map_err(broke_off)?.to_vec())?;
-            if blob.digest == *digest {
-                return Ok(blob);
-            }
-            Err(Missed::passing(Failure::step(format!("{what}: what came has the digest {}", blob.digest)), None))
-        };
-        retry::within(what, BLOB, attempt).await
     }
 
     async fn tag(&self, repository: &RepositoryName, image: &Image, tag: &str) -> Result<(), Failure> {
@@ -308,13 +288,15 @@ impl Registry {
     }
 }
 
-/// What a manifest names: configuration and layers.
-fn parts(manifest: &Blob) -> Result<Vec<ImageDigest>, Failure> {
+/// What a manifest names, configuration and layers, each with its size in bytes.
+fn parts(manifest: &Blob) -> Result<Vec<(ImageDigest, usize)>, Failure> {
     let unreadable = || Failure::step(format!("the manifest {} cannot be read", manifest.digest));
-    let content: Value = serde_json::from_slice(&manifest.bytes).map_err(|e| unreadable().because(e))?;
-    let named = content["layers"].as_array().into_iter().flatten().chain([&content["config"]]);
-    let digest = |part: &Value| ImageDigest::parse(part["digest"].as_str().unwrap_or_default()).map_err(|e| unreadable().because(e));
-    named.map(digest).collect()
+    let content = ImageManifest::from_reader(&*manifest.bytes).map_err(|e| unreadable().because(e))?;
+    let part = |part: &Descriptor| {
+        let digest = ImageDigest::parse(part.digest().to_string()).map_err(|e| unreadable().because(e))?;
+        Ok((digest, usize::try_from(part.size()).map_err(|e| unreadable().because(e))?))
+    };
+    content.layers().iter().chain([content.config()]).map(part).collect()
 }
 
 /// The blob in slices; `moved` is when the last one was taken to be sent.
@@ -327,7 +309,7 @@ fn slices(blob: &Blob, moved: Arc<Mutex<Instant>>) -> Body {
     }))
 }
 
-/// Ends once nothing has moved for too long.
+/// Ends once nothing has moved for too long: the registry hashes what it was sent, but it does not take longer.
 async fn stalled(moved: &Mutex<Instant>) {
     loop {
         let end = *moved.lock().unwrap_or_else(PoisonError::into_inner) + STALLED;

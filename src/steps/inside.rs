@@ -112,6 +112,16 @@ impl Inside<'_> {
     }
 }
 
+/// This region's cluster, or why it cannot be asked.
+pub async fn cluster(cx: &StepContext, name: &ClusterName) -> Result<Result<Cluster, String>, Failure> {
+    let region = cx.aws.region();
+    let Some(found) = cx.aws.find_cluster(name).await? else { return Ok(Err(format!("no cluster {name} is prepared in {region}"))) };
+    if found.status != "ACTIVE" && found.status != "UPDATING" {
+        return Ok(Err(format!("the cluster {name} in {region} is {}", found.status)));
+    }
+    cx.cluster(name).await.map(Ok)
+}
+
 /// Where agents run in this region's cluster, or why none can be sent there.
 pub async fn prepared(
     cx: &StepContext,
@@ -119,12 +129,10 @@ pub async fn prepared(
     namespace: &str,
     service_account: &str,
 ) -> Result<Result<PodSettings, String>, Failure> {
-    let region = cx.aws.region();
-    let Some(found) = cx.aws.find_cluster(name).await? else { return Ok(Err(format!("no cluster {name} is prepared in {region}"))) };
-    if found.status != "ACTIVE" && found.status != "UPDATING" {
-        return Ok(Err(format!("the cluster {name} in {region} is {}", found.status)));
+    match self::cluster(cx, name).await? {
+        Ok(cluster) => agent_in(&cluster, namespace, service_account).await,
+        Err(why) => Ok(Err(why)),
     }
-    agent_in(&cx.cluster(name).await?, namespace, service_account).await
 }
 
 /// The same for whoever restores at night, and needs the database more than anybody's word on it: what fails is a reason, too.

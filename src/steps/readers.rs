@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 pub use self::found::Reader;
-use super::{Action, Applied, Change, Kind, Outputs, StepContext, StepPlan};
+use super::{Action, Applied, Change, Kind, Outputs, StepContext, StepPlan, inside};
 use crate::{
     clock,
     cluster::Cluster,
@@ -66,11 +66,10 @@ impl Input {
 }
 
 async fn look(cx: &StepContext, input: &Input) -> Result<Observed, Failure> {
-    let region = cx.aws.region();
-    if cx.aws.find_cluster(&input.cluster).await?.is_none() {
-        return Ok(Observed { readers: Vec::new(), missing: Some(format!("no cluster {} is prepared in {region}", input.cluster)) });
-    }
-    let cluster = cx.cluster(&input.cluster).await?;
+    let cluster = match inside::cluster(cx, &input.cluster).await? {
+        Ok(cluster) => cluster,
+        Err(missing) => return Ok(Observed { readers: Vec::new(), missing: Some(missing) }),
+    };
     let secret = cx.environment.secrets.store.full_name(&cx.environment.name, &input.secret);
     let (own, shared, externals, deployments, sets, daemons) = tokio::try_join!(
         cluster.list("external-secrets.io/v1", "SecretStore", None, ""),
@@ -82,7 +81,7 @@ async fn look(cx: &StepContext, input: &Input) -> Result<Observed, Failure> {
     )?;
     let workloads: Vec<Value> = deployments.into_iter().chain(sets).chain(daemons).collect();
     let stores: Vec<Value> = own.into_iter().chain(shared).collect();
-    let wanted = found::Wanted { secret: &secret, region: region.as_str(), annotation: STARTED_FOR };
+    let wanted = found::Wanted { secret: &secret, region: cx.aws.region().as_str(), annotation: STARTED_FOR };
     Ok(Observed { readers: found::readers(&wanted, &stores, &externals, &workloads), missing: None })
 }
 

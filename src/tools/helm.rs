@@ -17,6 +17,8 @@ use crate::{
 pub const VERSION: &str = "4.3.1";
 const MODULE: &str = "helm.sh/helm/v4";
 const INSTALL: &str = "install Helm 3 or 4, or Go, from which deployctl builds it";
+/// What is being built, beside what is built.
+const MAKING: &str = ".making";
 const DEADLINE: Duration = Duration::from_secs(120);
 /// About a minute on two cores, and minutes on a slow network.
 const BUILD: Duration = Duration::from_secs(15 * 60);
@@ -62,7 +64,12 @@ pub async fn program(cancel: &CancellationToken, progress: &(dyn Fn(&str) + Sync
         return Ok(found);
     }
     progress(&format!("helm is not installed: building {VERSION} from its Go module, once for this machine"));
-    let making = tempfile::Builder::new().prefix(".making-").tempdir_in(&folder).map_err(unusable)?;
+    // One name, because of the lock: what a build that was killed has left is taken away by the next.
+    let left = folder.join(MAKING);
+    if left.exists() {
+        std::fs::remove_dir_all(&left).map_err(unusable)?;
+    }
+    let making = tempfile::Builder::new().prefix(MAKING).rand_bytes(0).tempdir_in(&folder).map_err(unusable)?;
     let go = Program::new("go", INSTALL, BUILD)
         .args(["install", "-trimpath", "-ldflags"])
         .arg(format!("-s -w -X {MODULE}/internal/version.version=v{VERSION}"))

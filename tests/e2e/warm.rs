@@ -27,6 +27,7 @@ pub fn looks_into_a_restored_database_and_tries_it(target: &Target) {
     both_clusters_are_their_own(target);
     it_is_not_renumbered_nor_cooled_down(target);
     a_drill_is_tried_at_its_own_address(target, &warm);
+    roles_are_given_by_pod_identity_from_now_on(target, &warm);
 
     let snapshot = target.deployctl(&["db", "snapshot", "--pause-writes", "2m", "--output", "json"]).expect(0);
     let snapshot = json(&snapshot.out).as_object().unwrap().keys().next().unwrap().clone();
@@ -41,6 +42,12 @@ pub fn looks_into_a_restored_database_and_tries_it(target: &Target) {
     what_the_service_may_not_do_any_more_is_told(target, &warm, &restore, as_owner);
     let asked: Vec<Value> = target.requests().into_iter().filter(|request| request["region"] == LOST && since(request, lost_at)).collect();
     assert!(asked.is_empty(), "asked of the lost region: {asked:#?}");
+    let of = |wanted: &str| {
+        let is_it = |request: &&Value| request["action"].as_str().is_some_and(|action| action.ends_with(wanted)) && since(request, lost_at);
+        target.requests().iter().filter(is_it).count()
+    };
+    assert_eq!(of("AssumeRoleWithWebIdentity"), 0);
+    assert!(of("AssumeRoleForPodIdentity") > 0, "the agent and the parser's own trial came to their roles by it");
     assert!(target.sandbox(&["region", "up", LOST]).status.success());
     let home = target.deployctl(&["apply", "--yes"]).expect(0);
     assert!(format!("{}{}", home.out, home.err).contains("Nothing had to be changed"), "{}", home.err);
@@ -127,6 +134,17 @@ fn it_is_not_renumbered_nor_cooled_down(target: &Target) {
     assert!(refused.contains("10.41.0.0/16") && refused.contains("10.42.0.0/16"), "{refused}");
     let cooled = target.deployctl(&["dr", "prepare", "--yes"]).expect(18);
     assert!(cooled.err.contains("a pilot light would leave it without a way out"), "{}", cooled.err);
+}
+
+/// One key of the plan file, in the cluster that stands.
+fn roles_are_given_by_pod_identity_from_now_on(target: &Target, warm: &Copy) {
+    warm.replace("plans/warm-dr.yaml", "\ncredentials: irsa\n", "\ncredentials: pod-identity\n");
+    let prepared = on(target, warm, &["dr", "prepare", "--yes"], 0);
+    for said in ["2 roles trust EKS for exactly their service accounts", "2 roles are given to their own service accounts"] {
+        assert!(prepared.contains(said), "{said}:\n{prepared}");
+    }
+    let again = on(target, warm, &["dr", "prepare", "--yes"], 0);
+    assert!(again.contains("Nothing had to be changed"), "{again}");
 }
 
 /// No secret says a drill's address, and the service's own credentials fit it all the same.

@@ -79,7 +79,7 @@ pub(super) struct Marked {
 /// Uploads a marked file, reads it back from the bucket and removes it, whether a parser is there already or not.
 pub async fn run(args: &UploadArgs) -> Result<Value, Failure> {
     let started = Instant::now();
-    let aws = args.database.aws().await?;
+    let aws = args.database.account.connect().await?;
     let bucket = BucketName::parse(&args.bucket).map_err(|e| Failure::usage("--bucket").because(e))?;
     let token = token(&aws, &args.token_secret).await?;
     let end = started + Duration::from_secs(args.deadline_seconds);

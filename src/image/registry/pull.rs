@@ -1,14 +1,14 @@
-//! Reads from a registry: manifests and small blobs, by digest. A public one hands out tokens to whoever asks, which has to be done.
+//! Reads from a registry: manifests and blobs, by digest. A public one hands out tokens to whoever asks, which has to be done.
 use std::sync::{Mutex, PoisonError};
 
-use futures::TryStreamExt;
 use reqwest::{Method, RequestBuilder, Response, StatusCode, header};
 use secrecy::{ExposeSecret, SecretString};
 use serde::Deserialize;
 use url::Url;
 
-use super::{Registry, SMALL};
+use super::{ANSWER, BLOB, Registry, SMALL};
 use crate::{
+    answer,
     aws::ecr::RegistryLogin,
     failure::{Failure, FailureKind},
     ids::{ImageDigest, RepositoryName},
@@ -17,9 +17,6 @@ use crate::{
     redact,
     retry::{self, Missed},
 };
-
-/// The largest blob that is read here: packed charts, not layers of images.
-const LARGEST: usize = 32 * 1024 * 1024;
 
 /// As whom a registry is spoken to.
 pub(super) enum Access {
@@ -69,10 +66,10 @@ impl Registry {
         Self::with(base, Access::Anyone(Mutex::default()), permit)
     }
 
-    /// One GET, and once more with a token if the registry wants everybody to have one.
+    /// One GET, and once more with a token if the registry wants everybody to have one. Its body is still to come.
     pub(super) async fn read(&self, what: &str, url: Url, accept: &str) -> Result<Response, Missed> {
-        let ask = || self.request(Method::GET, url.clone()).header(header::ACCEPT, accept);
-        let response = self.send_small(what, ask()).await?;
+        let ask = || self.send(what, self.request(Method::GET, url.clone()).header(header::ACCEPT, accept), tokio::time::sleep(ANSWER));
+        let response = ask().await?;
         let Access::Anyone(kept) = &self.access else { return Ok(response) };
         let challenge = response.headers().get(header::WWW_AUTHENTICATE).and_then(|value| value.to_str().ok());
         let Some(address) = challenge.filter(|_| response.status() == StatusCode::UNAUTHORIZED).and_then(token_address) else {
@@ -85,7 +82,7 @@ impl Registry {
         }
         let token: Token = given.json().await.map_err(|e| refused().because(e.without_url()))?;
         *kept.lock().unwrap_or_else(PoisonError::into_inner) = Some(redact::secret(token.token));
-        self.send_small(what, ask()).await
+        ask().await
     }
 
     /// The manifest that a tag or a digest leads to, named by its own bytes; none if the registry has no such thing.
@@ -95,29 +92,20 @@ impl Registry {
         Ok(found.map(|(manifest, _)| manifest))
     }
 
-    /// A blob, if its bytes are what its digest says.
-    pub async fn pull_blob(&self, repository: &RepositoryName, digest: &ImageDigest) -> Result<Blob, Failure> {
+    /// A blob of no more than `most` bytes, if they are what its digest says; ECR sends to S3 for them.
+    pub async fn pull_blob(&self, repository: &RepositoryName, digest: &ImageDigest, most: usize) -> Result<Blob, Failure> {
         let what = format!("reading blob {digest} of {repository}");
         let url = self.url(&format!("/v2/{repository}/blobs/{digest}"))?;
         let (what, url) = (&what, &url);
         let attempt = || async move {
             let response = Self::expect(what, self.read(what, url.clone(), "*/*").await?, &[StatusCode::OK]).await?;
-            let cut =
-                |e: reqwest::Error| Missed::passing(Failure::step(format!("{what}: the answer broke off")).because(e.without_url()), None);
-            let (mut bytes, mut parts) = (Vec::new(), response.bytes_stream());
-            while let Some(part) = parts.try_next().await.map_err(cut)? {
-                bytes.extend_from_slice(&part);
-                if bytes.len() > LARGEST {
-                    return Err(Failure::step(format!("{what}: it is larger than {LARGEST} bytes")).into());
-                }
-            }
-            let blob = Blob::new(bytes)?;
+            let blob = Blob::new(answer::body(what, response, most).await?)?;
             if blob.digest != *digest {
                 return Err(Failure::new(FailureKind::Policy, format!("{what}: what came is {}", blob.digest)).into());
             }
             Ok::<Blob, Missed>(blob)
         };
-        retry::within(what, SMALL, attempt).await
+        retry::within(what, BLOB, attempt).await
     }
 }
 

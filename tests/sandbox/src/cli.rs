@@ -3,6 +3,8 @@ use std::ffi::OsString;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
+use crate::layout::Site;
+
 /// A whole AWS-shaped deployment target on this machine. Needs root on Linux.
 #[derive(Debug, Parser)]
 #[command(name = "deployctl-sandbox", version, propagate_version = true)]
@@ -52,6 +54,9 @@ pub enum Command {
         /// Which one.
         #[arg(value_enum)]
         which: StandIn,
+        /// Of which cluster.
+        #[arg(long, value_enum)]
+        site: Site,
     },
     /// Boots both regions' clusters without the EKS API, or asks for a part of it; for the sandbox's own development and tests.
     #[command(hide = true)]
@@ -67,7 +72,7 @@ pub enum Output {
     Json,
 }
 
-/// The controllers that have a stand-in.
+/// What has a stand-in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum StandIn {
     /// For the AWS Load Balancer Controller.

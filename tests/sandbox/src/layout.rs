@@ -4,6 +4,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use clap::ValueEnum;
 use serde::{Deserialize, Serialize};
 
 /// The account that everything in the sandbox belongs to (one of AWS' documentation accounts).
@@ -21,7 +22,7 @@ pub const KUBERNETES_SERVICE: Ipv4Addr = Ipv4Addr::new(198, 19, 128, 1);
 
 /// Which of a sandbox's clusters a layout speaks of. They are machines of their own: each has a network namespace, an address, control groups and
 /// a folder. What there is once, AWS and Kafka, is beside the first.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ValueEnum)]
 #[serde(rename_all = "kebab-case")]
 pub enum Site {
     /// The one in `REGION`.
@@ -54,6 +55,14 @@ impl Layout {
     #[must_use]
     pub fn of_dr_cluster(&self) -> Self {
         Self { state: self.shared("dr-cluster"), site: Site::Dr, ..self.clone() }
+    }
+    /// The same for one of them.
+    #[must_use]
+    pub fn of(&self, site: Site) -> Self {
+        match site {
+            Site::Home => self.clone(),
+            Site::Dr => self.of_dr_cluster(),
+        }
     }
     /// A file or folder that both clusters use.
     pub fn shared(&self, relative: impl AsRef<Path>) -> PathBuf {

@@ -66,8 +66,8 @@ async fn run(cli: Cli) -> Result<()> {
         }
         Command::EksToken(args) => eks_token::print(name, args),
         Command::Run => daemon::run(claim::existing(name)?).await,
-        Command::StandIn { which } => {
-            let (layout, kubeconfig) = (claim::existing(name)?, kubeconfig()?);
+        Command::StandIn { which, site } => {
+            let (layout, kubeconfig) = (claim::existing(name)?.of(*site), kubeconfig()?);
             match which {
                 StandIn::Alb => standins::alb::run(layout, &kubeconfig).await,
                 StandIn::ExternalSecrets => standins::external_secrets::run(layout, &kubeconfig).await,

@@ -1,5 +1,11 @@
 //! The sandbox's network: a namespace, a veth pair to the host, and no way out; behind it, where there is one, the DR region's cluster's.
-use anyhow::{Context as _, Result};
+use std::{
+    net::{SocketAddr, TcpListener},
+    os::fd::AsFd as _,
+};
+
+use anyhow::{Context as _, Result, anyhow};
+use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 
 use crate::{
     layout::{Layout, SERVICE_CIDR},
@@ -21,8 +27,7 @@ pub async fn ensure(layout: &Layout) -> Result<()> {
     ip(&["link", "set", &outside, "up"]).await?;
     let n = namespace.as_str();
     ip(&["-n", n, "link", "set", "lo", "up"]).await?;
-    // On AWS its agent makes an interface for it; here it is of no use before the agent listens. Nothing else may be sent from there.
-    ip(&["-n", n, "addr", "replace", &format!("{}/32", Layout::POD_IDENTITY_AGENT), "dev", "lo", "scope", "host"]).await?;
+    place_of_the_agent(n).await?;
     ip(&["-n", n, "addr", "replace", &format!("{}/24", layout.node_address()), "dev", inside]).await?;
     ip(&["-n", n, "link", "set", inside, "up"]).await?;
     if ip(&["-n", n, "link", "show", internal]).await.is_err() {
@@ -34,6 +39,12 @@ pub async fn ensure(layout: &Layout) -> Result<()> {
     ip(&["-n", n, "route", "replace", SERVICE_CIDR, "dev", internal, "src", &layout.node_address().to_string()]).await?;
     ip(&["-n", n, "route", "replace", "unreachable", "default"]).await?;
     refuse_the_host(layout).await
+}
+
+/// On AWS its agent makes an interface for it; here it is of no use before the agent listens. Nothing else may be sent from there.
+async fn place_of_the_agent(namespace: &str) -> Result<()> {
+    let address = format!("{}/32", Layout::POD_IDENTITY_AGENT);
+    ip(&["-n", namespace, "addr", "replace", &address, "dev", "lo", "scope", "host"]).await.map(drop)
 }
 
 /// Makes whatever is missing of the DR region's cluster's: a namespace behind the sandbox's own, from where AWS, Kafka and the databases are reached
@@ -54,6 +65,7 @@ pub async fn ensure_dr_cluster(dr: &Layout) -> Result<()> {
     std::fs::write("/proc/sys/net/ipv4/ip_forward", "1").context("letting packets through to the DR region's cluster")?;
     let n = namespace.as_str();
     ip(&["-n", n, "link", "set", "lo", "up"]).await?;
+    place_of_the_agent(n).await?;
     ip(&["-n", n, "addr", "replace", &format!("{node}/32"), "dev", inside]).await?;
     ip(&["-n", n, "link", "set", inside, "up"]).await?;
     let sandbox = format!("198.18.{}.0/24", dr.slot);
@@ -92,6 +104,19 @@ pub async fn remove(layout: &Layout) -> Result<()> {
 /// Where the kernel's handle of the namespace is.
 pub fn namespace_path(layout: &Layout) -> std::path::PathBuf {
     std::path::Path::new("/run/netns").join(layout.namespace())
+}
+
+/// Listens where the cluster's pods are, also from outside of its namespace: a socket stays where it was made.
+pub fn listen(layout: &Layout, address: SocketAddr) -> Result<TcpListener> {
+    let path = namespace_path(layout);
+    let namespace = std::fs::File::open(&path).with_context(|| format!("opening {}", path.display()))?;
+    // A thread has a network of its own, and this one ends.
+    let listening = std::thread::spawn(move || {
+        move_into_link_name_space(namespace.as_fd(), Some(LinkNameSpaceType::Network))?;
+        TcpListener::bind(address)
+    });
+    let listening = listening.join().map_err(|_panic| anyhow!("listening on {address} ended in a panic"))?;
+    listening.with_context(|| format!("listening on {address} in {}", layout.namespace()))
 }
 
 /// Runs a program in the namespace. `ip netns exec` would also remount /sys and hide the cgroups, so it is not used.

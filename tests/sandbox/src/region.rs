@@ -23,7 +23,7 @@ use crate::{
 /// A round of RDS' archives, and the time that a database server takes to stop or to recover.
 const FOLLOWS: Duration = Duration::from_secs(120);
 /// Parts of the cluster that are frozen beside its pods: who asks them hears nothing, and they ask nobody.
-const FROZEN: [&str; 4] = ["kube-apiserver", "kubelet", "stand-in-alb", "stand-in-external-secrets"];
+const FROZEN: [&str; 5] = ["kube-apiserver", "kubelet", "stand-in-alb", "stand-in-external-secrets", "stand-in-pod-identity-agent"];
 
 /// Whether a region is taken away.
 pub fn is_down(state: &Path, region: &str) -> bool {

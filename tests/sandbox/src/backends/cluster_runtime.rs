@@ -15,6 +15,7 @@ use crate::{
 const STAND_INS: [&str; 2] = ["alb", "external-secrets"];
 /// It comes and goes with its add-on.
 const POD_IDENTITY_AGENT: &str = "pod-identity-agent";
+const STOP: Duration = Duration::from_secs(10);
 
 fn stand_ins(site: Site) -> &'static [&'static str] {
     match site {
@@ -22,7 +23,6 @@ fn stand_ins(site: Site) -> &'static [&'static str] {
         Site::Dr => &[],
     }
 }
-const STOP: Duration = Duration::from_secs(10);
 
 /// The real cluster.
 pub struct Runtime {
@@ -41,7 +41,12 @@ impl Runtime {
 
     async fn start_stand_in(&self, which: &str, ready: Ready) -> Result<()> {
         let own = std::env::current_exe().context("this program's own path")?;
-        let mut spec = ProcessSpec::new(process(which), &own, ready).args(["--name", &self.layout.name, "stand-in", which]);
+        let site = match self.layout.site {
+            Site::Home => "home",
+            Site::Dr => "dr",
+        };
+        let mut spec = ProcessSpec::new(self.process(which), &own, ready);
+        spec = spec.args(["--name", &self.layout.name, "stand-in", which, "--site", site]);
         spec.env = vec![("SANDBOX_KUBECONFIG".into(), self.kubernetes.admin_kubeconfig().into_os_string())];
         self.supervisor.start(spec).await
     }
@@ -54,12 +59,12 @@ impl Runtime {
     }
 
     async fn stop_stand_in(&self, which: &str) -> Result<()> {
-        self.supervisor.stop(&process(which), Stop::Terminate, STOP).await
+        self.supervisor.stop(&self.process(which), Stop::Terminate, STOP).await
     }
-}
 
-fn process(stand_in: &str) -> String {
-    format!("stand-in-{stand_in}")
+    fn process(&self, stand_in: &str) -> String {
+        self.layout.part(&format!("stand-in-{stand_in}"))
+    }
 }
 
 impl ClusterRuntime for Runtime {
@@ -78,7 +83,11 @@ impl ClusterRuntime for Runtime {
                 Part::Dns => self.kubernetes.start_dns().await,
                 Part::Proxy => self.kubernetes.start_proxy().await,
                 Part::PodIdentityAgent => {
-                    let listens = Ready::Tcp(SocketAddr::from((Layout::POD_IDENTITY_AGENT, 80)));
+                    // From another network that cannot be asked, and an SDK tries again.
+                    let listens = match self.layout.site {
+                        Site::Home => Ready::Tcp(SocketAddr::from((Layout::POD_IDENTITY_AGENT, 80))),
+                        Site::Dr => Ready::Immediately,
+                    };
                     self.start_stand_in(POD_IDENTITY_AGENT, listens).await
                 }
             }
@@ -111,7 +120,7 @@ impl ClusterRuntime for Runtime {
             // A DaemonSet on EKS: healthy where there is no node to run on.
             Part::Proxy if !self.running(Part::Node) => return true,
             Part::Proxy => "kube-proxy",
-            Part::PodIdentityAgent => return self.supervisor.running(&process(POD_IDENTITY_AGENT)),
+            Part::PodIdentityAgent => return self.supervisor.running(&self.process(POD_IDENTITY_AGENT)),
         };
         self.supervisor.running(&self.kubernetes.name_of(name))
     }

@@ -15,6 +15,9 @@ use tokio::{
 
 use crate::{report, tool::last_lines};
 
+/// What is being made, beside what is made.
+const MAKING: &str = ".making";
+
 /// `$XDG_CACHE_HOME/deployctl`.
 #[derive(Clone, Debug)]
 pub struct Cache {
@@ -45,7 +48,12 @@ impl Cache {
         }
         let began = Instant::now();
         report::line(format_args!("installing {kind} {key}"));
-        let temporary = tempfile::Builder::new().prefix(".making-").tempdir_in(&parent)?;
+        // One name for all, because of the lock: what an installation that was killed has left is in the way of the next, which takes it away.
+        let left = parent.join(MAKING);
+        if left.exists() {
+            fs::remove_dir_all(&left).with_context(|| format!("removing {}", left.display()))?;
+        }
+        let temporary = tempfile::Builder::new().prefix(MAKING).rand_bytes(0).tempdir_in(&parent)?;
         make(temporary.path().to_owned()).await.with_context(|| format!("installing {kind}"))?;
         fs::rename(temporary.keep(), &target).with_context(|| format!("moving {} into place", target.display()))?;
         report::line(format_args!("installed {kind} in {} s", began.elapsed().as_secs()));
@@ -132,7 +140,10 @@ mod tests {
         assert!(failed.await.is_err());
         let left: Vec<_> = fs::read_dir(folder.path().join("thing")).unwrap().map(|e| e.unwrap().file_name()).collect();
         assert_eq!(left, [".lock"]);
+        // And one that was killed leaves what the next one takes away.
+        fs::create_dir_all(folder.path().join("thing").join(MAKING).join("half")).unwrap();
         let made = cache.get("thing", "1".into(), async |at: PathBuf| Ok(fs::write(at.join("whole"), "x")?)).await.unwrap();
-        assert!(made.join("whole").exists());
+        assert!(made.join("whole").exists() && !made.join("half").exists());
+        assert!(!folder.path().join("thing").join(MAKING).exists());
     }
 }

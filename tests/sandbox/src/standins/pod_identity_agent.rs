@@ -1,6 +1,6 @@
 //! Stand-in for the EKS Pod Identity agent: hands a pod's token to EKS Auth, as the node, and gives the pod what comes back.
 use std::{
-    net::SocketAddr,
+    net::{SocketAddr, TcpListener},
     path::PathBuf,
     sync::Arc,
     time::{Duration, SystemTime},
@@ -29,40 +29,34 @@ use crate::{
     },
     eks::{self, Node},
     layout::{ACCOUNT, Layout},
+    network,
 };
 
 /// How long the node's own session is good for; a new one is taken well before.
 const SECONDS: u32 = 3600;
 const EARLY: i64 = 300;
 
-/// Where the agent listens and what it asks.
+/// What the agent asks.
 pub struct Agent {
-    /// 169.254.170.23:80 in a sandbox.
-    pub listen: SocketAddr,
     /// AWS: the front door.
     pub endpoint: String,
     /// The emulator, for what EC2's metadata service gives a node: its role's session.
     pub emulator: String,
-    /// The sandbox's state folder: which cluster, which role.
+    /// The cluster's state folder: which it is, and which role its node has.
     pub state: PathBuf,
 }
 
-/// The agent of a sandbox, until the process is stopped.
+/// The agent of a cluster, listening where its pods are, until the process is stopped.
 pub async fn run(layout: &Layout) -> Result<()> {
     tracing::info!("stand-in for the EKS Pod Identity agent v0.1.36: GET /v1/credentials, by EKS Auth's AssumeRoleForPodIdentity");
-    let agent = Agent {
-        listen: SocketAddr::from((Layout::POD_IDENTITY_AGENT, 80)),
-        endpoint: layout.endpoint_url(),
-        emulator: Layout::EMULATOR.to_owned(),
-        state: layout.state.clone(),
-    };
-    serve(agent).await
+    let agent = Agent { endpoint: layout.endpoint_url(), emulator: Layout::EMULATOR.to_owned(), state: layout.state.clone() };
+    serve(agent, network::listen(layout, SocketAddr::from((Layout::POD_IDENTITY_AGENT, 80)))?).await
 }
 
 /// Serves; returns only with the reason why it cannot.
-pub async fn serve(agent: Agent) -> Result<()> {
-    let listener =
-        tokio::net::TcpListener::bind(agent.listen).await.with_context(|| format!("the agent cannot listen on {}", agent.listen))?;
+pub async fn serve(agent: Agent, listener: TcpListener) -> Result<()> {
+    listener.set_nonblocking(true)?;
+    let listener = tokio::net::TcpListener::from_std(listener)?;
     let root = Root::new(&agent.emulator)?;
     let client = reqwest::Client::builder().no_proxy().timeout(Duration::from_secs(20)).build().context("an HTTP client")?;
     let shared = Arc::new(Serving { agent, root, client, node: Mutex::new(None) });

@@ -59,15 +59,14 @@ impl Place {
         let group = json!({ "nodegroupName": "main", "nodeRole": arn("node"), "subnets": ["a"] });
         let made = Call::rest("eks", "POST", "/clusters/c/node-groups", &group.to_string()).send(stack.door, &stack.person).await;
         assert_eq!(made.status, 200, "{}", made.text);
-        let agent = std::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap().local_addr().unwrap();
+        let listener = std::net::TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
+        let agent = listener.local_addr().unwrap();
         let settings = pod_identity_agent::Agent {
-            listen: agent,
             endpoint: format!("http://{}", stack.door),
             emulator: stack.emulator.to_string(),
             state: stack.folder.path().to_owned(),
         };
-        tokio::spawn(async move { pod_identity_agent::serve(settings).await.unwrap() });
-        until("the agent to listen", || async { tokio::net::TcpStream::connect(agent).await.is_ok() }).await;
+        tokio::spawn(async move { pod_identity_agent::serve(settings, listener).await.unwrap() });
         Some(Self { stack, issuer, key: EncodingKey::from_rsa_pem(private.as_bytes()).unwrap(), agent })
     }
 
