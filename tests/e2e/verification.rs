@@ -26,6 +26,7 @@ pub fn says_what_psql_says(target: &Target) {
     a_drill_measures_what_is_lost(target);
     assert!(target.sandbox(&["region", "take-back", DR]).status.success());
     nothing_is_claimed_where_nobody_can_look(target);
+    its_record_goes_with_it(target, &snapshot);
 }
 
 /// Its parser reads that region's secrets, and may.
@@ -193,6 +194,22 @@ fn nothing_is_claimed_where_nobody_can_look(target: &Target) {
     assert!(has(&lines(&answer, "not_checked"), "no cluster deployctl-sandbox is prepared in eu-west-1"), "{answer:#}");
     assert_eq!(answer["rpo"]["bound"], "at-most");
     assert!(answer["rpo"]["not_exact"].as_str().unwrap().contains("nobody has looked"), "{answer:#}");
+}
+
+/// What was taken down of a snapshot is kept as long as the snapshot, and no longer.
+fn its_record_goes_with_it(target: &Target, snapshot: &str) {
+    let (bucket, record) = ("deployctl-sandbox-state-111122223333-eu-west-1", format!("deployctl/snapshots/{snapshot}.json"));
+    let is_kept = || {
+        let listed = block_on(target.s3(DR).list_objects_v2().bucket(bucket).prefix(&record).send()).unwrap();
+        !listed.contents().is_empty()
+    };
+    assert!(is_kept());
+    target.deployctl(&["db", "snapshot"]).expect(0);
+    let pruned = target.deployctl(&["db", "prune", "--keep", "1", "--days", "0", "--yes"]).expect(0);
+    for said in [format!("deleted {snapshot} in {DR}"), format!("deleted s3://{bucket}/{record}")] {
+        assert!(pruned.err.contains(&said), "{said}: {}", pruned.err);
+    }
+    assert!(!is_kept());
 }
 
 /// A database of a gigabyte, restored from a snapshot that was taken with writes paused, every row held against it; each part's time is printed.

@@ -139,6 +139,9 @@ fn it_is_not_renumbered_nor_cooled_down(target: &Target) {
 /// One key of the plan file, in the cluster that stands.
 fn roles_are_given_by_pod_identity_from_now_on(target: &Target, warm: &Copy) {
     warm.replace("plans/warm-dr.yaml", "\ncredentials: irsa\n", "\ncredentials: pod-identity\n");
+    // The add-on is made first; the changed roles, which nobody was shown, are then shown.
+    let stopped = on(target, warm, &["dr", "prepare", "--yes"], 13);
+    assert!(stopped.contains("not shown: update aws_iam_role") && stopped.contains("run plan again"), "{stopped}");
     let prepared = on(target, warm, &["dr", "prepare", "--yes"], 0);
     for said in ["2 roles trust EKS for exactly their service accounts", "2 roles are given to their own service accounts"] {
         assert!(prepared.contains(said), "{said}:\n{prepared}");

@@ -13,7 +13,7 @@ use crate::{
 pub struct Rpo {
     /// `at-most` in a restore: the lost region cannot be asked for its last commit. `exact` in a drill whose source was asked before.
     pub bound: Bound,
-    /// Of an upper bound: from the recovery point to the restore's beginning. Of what is exact: from there to the newest row that is lost,
+    /// Of an upper bound: from the recovery point to the restore's beginning. Of what is exact: from there to the newest row that is lost. Both
     /// rounded up.
     pub seconds: i64,
     /// What an exact one was found by.
@@ -49,11 +49,16 @@ pub struct Measured {
     pub lost_from: Option<String>,
 }
 
+/// In seconds, so that no limit of one is kept by one and a half.
+fn rounded_up(lost: SignedDuration) -> i64 {
+    lost.as_secs() + i64::from(lost.subsec_nanos() > 0)
+}
+
 impl Rpo {
     /// Out of what is known of both.
     pub(super) fn of(begun: Timestamp, holds_until: Timestamp, source: Option<Source>, verified: Option<&Verified>) -> Self {
-        let at_most =
-            |not_exact| Self { bound: Bound::AtMost, seconds: begun.duration_since(holds_until).as_secs(), measured: None, not_exact };
+        let until = rounded_up(begun.duration_since(holds_until)).max(0);
+        let at_most = |not_exact| Self { bound: Bound::AtMost, seconds: until, measured: None, not_exact };
         let source = match source {
             None => return at_most(None),
             Some(Source::Unread(why)) => return at_most(Some(format!("the source was not read: {why}"))),
@@ -66,17 +71,16 @@ impl Rpo {
             Ok(lost) => lost,
             Err(why) => return at_most(Some(why)),
         };
+        let lost = SignedDuration::from_micros(micros);
         let measured = Measured {
-            seconds: SignedDuration::from_micros(micros).as_secs_f64(),
+            seconds: lost.as_secs_f64(),
             source_read: source.read_at,
             source_newest: source.newest().map(|(at, _)| at),
             restored_newest: restored.newest().map(|(at, _)| at),
             lost_newest: newest.as_ref().map(|(at, _)| *at),
             lost_from: newest.map(|(_, table)| table),
         };
-        // Rounded up, so that a limit of a second is not kept by one and a half.
-        let seconds = micros.saturating_add(999_999) / 1_000_000;
-        Self { bound: Bound::Exact, seconds, measured: Some(measured), not_exact: None }
+        Self { bound: Bound::Exact, seconds: rounded_up(lost), measured: Some(measured), not_exact: None }
     }
 
     /// For people.
@@ -112,6 +116,8 @@ mod tests {
         let rpo = |source, verified: Option<&Verified>| Rpo::of(time(10), time(4), source, verified);
         let restore = rpo(None, Some(&verified(mark(4))));
         assert_eq!((restore.bound, restore.seconds, restore.not_exact), (Bound::AtMost, 6, None), "a lost source was not read");
+        let bound = |begun: &str| Rpo::of(begun.parse().unwrap(), time(4), None, None).seconds;
+        assert_eq!(["2026-11-29T03:00:04.1Z", "2026-11-29T03:00:05.5Z", "2026-11-29T03:00:03Z"].map(bound), [1, 2, 0]);
         let exact = rpo(Some(Source::Read(mark(8))), Some(&verified(mark(3))));
         assert_eq!((exact.bound, exact.seconds), (Bound::Exact, 4));
         assert!(
