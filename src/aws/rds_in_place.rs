@@ -230,8 +230,8 @@ impl Aws {
         request.send().await.map(drop).map_err(|e| self.failed("rds:RemoveTagsFromResource", arn, e))
     }
 
-    /// Whether this region replicates the backups of an instance, by its resource id.
-    pub async fn replicates_backups_of(&self, resource: &str) -> Result<bool, Failure> {
+    /// The ARN of the backup that this region replicates of an instance, by its resource id; none if it replicates none.
+    pub async fn replicated_backup_of(&self, resource: &str) -> Result<Option<String>, Failure> {
         let pages = self.rds().describe_db_instance_automated_backups().dbi_resource_id(resource).into_paginator();
         let found: Result<Vec<_>, _> = pages.items().send().collect().await;
         let found = match found {
@@ -239,7 +239,8 @@ impl Aws {
             Err(e) if error::code(&e) == Some("DBInstanceAutomatedBackupNotFound") => Vec::new(),
             Err(e) => return Err(self.failed("rds:DescribeDBInstanceAutomatedBackups", resource, e)),
         };
-        Ok(found.iter().any(|backup| backup.dbi_resource_id.as_deref() == Some(resource) && is_replicated(backup)))
+        let ours = found.into_iter().find(|backup| backup.dbi_resource_id.as_deref() == Some(resource) && is_replicated(backup));
+        Ok(ours.and_then(|backup| backup.db_instance_automated_backups_arn))
     }
 
     /// Starts to replicate an instance's backups into this region; one that is replicated already is left alone.

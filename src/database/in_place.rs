@@ -213,8 +213,8 @@ impl InPlace {
         }
         let done = || left(format!("{} is restored from {}; the instance that it replaces is {before}", self.instance, self.snapshot));
         let old = self.wait(aws, &[&before], is_old, tell).await.map_err(done())?;
-        let replicated = dr.replicates_backups_of(&old.resource).await.map_err(done())?;
-        if replicated && !dr.replicates_backups_of(&new.resource).await.map_err(done())? {
+        let replicated = dr.replicated_backup_of(&old.resource).await.map_err(done())?.is_some();
+        if replicated && dr.replicated_backup_of(&new.resource).await.map_err(done())?.is_none() {
             tell(format!("replicating backups of the new {} to {}", self.instance, dr.region()));
             dr.replicate_backups(&new.arn, &self.dr_key, new.kept.backup_days).await.map_err(done())?;
         }

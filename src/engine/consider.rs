@@ -154,7 +154,8 @@ impl Considering<'_> {
         // A skipped step is taken as it is: what it would change does not count, what it last gave does.
         lock(&self.not_there).remove(id);
         let outputs = match found {
-            Found::Considered(_, considered) => considered.known_outputs,
+            Found::Considered(_, considered) if considered.plan.changes.is_empty() => considered.known_outputs,
+            Found::Considered(_, considered) => self.history.outputs(id).cloned().or(considered.known_outputs),
             _ => self.history.outputs(id).cloned(),
         };
         if let Some(outputs) = &outputs {
@@ -218,7 +219,11 @@ impl Considering<'_> {
         if defers_others(&considered.plan) && considered.known_outputs.is_none() {
             lock(&self.not_there).insert(id.clone());
         } else {
-            let outputs = considered.known_outputs.take().or_else(|| self.history.outputs(id).cloned());
+            // What is not certain is as it was until it is seen to be otherwise.
+            let mut outputs = self.history.outputs(id).cloned();
+            if let Some(known) = considered.known_outputs.take() {
+                outputs.get_or_insert_default().extend(known);
+            }
             considered.known_outputs.clone_from(&outputs);
             if let Some(outputs) = outputs {
                 lock(&self.outputs).insert(id.clone(), outputs);

@@ -253,7 +253,7 @@ pub trait Kind: Send + Sync + 'static {
         }
     }
     /// The outputs that are certain before apply; `Some` also says that steps which need this one can be observed before it is applied.
-    /// With `None` the outputs that the last run recorded are used, and creations defer the steps that need this one.
+    /// For those that are not, what the last run recorded is used; with `None`, creations defer the steps that need this one.
     fn known_outputs(_input: &Self::Input, _observed: &Self::Observed, _plan: &StepPlan) -> Option<Outputs> {
         None
     }

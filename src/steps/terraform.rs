@@ -15,7 +15,7 @@ use self::{
     verify::Check,
     workspace::{Backend, Workspace},
 };
-use super::{Applied, Change, Facts, Kind, Outputs, StepContext, StepPlan, state_backend::Names};
+use super::{Action, Applied, Change, Facts, Kind, Outputs, StepContext, StepPlan, state_backend::Names};
 use crate::{
     engine::event::{EventKind, Outcome},
     failure::{Failure, FailureKind},
@@ -153,6 +153,12 @@ impl Kind for Terraform {
         guards::check(&observed.guards, &observed.found.changes)?;
         let payload = serde_json::to_value(&observed.found).map_err(|e| Failure::step("the plan cannot be kept").because(e))?;
         Ok(StepPlan { changes: observed.found.changes.clone(), payload })
+    }
+
+    /// What terraform knows by now; what is created is not there to be looked for by others.
+    fn known_outputs(_input: &Input, observed: &Observed, plan: &StepPlan) -> Option<Outputs> {
+        let is_there = |change: &Change| !matches!(change.action, Action::Create | Action::Replace);
+        plan.changes.iter().all(is_there).then(|| observed.found.outputs.clone())
     }
 
     fn facts(_input: &Input, observed: &Observed) -> Result<Facts, Failure> {
@@ -429,7 +435,6 @@ fn doing(hook: &Hook) -> &str {
 mod tests {
     #![allow(clippy::unwrap_used, reason = "a test may panic")]
     use super::*;
-    use crate::steps::Action;
 
     /// Which address, which attribute, which state, whose files.
     #[test]
@@ -461,5 +466,22 @@ mod tests {
                 "the stack's files: \"a\" -> \"b\"",
             ]
         );
+    }
+
+    #[test]
+    fn what_terraform_knows_is_told_to_others_unless_something_is_still_to_be_made() {
+        let outputs = Outputs::from([("vpc_id".to_owned(), json!("vpc-1"))]);
+        let known = |actions: &[Action]| {
+            let change = |action: &Action| Change { action: *action, resource: "aws_vpc".into(), name: "a".into(), details: Vec::new() };
+            let changes: Vec<Change> = actions.iter().map(change).collect();
+            let plan = StepPlan { changes: changes.clone(), payload: Value::Null };
+            let found =
+                Found { backend: Backend::Bucket, changes, plan: None, sha256: None, outputs: outputs.clone(), untouched: Vec::new() };
+            let observed = Observed { found, guards: Guards::default(), stack: "a".into(), state: None };
+            let input = serde_json::from_value(json!({ "stack": "terraform/network" })).unwrap();
+            Terraform::known_outputs(&input, &observed, &plan)
+        };
+        assert_eq!((known(&[]), known(&[Action::Update, Action::Delete])), (Some(outputs.clone()), Some(outputs.clone())));
+        assert_eq!((known(&[Action::Update, Action::Create]), known(&[Action::Replace])), (None, None));
     }
 }

@@ -120,7 +120,14 @@ pub fn is_brought_back(target: &Target) {
     killed.kill().unwrap();
     killed.wait().unwrap();
     let restored = target.deployctl_set(&[&restore[..], &["--lock-timeout", "60s"]].concat(), &[] as &[(&str, &Path)]).expect(0);
-    assert!(restored.out.contains("is restored from") && restored.out.contains("before"), "{}", restored.out);
+    for said in [
+        "is restored from",
+        "before",
+        "aws_db_instance.database is db-",
+        "aws_db_instance_automated_backups_replication.database[\"replica\"] is arn:",
+    ] {
+        assert!(restored.out.contains(said), "{said}: {}", restored.out);
+    }
     night.run("deployctl apply", &[], &["--yes"]).expect(0);
     assert_eq!((tables(target, "damage"), psql(target, "SELECT count(*) FROM pg_roles")), ("0".to_owned(), rows));
     target.deployctl(&["plan", "--detailed-exitcode"]).expect(0);

@@ -83,10 +83,15 @@ pub fn left_over(target: &Target, about: impl Fn(&str) -> bool) -> Vec<String> {
         if policy.is_null() || STOOD_IN_FOR.iter().any(|(name, _)| *name == account) {
             continue;
         }
-        let (policy, seen) = (Policy::of([&policy]), Seen::of(&requests, &format!("assumed-role/{role}")));
+        let policy = Policy::of([&policy]);
+        let all = policy.unused(&BTreeSet::new());
+        // Nor is its step run, then, where only this is looked at.
+        if !all.iter().any(|permission| about(&permission.action)) {
+            continue;
+        }
+        let seen = Seen::of(&requests, &format!("assumed-role/{role}"));
         let unused = policy.unused(&seen.uses);
-        let all = policy.unused(&BTreeSet::new()).len();
-        eprintln!("{role}: {} of {all} permissions used", all - unused.len());
+        eprintln!("{role}: {} of {} permissions used", all.len() - unused.len(), all.len());
         let unused =
             unused.iter().filter(|permission| about(&permission.action)).map(|permission| format!("{role} never used {permission}"));
         wrong.extend(unused.filter(|line| !IN_A_DRILL.iter().any(|(resource, _)| line.ends_with(resource))));

@@ -134,13 +134,16 @@ def rds_resources(body, query_params, region, account):
     if action in _RDS_UNSCOPED:
         return ["*"]
     arns = []
-    for parameter in ("ResourceName", "SourceDBInstanceArn", "SourceDBInstanceAutomatedBackupsArn"):
+    for parameter in ("ResourceName", "SourceDBInstanceArn", "SourceDBInstanceAutomatedBackupsArn", "DBInstanceAutomatedBackupsArn"):
         if parameters.get(parameter, "").startswith("arn:"):
             arns.append(parameters[parameter])
     for parameter, kind in _RDS_KINDS:
         value = parameters.get(parameter)
         if value:
             arns.append(value if value.startswith("arn:") else f"arn:aws:rds:{region}:{account}:{kind}:{value.lower()}")
+    if action == "StartDBInstanceAutomatedBackupsReplication":
+        # What is to be made has no id yet.
+        arns.append(f"arn:aws:rds:{region}:{account}:auto-backup:*")
     if action == "DescribeDBSnapshots" and len(arns) > 1:
         arns = arns[:1]
     if not arns:

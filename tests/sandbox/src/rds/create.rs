@@ -112,10 +112,7 @@ impl Rds {
         credentials: &Credentials,
     ) -> Result<MasterSecret, Fault> {
         let region = &instance.region;
-        let key = match kms_key {
-            Some(key) => self.key(region, Some(key)).await?,
-            None => format!("arn:aws:kms:{region}:{}:alias/aws/secretsmanager", crate::layout::ACCOUNT),
-        };
+        let key = self.key(region, Some(kms_key.unwrap_or("alias/aws/secretsmanager"))).await?;
         let name = format!("rds!db-{}", Uuid::new_v4());
         let arn = self.0.platform.create_secret(region, &name, credentials.to_secret(), kms_key, &instance.arn()).await?;
         Ok(MasterSecret { arn, kms_key: key })
@@ -128,7 +125,8 @@ impl Rds {
             format!("arn:aws:kms:{region}:{}:key/{id}", crate::layout::ACCOUNT)
         };
         let key = wanted.unwrap_or("alias/aws/rds");
-        if let Some(service) = key.strip_prefix("alias/aws/") {
+        let alias = key.strip_prefix(&format!("arn:aws:kms:{region}:{}:", crate::layout::ACCOUNT)).unwrap_or(key);
+        if let Some(service) = alias.strip_prefix("alias/aws/") {
             return Ok(managed(service));
         }
         if ["rds", "secretsmanager"].iter().any(|service| managed(service) == key) {

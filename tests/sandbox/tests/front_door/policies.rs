@@ -66,6 +66,10 @@ async fn the_deployer_reaches_its_own_environment_and_no_other() {
         let answer = send(&stack, &deployer, call).await;
         assert!(is_refused(&answer, action), "{action}: {} {}", answer.status, answer.text);
     }
+    // RDS gives automated backups ids of its own, and checks this action on them.
+    let backup = "Action=DeleteDBInstanceAutomatedBackup&Version=2014-10-31&DBInstanceAutomatedBackupsArn=arn:aws:rds:us-east-1:111122223333:auto-backup:ab-1";
+    let answer = send(&stack, &deployer, Call::query("rds", backup)).await;
+    assert!(!is_refused(&answer, "rds:DeleteDBInstanceAutomatedBackup"), "{} {}", answer.status, answer.text);
 }
 
 /// EC2 and KMS know no names of ours: there the tag decides that everything we make carries.

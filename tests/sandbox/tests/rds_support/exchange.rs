@@ -120,7 +120,7 @@ async fn a_snapshot_takes_the_databases_place_however_often_it_is_killed_on_the_
     assert_eq!(done.new.kept, before.kept, "{:?}", before.kept.differences(&done.new.kept));
     assert!(before.kept.deletion_protection && before.kept.multi_az && before.kept.parameter_group == "own");
     assert_eq!(done.old.kept, before.kept, "the old one was renamed and nothing else");
-    assert!(done.replicated && dr.replicates_backups_of(&done.new.resource).await.unwrap());
+    assert!(done.replicated && dr.replicated_backup_of(&done.new.resource).await.unwrap().is_some());
     assert_eq!(sandbox.count(HOME, "prod", "paid").await, 100);
     assert_eq!(sandbox.count(HOME, done.old.id.as_str(), "paid").await, 150, "what came after the snapshot is in the old one");
     let tags = home.db_settings(&asked.instance).await.unwrap().unwrap().tags;
