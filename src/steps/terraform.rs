@@ -116,6 +116,9 @@ struct Found {
     plan: Option<String>,
     /// Of the plan file.
     sha256: Option<String>,
+    /// Addresses of what terraform is told to keep before it plans again and applies.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    kept: Vec<String>,
     /// Outputs that are known.
     outputs: BTreeMap<String, Value>,
     /// Addresses of what is as it should be.
@@ -191,7 +194,7 @@ impl Kind for Terraform {
         if left || resumed {
             lock::settle(cx, &prepare(cx, input, Backend::Bucket).await?).await?;
         }
-        if shown.backend != Backend::Bucket || resumed || left {
+        if shown.backend != Backend::Bucket || resumed || left || !shown.kept.is_empty() {
             let since = if resumed || left { Since::Begun } else { Since::Shown };
             return left::apply(cx, input, &shown, since).await;
         }
@@ -338,14 +341,15 @@ async fn refuse_a_lost_state(cx: &StepContext, input: &Input, plan: &PlanJson) -
 fn read(plan: &PlanJson, backend: Backend, file: &Path) -> Result<Found, Failure> {
     let changes = changes::of(plan);
     let outputs = plan.known_outputs();
+    let kept = left::in_their_own_way(plan);
     let managed = plan.resource_changes.iter().filter(|resource| resource.mode != "data").map(|resource| resource.address.clone());
     let untouched = managed.filter(|address| !changes.iter().any(|change| change.name == *address)).collect();
     if backend != Backend::Bucket || !plan.applyable {
-        return Ok(Found { backend, changes, plan: None, sha256: None, outputs, untouched });
+        return Ok(Found { backend, changes, plan: None, sha256: None, kept, outputs, untouched });
     }
     let bytes = std::fs::read(file).map_err(|e| Failure::step(format!("could not read {}", file.display())).because(e))?;
     let sha256 = hex::encode(Sha256::digest(&bytes));
-    Ok(Found { backend, changes, plan: Some(STANDARD.encode(bytes)), sha256: Some(sha256), outputs, untouched })
+    Ok(Found { backend, changes, plan: Some(STANDARD.encode(bytes)), sha256: Some(sha256), kept, outputs, untouched })
 }
 
 fn write_plan(cx: &StepContext, found: &Found) -> Result<PathBuf, Failure> {
@@ -441,7 +445,15 @@ mod tests {
     fn what_has_moved_is_named() {
         let observed = |serial, stack: &str, changes: Vec<Change>, untouched: &[&str]| {
             let untouched = untouched.iter().map(ToString::to_string).collect();
-            let found = Found { backend: Backend::Bucket, changes, plan: None, sha256: None, outputs: BTreeMap::new(), untouched };
+            let found = Found {
+                backend: Backend::Bucket,
+                changes,
+                plan: None,
+                sha256: None,
+                kept: Vec::new(),
+                outputs: BTreeMap::new(),
+                untouched,
+            };
             let state = Some(StateMark { lineage: "l".into(), serial });
             Observed { found, guards: Guards::default(), stack: stack.into(), state }
         };
@@ -475,8 +487,15 @@ mod tests {
             let change = |action: &Action| Change { action: *action, resource: "aws_vpc".into(), name: "a".into(), details: Vec::new() };
             let changes: Vec<Change> = actions.iter().map(change).collect();
             let plan = StepPlan { changes: changes.clone(), payload: Value::Null };
-            let found =
-                Found { backend: Backend::Bucket, changes, plan: None, sha256: None, outputs: outputs.clone(), untouched: Vec::new() };
+            let found = Found {
+                backend: Backend::Bucket,
+                changes,
+                plan: None,
+                sha256: None,
+                kept: Vec::new(),
+                outputs: outputs.clone(),
+                untouched: Vec::new(),
+            };
             let observed = Observed { found, guards: Guards::default(), stack: "a".into(), state: None };
             let input = serde_json::from_value(json!({ "stack": "terraform/network" })).unwrap();
             Terraform::known_outputs(&input, &observed, &plan)

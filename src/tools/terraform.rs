@@ -219,6 +219,11 @@ impl Terraform {
         self.change_state("state rm", &["state", "rm", "-lock-timeout=5s"], None, &[address]).await
     }
 
+    /// Has it keep what an earlier one made and could not finish; what that lacks is an update then.
+    pub async fn untaint(&self, address: &str) -> Result<(), Failure> {
+        self.change_state("untaint", &["untaint", "-lock-timeout=5s"], None, &[address]).await
+    }
+
     /// Takes what is there under this id into the state.
     pub async fn import(&self, variables: &Path, address: &str, id: &str) -> Result<(), Failure> {
         let args = ["import", "-input=false", "-no-color", "-lock-timeout=5s"];

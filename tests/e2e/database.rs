@@ -10,7 +10,8 @@ const PAGE: &str = include_str!("../../plans/runbooks/migration-failed.md");
 
 /// What `psql` says as the master user.
 fn psql(target: &Target, query: &str) -> String {
-    text(&target.sandbox(&["exec", "psql", "-Atc", query])).trim().to_owned()
+    // By its name: after a restore there are two.
+    text(&target.sandbox(&["exec", "--database", "deployctl-sandbox", "psql", "-Atc", query])).trim().to_owned()
 }
 
 fn tables(target: &Target, name: &str) -> String {

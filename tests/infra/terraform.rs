@@ -108,6 +108,57 @@ fn a_held_lock_names_its_holder() {
     });
 }
 
+/// Whether by the same run or by another: what others are made from is made before it is deleted, and nothing takes a name twice.
+#[test]
+fn what_was_made_and_not_finished_is_kept() {
+    with_aws("terraform::what_was_made_and_not_finished_is_kept", || async {
+        for (name, goes_on) in [("same-run", true), ("other-run", false)] {
+            let project = stack::project(name);
+            let (made, ready) = (project.join("made"), project.join("ready"));
+            let text = format!(
+                r#"
+variable "name_prefix" {{ type = string }}
+variable "size" {{ type = number }}
+resource "terraform_data" "first" {{
+  input = var.name_prefix
+  provisioner "local-exec" {{ command = "mkdir {} && test -e {}" }}
+}}
+resource "terraform_data" "last" {{
+  input = terraform_data.first.id
+  lifecycle {{ create_before_destroy = true }}
+}}
+output "names" {{ value = [terraform_data.last.output] }}
+"#,
+                made.display(),
+                ready.display()
+            );
+            std::fs::write(project.join("terraform/things/main.tf"), text).unwrap();
+            let cx = fixture::context("things", &project).await;
+            stack::make_backend(&cx).await;
+            let shown = fixture::planned::<Terraform>(&cx, &stack::input(1)).await.unwrap();
+            let failure = Terraform::apply(&cx, &stack::input(1), &shown).await.unwrap_err();
+            assert!(failure.message.contains("terraform_data.first"), "{failure}");
+            std::fs::write(&ready, "").unwrap();
+
+            let (cx, shown) = if goes_on {
+                (cx, shown)
+            } else {
+                let cx = fixture::another_run(&cx);
+                let shown = fixture::planned::<Terraform>(&cx, &stack::input(1)).await.unwrap();
+                (cx, shown)
+            };
+            let said: Vec<(Action, &str)> = shown.changes.iter().map(|c| (c.action, c.name.as_str())).collect();
+            let first = if goes_on { Action::Create } else { Action::Update };
+            assert_eq!(said, [(first, "terraform_data.first"), (Action::Create, "terraform_data.last")], "{:?}", shown.changes);
+            let applied = Terraform::apply(&cx, &stack::input(1), &shown).await.unwrap();
+            assert_eq!(applied.outcome, Outcome::Changed, "{name}");
+            let again = fixture::planned::<Terraform>(&fixture::another_run(&cx), &stack::input(1)).await.unwrap();
+            assert!(again.changes.is_empty(), "{name}: {:?}", again.changes);
+            Terraform::undo(&fixture::another_run(&cx), &stack::input(1)).await.unwrap();
+        }
+    });
+}
+
 #[test]
 fn an_interrupted_apply_saves_its_state_and_goes_on() {
     with_aws("terraform::an_interrupted_apply_saves_its_state_and_goes_on", || async {

@@ -99,7 +99,7 @@ impl Observed {
             Some(_) => {}
         }
         if self.key.is_none() {
-            let next = "deployctl apply --only data makes it; a disabled one: aws kms enable-key".to_owned();
+            let next = "deployctl apply --only data makes it; a disabled one: aws kms enable-key; one that is denied: kms:DescribeKey for the role".to_owned();
             missing.push((format!("a usable key {} in {region}", input.kms_key), next));
         }
         missing

@@ -36,6 +36,7 @@ fn resource(found: &ResourceChange) -> Option<Change> {
         ["delete"] => Action::Delete,
         // `forget` leaves the thing and drops it from the state, which for us is as grave as deleting it.
         ["forget"] => Action::Delete,
+        _ if found.is_in_its_own_way() => Action::Update,
         ["delete", "create"] | ["create", "delete"] | ["create", "forget"] => Action::Replace,
         _ if change.importing.is_some() || found.previous_address.is_some() => Action::Update,
         _ => return None,
@@ -43,6 +44,9 @@ fn resource(found: &ResourceChange) -> Option<Change> {
     let mut lines = details(change);
     if let Some(from) = &found.previous_address {
         lines.insert(0, format!("moved from {from}"));
+    }
+    if found.is_in_its_own_way() {
+        lines.insert(0, "was made and not finished: kept".to_owned());
     }
     if let Some(importing) = &change.importing {
         lines.insert(0, format!("imported from {}", importing.id.as_deref().unwrap_or(UNKNOWN)));

@@ -20,6 +20,11 @@ use crate::{
 /// Plans again and does what is left of what was shown: after a crash, or when there was no state to plan against.
 pub(super) async fn apply(cx: &StepContext, input: &Input, shown: &Found, since: Since) -> Result<Applied, Failure> {
     let (mut workspace, mut plan, mut file) = plan_now(cx, input, Backend::Bucket, Direction::Forward, &[]).await?;
+    let kept = in_their_own_way(&plan);
+    if !kept.is_empty() {
+        keep(cx, &workspace, &kept).await?;
+        (workspace, plan, file) = plan_now(cx, input, Backend::Bucket, Direction::Forward, &[]).await?;
+    }
     if since == Since::Shown {
         refuse_a_lost_state(cx, input, &plan).await?;
     } else {
@@ -39,7 +44,8 @@ pub(super) async fn apply(cx: &StepContext, input: &Input, shown: &Found, since:
     }
     let fresh = read(&plan, Backend::Bucket, &file)?;
     // What is taken over was to be made, and ends up as it was shown; secrets are taken over by the stack itself.
-    let others: Vec<Change> = fresh.changes.iter().filter(|change| !is_taken_over(&plan, &shown.changes, change)).cloned().collect();
+    let is_ours = |change: &&Change| is_taken_over(&plan, &shown.changes, change) || is_kept(&kept, &shown.changes, change);
+    let others: Vec<Change> = fresh.changes.iter().filter(|change| !is_ours(change)).cloned().collect();
     let beyond = changes::beyond(&shown.changes, &others, since);
     if !beyond.is_empty() {
         return Err(Failure::new(FailureKind::PlanStale, format!("{} would now do more than was shown", input.stack.display()))
@@ -55,6 +61,27 @@ pub(super) async fn apply(cx: &StepContext, input: &Input, shown: &Found, since:
     }
     let file = write_plan(cx, &fresh)?;
     apply_file(cx, &workspace, &file, fresh.changes.len()).await
+}
+
+/// Addresses of what would be made a second time under its own name.
+pub(super) fn in_their_own_way(plan: &PlanJson) -> Vec<String> {
+    plan.resource_changes.iter().filter(|change| change.is_in_its_own_way()).map(|change| change.address.clone()).collect()
+}
+
+async fn keep(cx: &StepContext, workspace: &Workspace, kept: &[String]) -> Result<(), Failure> {
+    for address in kept {
+        cx.progress(format!("{address} was made and not finished: terraform is told to keep it"));
+        let call = format!("terraform untaint of {address}");
+        let _under_way = cx.aws.permit().begin(&call).map_err(|refused| refused.failure(&call))?;
+        workspace.terraform.untaint(address).await?;
+    }
+    Ok(())
+}
+
+/// It was to be made, and what it lacks is an update now.
+fn is_kept(kept: &[String], shown: &[Change], fresh: &Change) -> bool {
+    let was_to_be_made = shown.iter().any(|change| change.name == fresh.name && change.action == Action::Create);
+    was_to_be_made && fresh.action == Action::Update && kept.contains(&fresh.name)
 }
 
 /// What was gone before a killed terraform made it anew is still in the state, under its old id: terraform takes nothing over under an

@@ -103,8 +103,19 @@ pub struct ResourceChange {
     /// As in `aws_vpc`.
     #[serde(rename = "type")]
     pub kind: String,
+    /// Why a replacement is one, as in `replace_because_tainted`.
+    #[serde(default)]
+    pub action_reason: Option<String>,
     /// The change.
     pub change: Change,
+}
+
+impl ResourceChange {
+    /// Whether an earlier terraform made it and could not finish, and this one would make another before it deletes it: under the same name, which
+    /// nothing takes twice. What others depend on that are made before they are deleted is made so, too (Terraform, "create_before_destroy").
+    pub fn is_in_its_own_way(&self) -> bool {
+        self.change.actions == ["create", "delete"] && self.action_reason.as_deref() == Some("replace_because_tainted")
+    }
 }
 
 /// A change of a resource or an output.

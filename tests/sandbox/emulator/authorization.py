@@ -516,6 +516,10 @@ def install():
             arn = ec2_resources(_form(body, query_params), region, account)[0]
         elif service == "kms" and (alias := iam_actions._safe_json_field(body, "AliasName")):
             arn = f"arn:aws:kms:{region}:{account}:{alias}"
+        elif service == "kms" and "alias/" in (named := iam_actions._safe_json_field(body, "KeyId") or "") \
+                and (key := _key_arn(named, region, account)):
+            # By whatever name it is called, AWS checks the key itself.
+            arn = key
         elif service == "ecr" and (names := _ecr_names(body)):
             # AWS checks each of them; deployctl asks for one at a time.
             arn = f"arn:aws:ecr:{region}:{account}:repository/{names[0]}"

@@ -154,6 +154,17 @@ async fn who_is_on_call_looks_everywhere_and_restores_in_the_other_region_only()
         ("s3:GetObject", Call::rest("s3", "GET", &here, "")),
         ("s3:PutObject", Call::rest("s3", "PUT", &there, "x").in_region("eu-west-1")),
     ];
+    // A key's tag decides, by whatever name it is called.
+    for environment in ["sandbox", "other"] {
+        let there = |target: &'static str, asked: Value| Call::target("kms", target, &asked.to_string()).in_region("eu-west-1");
+        let tags = json!({ "Tags": [{ "TagKey": "deployctl:environment", "TagValue": environment }] });
+        let made = send(&stack, &stack.person, there("TrentService.CreateKey", tags)).await.json();
+        let alias = format!("alias/deployctl-{environment}-data");
+        let named = json!({ "AliasName": alias, "TargetKeyId": made["KeyMetadata"]["KeyId"] });
+        assert_eq!(send(&stack, &stack.person, there("TrentService.CreateAlias", named)).await.status, 200);
+        let looked = send(&stack, &key, there("TrentService.DescribeKey", json!({ "KeyId": alias }))).await;
+        assert_eq!(is_refused(&looked, "kms:DescribeKey"), environment == "other", "{environment}: {}", looked.text);
+    }
     for (action, call) in allowed {
         let answer = send(&stack, &key, call).await;
         assert!(!is_refused(&answer, action), "{action}: {} {}", answer.status, answer.text);
