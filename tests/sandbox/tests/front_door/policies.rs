@@ -137,6 +137,8 @@ async fn who_is_on_call_looks_everywhere_and_restores_in_the_other_region_only()
     let queue = json!({ "QueueName": "deployctl-sandbox-parser" }).to_string();
     let secret = json!({ "SecretId": "deployctl/sandbox/kafka" }).to_string();
     let address = json!({ "SecretId": "deployctl/sandbox/database-AbCdEf", "SecretString": "{}" }).to_string();
+    let tags = json!([{ "Key": "deployctl:environment", "Value": "sandbox" }]);
+    let first = json!({ "Name": "deployctl/sandbox/database", "SecretString": "{}", "Tags": tags }).to_string();
     let state = format!("/deployctl-sandbox-state-{ACCOUNT}");
     let (here, there) = (format!("{state}-us-east-1/lease"), format!("{state}-eu-west-1/lease"));
     for region in ["us-east-1", "eu-west-1"] {
@@ -151,6 +153,7 @@ async fn who_is_on_call_looks_everywhere_and_restores_in_the_other_region_only()
         ("sqs:GetQueueUrl", Call::target("sqs", "AmazonSQS.GetQueueUrl", &queue)),
         ("secretsmanager:DescribeSecret", Call::target("secretsmanager", "secretsmanager.DescribeSecret", &secret)),
         ("secretsmanager:PutSecretValue", Call::target("secretsmanager", "secretsmanager.PutSecretValue", &address).in_region("eu-west-1")),
+        ("secretsmanager:CreateSecret", Call::target("secretsmanager", "secretsmanager.CreateSecret", &first).in_region("eu-west-1")),
         ("s3:GetObject", Call::rest("s3", "GET", &here, "")),
         ("s3:PutObject", Call::rest("s3", "PUT", &there, "x").in_region("eu-west-1")),
     ];
