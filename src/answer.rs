@@ -6,7 +6,7 @@ use reqwest::Response;
 
 use crate::{
     failure::{Failure, FailureKind},
-    retry::{self, Again, Missed},
+    retry::Missed,
 };
 
 /// An answer of which nothing comes for this long is given up.
@@ -18,15 +18,12 @@ pub async fn body(what: &str, response: Response, most: usize) -> Result<Vec<u8>
     loop {
         let part = tokio::time::timeout(STALLED, parts.try_next()).await;
         let part = part.map_err(|_late| Missed::passing(Failure::timeout(format!("{what}: the answer does not go on"), STALLED), None))?;
-        let Some(part) = part.map_err(|error| broke_off(what, error))? else { return Ok(bytes) };
+        let broke_off =
+            |error: reqwest::Error| Missed::unanswered(Failure::step(format!("{what}: the answer broke off")), error.without_url());
+        let Some(part) = part.map_err(broke_off)? else { return Ok(bytes) };
         if bytes.len() + part.len() > most {
             return Err(Failure::new(FailureKind::Policy, format!("{what}: more than {most} bytes came")).into());
         }
         bytes.extend_from_slice(&part);
     }
-}
-
-fn broke_off(what: &str, error: reqwest::Error) -> Missed {
-    let again = if retry::untrusted(&error) { Again::No } else { Again::Yes };
-    Missed { failure: Failure::step(format!("{what}: the answer broke off")).because(error.without_url()), again }
 }

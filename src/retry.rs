@@ -39,6 +39,12 @@ pub enum Again {
 }
 
 impl Missed {
+    /// An attempt that got no answer, or half of one: another may, unless a certificate was behind it.
+    pub fn unanswered(failure: Failure, error: impl Error + Send + Sync + 'static) -> Self {
+        let again = if untrusted(&error) { Again::No } else { Again::Yes };
+        Self { failure: failure.because(error), again }
+    }
+
     /// An attempt after which another one may be made, at the time that the server has asked for, if it has.
     pub fn passing(failure: Failure, wish: Option<Duration>) -> Self {
         Self { failure, again: wish.map_or(Again::Yes, Again::After) }

@@ -11,7 +11,7 @@ use super::{Aws, error, patience};
 use crate::{
     failure::{Failure, FailureKind},
     ids::Region,
-    retry::{self, Again, Missed},
+    retry::{self, Missed},
 };
 
 /// A reading call: it is safe to repeat.
@@ -60,10 +60,11 @@ impl Aws {
         let action = &question.action;
         let headers = self.signed_headers(url, question).await.map_err(|e| broken(action, e))?;
         let request = headers.into_iter().fold(client.post(url), |request, (name, value)| request.header(name, value));
-        let answer = request.body(question.body.to_owned()).send().await.map_err(|e| {
-            let failure = Failure::new(FailureKind::Preflight, format!("{action}: {url} cannot be reached"));
-            Missed { again: if retry::untrusted(&e) { Again::No } else { Again::Yes }, failure: failure.because(e) }
-        })?;
+        let answer = request
+            .body(question.body.to_owned())
+            .send()
+            .await
+            .map_err(|e| Missed::unanswered(Failure::new(FailureKind::Preflight, format!("{action}: {url} cannot be reached")), e))?;
         let status = answer.status();
         let header = |name: &str| answer.headers().get(name).and_then(|value| value.to_str().ok()).map(str::to_owned);
         let (wish, typed) = (retry::asked_for(header("retry-after").as_deref()), header("x-amzn-errortype"));

@@ -10,7 +10,7 @@ use crate::{
     answer,
     failure::{Failure, FailureKind},
     image::Blob,
-    retry::{self, Again, Limits, Missed},
+    retry::{self, Limits, Missed},
 };
 
 /// A large one (prometheus-community's) has some ten mebibytes.
@@ -60,11 +60,8 @@ fn link(index: &[u8], name: &str, version: &str) -> Result<String, String> {
 async fn get(http: &reqwest::Client, url: &Url, most: usize) -> Result<Vec<u8>, Failure> {
     let what = format!("fetching {url}");
     let attempt = || async {
-        let passing = |e: reqwest::Error| {
-            let again = if retry::untrusted(&e) { Again::No } else { Again::Yes };
-            Missed { failure: Failure::step(format!("{what}: no answer")).because(e.without_url()), again }
-        };
-        let response = http.get(url.clone()).send().await.map_err(passing)?;
+        let unanswered = |e: reqwest::Error| Missed::unanswered(Failure::step(format!("{what}: no answer")), e.without_url());
+        let response = http.get(url.clone()).send().await.map_err(unanswered)?;
         let status = response.status();
         if status.is_server_error() || status == StatusCode::TOO_MANY_REQUESTS {
             let wish = retry::asked_for(response.headers().get(header::RETRY_AFTER).and_then(|value| value.to_str().ok()));

@@ -21,7 +21,7 @@ use crate::{
     failure::{Failure, FailureKind},
     ids::{ImageDigest, RepositoryName},
     permit::Permit,
-    retry::{self, Again, Limits, Missed},
+    retry::{self, Limits, Missed},
 };
 
 /// Blobs in flight; what crane does.
@@ -101,10 +101,8 @@ impl Registry {
 
     /// Sends one request, once. What the registry could not take now, and what got no answer, was missed; `sending` is over all of it.
     async fn send(&self, what: &str, request: RequestBuilder, sending: impl Future<Output = ()>) -> Result<Response, Missed> {
-        let unreachable = |e: reqwest::Error| {
-            let again = if retry::untrusted(&e) { Again::No } else { Again::Yes };
-            Missed { failure: Failure::step(format!("{what}: the registry cannot be reached")).because(e.without_url()), again }
-        };
+        let unreachable =
+            |e: reqwest::Error| Missed::unanswered(Failure::step(format!("{what}: the registry cannot be reached")), e.without_url());
         let request = request.build().map_err(unreachable)?;
         let reads = matches!(*request.method(), Method::GET | Method::HEAD);
         let _under_way = if reads { None } else { Some(self.permit.begin(what).map_err(|refused| refused.failure(what))?) };

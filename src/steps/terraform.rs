@@ -440,22 +440,19 @@ mod tests {
     #![allow(clippy::unwrap_used, reason = "a test may panic")]
     use super::*;
 
+    fn planned(changes: Vec<Change>) -> Observed {
+        let (kept, outputs, untouched) = (Vec::new(), BTreeMap::new(), Vec::new());
+        let found = Found { backend: Backend::Bucket, changes, plan: None, sha256: None, kept, outputs, untouched };
+        Observed { found, guards: Guards::default(), stack: String::new(), state: None }
+    }
+
     /// Which address, which attribute, which state, whose files.
     #[test]
     fn what_has_moved_is_named() {
         let observed = |serial, stack: &str, changes: Vec<Change>, untouched: &[&str]| {
-            let untouched = untouched.iter().map(ToString::to_string).collect();
-            let found = Found {
-                backend: Backend::Bucket,
-                changes,
-                plan: None,
-                sha256: None,
-                kept: Vec::new(),
-                outputs: BTreeMap::new(),
-                untouched,
-            };
-            let state = Some(StateMark { lineage: "l".into(), serial });
-            Observed { found, guards: Guards::default(), stack: stack.into(), state }
+            let mut observed = planned(changes);
+            observed.found.untouched = untouched.iter().map(ToString::to_string).collect();
+            Observed { stack: stack.into(), state: Some(StateMark { lineage: "l".into(), serial }), ..observed }
         };
         let input = serde_json::from_value(json!({ "stack": "terraform/network" })).unwrap();
         let facts = |observed: &Observed| Terraform::facts(&input, observed).unwrap();
@@ -487,16 +484,8 @@ mod tests {
             let change = |action: &Action| Change { action: *action, resource: "aws_vpc".into(), name: "a".into(), details: Vec::new() };
             let changes: Vec<Change> = actions.iter().map(change).collect();
             let plan = StepPlan { changes: changes.clone(), payload: Value::Null };
-            let found = Found {
-                backend: Backend::Bucket,
-                changes,
-                plan: None,
-                sha256: None,
-                kept: Vec::new(),
-                outputs: outputs.clone(),
-                untouched: Vec::new(),
-            };
-            let observed = Observed { found, guards: Guards::default(), stack: "a".into(), state: None };
+            let mut observed = planned(changes);
+            observed.found.outputs.clone_from(&outputs);
             let input = serde_json::from_value(json!({ "stack": "terraform/network" })).unwrap();
             Terraform::known_outputs(&input, &observed, &plan)
         };

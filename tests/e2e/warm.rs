@@ -40,12 +40,11 @@ pub fn looks_into_a_restored_database_and_tries_it(target: &Target) {
     let as_owner = |sql: &str| psql(target, database, &format!("BEGIN; GRANT parser_migrate TO CURRENT_USER; {sql}"));
     assert_eq!(as_owner("SELECT count(*) FROM files WHERE bucket = 'trial'; ROLLBACK"), "0", "a trial leaves nothing");
     what_the_service_may_not_do_any_more_is_told(target, &warm, &restore, as_owner);
-    let asked: Vec<Value> = target.requests().into_iter().filter(|request| request["region"] == LOST && since(request, lost_at)).collect();
+    let requests: Vec<Value> = target.requests().into_iter().filter(|request| since(request, lost_at)).collect();
+    let asked: Vec<&Value> = requests.iter().filter(|request| request["region"] == LOST).collect();
     assert!(asked.is_empty(), "asked of the lost region: {asked:#?}");
-    let of = |wanted: &str| {
-        let is_it = |request: &&Value| request["action"].as_str().is_some_and(|action| action.ends_with(wanted)) && since(request, lost_at);
-        target.requests().iter().filter(is_it).count()
-    };
+    let of =
+        |wanted: &str| requests.iter().filter(|request| request["action"].as_str().is_some_and(|action| action.ends_with(wanted))).count();
     assert_eq!(of("AssumeRoleWithWebIdentity"), 0);
     assert!(of("AssumeRoleForPodIdentity") > 0, "the agent and the parser's own trial came to their roles by it");
     assert!(target.sandbox(&["region", "up", LOST]).status.success());

@@ -25,12 +25,8 @@ pub fn project(name: &str) -> PathBuf {
 
 /// `slow` seconds is what each of three resources takes to make.
 pub fn write(project: &Path, slow: u32) {
-    let stack = project.join("terraform/things");
-    std::fs::create_dir_all(&stack).unwrap();
     let text = format!(
         r#"
-variable "name_prefix" {{ type = string }}
-variable "size" {{ type = number }}
 resource "terraform_data" "first" {{
   input = var.name_prefix
 }}
@@ -53,7 +49,15 @@ output "hidden" {{
 "#,
         made = project.join("made").display()
     );
-    std::fs::write(stack.join("main.tf"), text).unwrap();
+    write_resources(project, &text);
+}
+
+/// The stack with other resources; what it is given stays.
+pub fn write_resources(project: &Path, resources: &str) {
+    let stack = project.join("terraform/things");
+    std::fs::create_dir_all(&stack).unwrap();
+    let variables = "variable \"name_prefix\" { type = string }\nvariable \"size\" { type = number }\n";
+    std::fs::write(stack.join("main.tf"), format!("{variables}{resources}")).unwrap();
 }
 
 pub fn input(size: u32) -> Input {

@@ -117,8 +117,6 @@ fn what_was_made_and_not_finished_is_kept() {
             let (made, ready) = (project.join("made"), project.join("ready"));
             let text = format!(
                 r#"
-variable "name_prefix" {{ type = string }}
-variable "size" {{ type = number }}
 resource "terraform_data" "first" {{
   input = var.name_prefix
   provisioner "local-exec" {{ command = "mkdir {} && test -e {}" }}
@@ -132,7 +130,7 @@ output "names" {{ value = [terraform_data.last.output] }}
                 made.display(),
                 ready.display()
             );
-            std::fs::write(project.join("terraform/things/main.tf"), text).unwrap();
+            stack::write_resources(&project, &text);
             let cx = fixture::context("things", &project).await;
             stack::make_backend(&cx).await;
             let shown = fixture::planned::<Terraform>(&cx, &stack::input(1)).await.unwrap();

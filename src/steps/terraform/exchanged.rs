@@ -19,8 +19,6 @@ struct Exchanged<'a> {
     common: (&'static str, &'a str),
     /// By which terraform imports it.
     import: &'a str,
-    /// What is said of it.
-    told: &'a str,
 }
 
 /// What a stack had to do with it.
@@ -40,30 +38,29 @@ pub async fn follow(cx: &StepContext, with: &Value, instance: &DbSettings) -> Re
         .map_err(|error| Failure::usage(format!("`with` of step {} does not fit kind terraform", cx.step)).because(error))?;
     let workspace = prepare(cx, &input, Backend::Bucket).await?;
     let state = workspace.terraform.show_state().await?;
-    let there = cx.aws.in_region(&cx.environment.aws.dr_region);
-    let backup = there.replicated_backup_of(&instance.resource).await?;
     let database = Exchanged {
         kind: "aws_db_instance",
         new: ("resource_id", &instance.resource),
         common: ("identifier", instance.id.as_str()),
         import: instance.id.as_str(),
-        told: &instance.resource,
     };
-    let replication = backup.as_deref().map(|arn| Exchanged {
-        kind: "aws_db_instance_automated_backups_replication",
-        new: ("id", arn),
-        common: ("source_db_instance_arn", &instance.arn),
-        import: arn,
-        told: arn,
-    });
     let mut told = Vec::new();
-    for exchanged in [Some(database), replication].into_iter().flatten() {
-        match exchanged.take_over(cx, &input, &workspace, &state).await? {
-            // Replication stands where the instance does.
-            Followed::NotOurs => break,
-            Followed::Known => {}
-            Followed::Told(what) => told.push(what),
-        }
+    match database.take_over(cx, &input, &workspace, &state).await? {
+        // Replication stands where the instance does.
+        Followed::NotOurs => return Ok(told),
+        Followed::Known => {}
+        Followed::Told(what) => told.push(what),
+    }
+    let there = cx.aws.in_region(&cx.environment.aws.dr_region);
+    let Some(backup) = there.replicated_backup_of(&instance.resource).await? else { return Ok(told) };
+    let replication = Exchanged {
+        kind: "aws_db_instance_automated_backups_replication",
+        new: ("id", &backup),
+        common: ("source_db_instance_arn", &instance.arn),
+        import: &backup,
+    };
+    if let Followed::Told(what) = replication.take_over(cx, &input, &workspace, &state).await? {
+        told.push(what);
     }
     Ok(told)
 }
@@ -93,6 +90,6 @@ impl Exchanged<'_> {
             workspace.terraform.forget(&address).await?;
         }
         workspace.terraform.import(&workspace.variables, &address, self.import).await?;
-        Ok(Followed::Told(format!("{}: {address} is {} now", input.stack.display(), self.told)))
+        Ok(Followed::Told(format!("{}: {address} is {} now", input.stack.display(), self.new.1)))
     }
 }

@@ -43,8 +43,13 @@ pub(super) async fn apply(cx: &StepContext, input: &Input, shown: &Found, since:
         }
     }
     let fresh = read(&plan, Backend::Bucket, &file)?;
-    // What is taken over was to be made, and ends up as it was shown; secrets are taken over by the stack itself.
-    let is_ours = |change: &&Change| is_taken_over(&plan, &shown.changes, change) || is_kept(&kept, &shown.changes, change);
+    // What is kept or taken over was to be made, and ends up as it was shown; secrets are taken over by the stack itself.
+    let is_ours = |change: &Change| {
+        let imported = |found: &ResourceChange| found.address == change.name && found.change.importing.is_some();
+        let was_to_be_made = shown.changes.iter().any(|known| known.name == change.name && known.action == Action::Create);
+        let is_there = || kept.contains(&change.name) || plan.resource_changes.iter().any(imported);
+        was_to_be_made && change.action == Action::Update && is_there()
+    };
     let others: Vec<Change> = fresh.changes.iter().filter(|change| !is_ours(change)).cloned().collect();
     let beyond = changes::beyond(&shown.changes, &others, since);
     if !beyond.is_empty() {
@@ -78,12 +83,6 @@ async fn keep(cx: &StepContext, workspace: &Workspace, kept: &[String]) -> Resul
     Ok(())
 }
 
-/// It was to be made, and what it lacks is an update now.
-fn is_kept(kept: &[String], shown: &[Change], fresh: &Change) -> bool {
-    let was_to_be_made = shown.iter().any(|change| change.name == fresh.name && change.action == Action::Create);
-    was_to_be_made && fresh.action == Action::Update && kept.contains(&fresh.name)
-}
-
 /// What was gone before a killed terraform made it anew is still in the state, under its old id: terraform takes nothing over under an
 /// address that its state has, and would make it twice.
 async fn forget_what_is_gone(cx: &StepContext, workspace: &Workspace) -> Result<(), Failure> {
@@ -91,10 +90,4 @@ async fn forget_what_is_gone(cx: &StepContext, workspace: &Workspace) -> Result<
     workspace.terraform.plan(Direction::Refresh, &workspace.variables, &file, &mut |_| {}).await?;
     cx.progress("the state still has what was gone before the interruption: terraform is told to forget it");
     apply_file(cx, workspace, &file, 0).await.map(drop)
-}
-
-fn is_taken_over(plan: &PlanJson, shown: &[Change], fresh: &Change) -> bool {
-    let was_to_be_made = shown.iter().any(|change| change.name == fresh.name && change.action == Action::Create);
-    let imported = |change: &ResourceChange| change.address == fresh.name && change.change.importing.is_some();
-    was_to_be_made && fresh.action == Action::Update && plan.resource_changes.iter().any(imported)
 }

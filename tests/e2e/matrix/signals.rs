@@ -51,6 +51,8 @@ pub fn meet(world: &mut World<'_>, cell: &Cell, signals: Signals, apply: Apply<'
     let text = std::fs::read_to_string(&journal).unwrap();
     let lines: Vec<Value> = text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
     let last = lines.last().unwrap();
+    let event = lines.iter().rfind(|line| line["step"] == id).and_then(|line| line["event"].as_str());
+    let step_ended = event.is_some_and(|event| ["succeeded", "failed"].contains(&event));
     match ended.code {
         Some(130) => {}
         // It was the last step of all, and came to its good end before it could stop.
@@ -61,16 +63,12 @@ pub fn meet(world: &mut World<'_>, cell: &Cell, signals: Signals, apply: Apply<'
         assert_eq!(signals, Signals::Twice, "{cell}: {said}");
         assert!(took < AT_ONCE, "{cell}: left after {took:?}");
         // The first may have ended the step just before the second came.
-        let of_step = lines.iter().rfind(|line| line["step"] == id);
-        let ended = of_step.is_some_and(|line| ["succeeded", "failed"].contains(&line["event"].as_str().unwrap_or_default()));
-        let in_flight = if ended { "nothing in flight".to_owned() } else { format!("{id} (") };
+        let in_flight = if step_ended { "nothing in flight".to_owned() } else { format!("{id} (") };
         assert!(said.contains(&format!("left at once: {in_flight}")), "{cell}: not said what was in flight: {said}");
         world.counts.at_once += 1;
     } else {
         assert_eq!(last["type"], "finished", "{cell}: it is not written down where things stand: {text}");
-        let of_step: Vec<&Value> = lines.iter().filter(|line| line["step"] == id).collect();
-        let event = of_step.last().unwrap()["event"].as_str().unwrap();
-        assert!(["succeeded", "failed"].contains(&event), "{cell}: the journal ends with {event}: {text}");
+        assert!(step_ended, "{cell}: the journal ends with {event:?}: {text}");
     }
     if ended.code == Some(130) && !left {
         assert!(said.contains("next: ") && said.contains("deployctl apply"), "{cell}: {said}");

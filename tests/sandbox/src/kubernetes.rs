@@ -212,6 +212,11 @@ impl Kubernetes {
         self.inner.client().await
     }
 
+    /// What says on loopback that it is ready: from another network that cannot be asked, and what needs it tries again.
+    pub fn on_loopback(&self, ready: Ready) -> Ready {
+        self.inner.on_loopback(ready)
+    }
+
     async fn stop(&self, part: &str) -> Result<()> {
         self.inner.supervisor.stop(&self.inner.layout.part(part), Stop::Terminate, STOP).await
     }
@@ -237,7 +242,6 @@ impl Inner {
         }
     }
 
-    /// What says on loopback that it is ready: from another network that cannot be asked, and what needs it tries again.
     fn on_loopback(&self, ready: Ready) -> Ready {
         match self.layout.site {
             Site::Home => ready,

@@ -83,11 +83,7 @@ impl ClusterRuntime for Runtime {
                 Part::Dns => self.kubernetes.start_dns().await,
                 Part::Proxy => self.kubernetes.start_proxy().await,
                 Part::PodIdentityAgent => {
-                    // From another network that cannot be asked, and an SDK tries again.
-                    let listens = match self.layout.site {
-                        Site::Home => Ready::Tcp(SocketAddr::from((Layout::POD_IDENTITY_AGENT, 80))),
-                        Site::Dr => Ready::Immediately,
-                    };
+                    let listens = self.kubernetes.on_loopback(Ready::Tcp(SocketAddr::from((Layout::POD_IDENTITY_AGENT, 80))));
                     self.start_stand_in(POD_IDENTITY_AGENT, listens).await
                 }
             }
