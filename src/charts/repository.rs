@@ -1,7 +1,6 @@
 //! A classic chart repository: an index.yaml that says where each version's packed chart is. What the index says of digests is not believed.
 use std::{collections::BTreeMap, time::Duration};
 
-use reqwest::{StatusCode, header};
 use serde::Deserialize;
 use url::Url;
 
@@ -62,13 +61,9 @@ async fn get(http: &reqwest::Client, url: &Url, most: usize) -> Result<Vec<u8>, 
     let attempt = || async {
         let unanswered = |e: reqwest::Error| Missed::unanswered(Failure::step(format!("{what}: no answer")), e.without_url());
         let response = http.get(url.clone()).send().await.map_err(unanswered)?;
-        let status = response.status();
-        if status.is_server_error() || status == StatusCode::TOO_MANY_REQUESTS {
-            let wish = retry::asked_for(response.headers().get(header::RETRY_AFTER).and_then(|value| value.to_str().ok()));
-            return Err(Missed::passing(Failure::step(format!("{what}: the answer was {status}")), wish));
-        }
-        if !status.is_success() {
-            return Err(Failure::step(format!("{what}: the answer was {status}")).into());
+        let response = answer::taken(&what, "the repository", response)?;
+        if !response.status().is_success() {
+            return Err(Failure::step(format!("{what}: the repository answered {}", response.status())).into());
         }
         answer::body(&what, response, most).await
     };

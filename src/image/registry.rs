@@ -32,6 +32,8 @@ const CONNECT: Duration = Duration::from_secs(10);
 const ANSWER: Duration = Duration::from_secs(30);
 /// The largest manifest: OCI Distribution Specification, "Pushing Manifests", names 4 megabytes as what every registry takes.
 const MANIFEST: usize = 4 * 1024 * 1024;
+/// The largest reason for a refusal: ECR's names a role, an action, a resource and the policy that denies it.
+const REFUSAL: usize = 64 * 1024;
 /// A slice of a blob; what moves is counted in these.
 const SLICE: usize = 256 * 1024;
 /// For something small.
@@ -110,12 +112,7 @@ impl Registry {
             response = self.http.execute(request) => response.map_err(unreachable)?,
             () = sending => return Err(Missed::passing(Failure::timeout(format!("the registry: {what} does not go on"), STALLED), None)),
         };
-        let status = response.status();
-        if status.is_server_error() || status == StatusCode::TOO_MANY_REQUESTS {
-            let wish = retry::asked_for(response.headers().get(header::RETRY_AFTER).and_then(|value| value.to_str().ok()));
-            return Err(Missed::passing(Failure::step(format!("{what}: the registry answered {status}")), wish));
-        }
-        Ok(response)
+        answer::taken(what, "the registry", response)
     }
 
     /// As [`Registry::send`], for a request and an answer of a few kilobytes.
@@ -127,11 +124,12 @@ impl Registry {
         if wanted.contains(&response.status()) {
             return Ok(response);
         }
-        let status = response.status();
-        let text = response.text().await.unwrap_or_default();
-        let mut failure = Failure::step(format!("{what}: the registry answered {status}"));
-        if !text.is_empty() {
-            failure = failure.evidence(text.chars().take(400).collect::<String>());
+        let mut failure = Failure::step(format!("{what}: the registry answered {}", response.status()));
+        match answer::body(what, response, REFUSAL).await {
+            Ok(said) if said.is_empty() => {}
+            Ok(said) => failure = failure.evidence(String::from_utf8_lossy(&said)),
+            // The refusal is what is told; that its reason did not arrive is said beside it.
+            Err(lost) => failure = failure.evidence(lost.failure.chain().join(": ")),
         }
         Err(failure)
     }
