@@ -23,6 +23,8 @@ const KILLER: &str = "
     INSERT INTO killer.plan VALUES (0);
     CREATE FUNCTION killer.count() RETURNS void LANGUAGE plpgsql SECURITY DEFINER AS $$
     BEGIN
+        -- Now and then nextval takes a transaction id, and DROP INDEX CONCURRENTLY, with which a second run begins, must come before any.
+        IF (SELECT at FROM killer.plan) = 0 THEN RETURN; END IF;
         IF nextval('killer.events') = (SELECT at FROM killer.plan) THEN
             PERFORM pg_terminate_backend(pg_backend_pid());
             PERFORM pg_sleep(10);

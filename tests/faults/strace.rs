@@ -1,15 +1,18 @@
 //! A program under strace with one fault: killed as it makes its Kth call of one kind, or refused that call with an error.
 use std::{
     ffi::OsString,
-    os::unix::process::ExitStatusExt as _,
+    os::unix::process::{CommandExt as _, ExitStatusExt as _},
     path::{Path, PathBuf},
     process::{Command, Stdio},
     sync::{
         Mutex,
         atomic::{AtomicUsize, Ordering},
+        mpsc,
     },
     time::{Duration, Instant},
 };
+
+use rustix::process::{Pid, Signal, kill_process_group};
 
 use super::installed;
 
@@ -56,14 +59,35 @@ pub struct Ended {
 
 /// Longer than anything here takes.
 const DEADLINE: Duration = Duration::from_secs(60);
+/// How often is looked whether a program is one of those that no longer end.
+const LOOKS: Duration = Duration::from_millis(100);
+/// What wakes a sleeping thread, as strace names it. No disk is behind it, it cannot be refused, and a runtime that is refused it never ends.
+const WAKER: &str = "<anon_inode:[eventfd]>";
 
 impl Ended {
     /// Runs it; `log` is strace's, with the folder whose files are ours.
     pub fn of(mut command: Command, log: Option<(&Path, &Path)>) -> Self {
         let started = Instant::now();
-        let output = command.stdin(Stdio::null()).output().unwrap();
+        let child = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped()).process_group(0).spawn().unwrap();
+        let group = Pid::from_child(&child);
+        let (ended, ends) = mpsc::channel::<()>();
+        let output = std::thread::scope(|scope| {
+            scope.spawn(move || {
+                while ends.recv_timeout(LOOKS) == Err(mpsc::RecvTimeoutError::Timeout) {
+                    if started.elapsed() >= DEADLINE
+                        || log.is_some_and(|(log, _)| injected(&read(log)).is_some_and(|line| line.contains(WAKER)))
+                    {
+                        // It may have ended by itself a moment ago, which is as good.
+                        kill_process_group(group, Signal::KILL).ok();
+                    }
+                }
+            });
+            let output = child.wait_with_output().unwrap();
+            drop(ended);
+            output
+        });
         assert!(started.elapsed() < DEADLINE, "{command:?} took {:?}", started.elapsed());
-        let refused = log.and_then(|(log, ours)| refused_in(&std::fs::read_to_string(log).unwrap_or_default(), ours));
+        let refused = log.and_then(|(log, ours)| refused_in(&read(log), ours));
         Self {
             code: output.status.code(),
             signal: output.status.signal(),
@@ -83,9 +107,17 @@ impl Ended {
     }
 }
 
+fn read(log: &Path) -> String {
+    std::fs::read_to_string(log).unwrap_or_default()
+}
+
+fn injected(log: &str) -> Option<&str> {
+    log.lines().find(|line| line.ends_with("(INJECTED)"))
+}
+
 /// The file that the injected call was about, in strace's words: `write(5</a/b>, …) = -1 EIO (…) (INJECTED)`.
 fn refused_in(log: &str, ours: &Path) -> Option<Option<PathBuf>> {
-    let line = log.lines().find(|line| line.ends_with("(INJECTED)"))?;
+    let line = injected(log)?;
     let ours = ours.to_str().unwrap();
     let file = line.match_indices(ours).last().map(|(at, _)| {
         let rest = &line[at..];

@@ -39,7 +39,7 @@ func routes() table {
 				return inlineRoutes(c)
 			},
 			Read: readRouteTable, Update: inlineRoutes, Tag: ec2Tag,
-			Delete: func(c *engine.Call) error { return ec2Delete(c, "DeleteRouteTable", cloud.P{"RouteTableId": c.ID()}) },
+			Delete: deleteRouteTable,
 		},
 		"aws_route": {
 			Computed: "network_interface_id",
@@ -83,14 +83,14 @@ func routes() table {
 		},
 		"aws_route_table_association": {
 			Replace: "subnet_id gateway_id",
-			Create: func(c *engine.Call) error {
-				n, err := c.Query("ec2", "AssociateRouteTable", cloud.P{"RouteTableId": c.S("route_table_id"), "SubnetId": c.Given("subnet_id"), "GatewayId": c.Given("gateway_id")})
-				c.Set("id", n.S("associationId"))
-				return err
-			},
-			Read: readAssociation,
+			Create:  associate,
+			Read:    readAssociation,
 			Update: func(c *engine.Call) error {
 				n, err := c.Query("ec2", "ReplaceRouteTableAssociation", cloud.P{"AssociationId": c.ID(), "RouteTableId": c.S("route_table_id")})
+				// It has gone with its table, which terraform deletes first; the AWS provider makes it anew too.
+				if cloud.Is(err, "InvalidAssociationID.NotFound") {
+					return associate(c)
+				}
 				if err == nil {
 					c.Set("id", n.S("newAssociationId"))
 				}
@@ -119,6 +119,27 @@ func routes() table {
 			},
 		},
 	}
+}
+
+// EC2 refuses a table that subnets still use, so the AWS provider takes it away from them first.
+func deleteRouteTable(c *engine.Call) error {
+	n, err := ec2One(c, "DescribeRouteTables", "RouteTableId", "routeTableSet", c.ID())
+	if err != nil {
+		return err
+	}
+	for _, a := range n.All("associationSet/item") {
+		_, err := c.Query("ec2", "DisassociateRouteTable", cloud.P{"AssociationId": a.S("routeTableAssociationId")})
+		if err != nil && !cloud.Is(err, "InvalidAssociationID.NotFound") {
+			return err
+		}
+	}
+	return ec2Delete(c, "DeleteRouteTable", cloud.P{"RouteTableId": c.ID()})
+}
+
+func associate(c *engine.Call) error {
+	n, err := c.Query("ec2", "AssociateRouteTable", cloud.P{"RouteTableId": c.S("route_table_id"), "SubnetId": c.Given("subnet_id"), "GatewayId": c.Given("gateway_id")})
+	c.Set("id", n.S("associationId"))
+	return err
 }
 
 func routeID(table, to string) string {
