@@ -84,19 +84,29 @@ impl Aws {
         Ok(found.into_iter().filter(|instance| instance.tag_list().iter().any(|tag| tag.key() == Some(key))).collect())
     }
 
-    /// Every snapshot of an instance in this region, whichever region it lived in; of one kind (`manual`), or of all. All pages are read.
-    pub(super) async fn described_snapshots(&self, instance: &DbInstanceId, kind: Option<&str>) -> Result<Vec<DescribedSnapshot>, Failure> {
-        let request = self.rds().describe_db_snapshots().db_instance_identifier(instance.as_str());
+    /// Every snapshot of an instance in this region, or of all, whichever region it lived in; of one kind (`manual`), or of all. All pages are
+    /// read.
+    pub(super) async fn described_snapshots(
+        &self,
+        instance: Option<&DbInstanceId>,
+        kind: Option<&str>,
+    ) -> Result<Vec<DescribedSnapshot>, Failure> {
+        let request = self.rds().describe_db_snapshots().set_db_instance_identifier(instance.map(ToString::to_string));
         let pages = request.set_snapshot_type(kind.map(str::to_owned)).into_paginator();
         let found: Result<Vec<_>, _> = pages.items().send().collect().await;
-        found.map_err(|e| self.failed("rds:DescribeDBSnapshots", instance.as_str(), e))
+        found.map_err(|e| self.failed("rds:DescribeDBSnapshots", instance.map_or("every instance", DbInstanceId::as_str), e))
     }
 
     /// Backups that this region keeps of the instance with this ARN, also those whose replication has ended.
     pub(super) async fn described_backups(&self, instance_arn: &str) -> Result<Vec<DbInstanceAutomatedBackup>, Failure> {
-        let found: Result<Vec<_>, _> = self.rds().describe_db_instance_automated_backups().into_paginator().items().send().collect().await;
-        let found = found.map_err(|e| self.failed("rds:DescribeDBInstanceAutomatedBackups", instance_arn, e))?;
+        let found = self.all_described_backups(instance_arn).await?;
         Ok(found.into_iter().filter(|backup| backup.db_instance_arn.as_deref() == Some(instance_arn)).collect())
+    }
+
+    /// Backups that this region keeps of any instance; `of` is what a failure names. All pages are read.
+    pub(super) async fn all_described_backups(&self, of: &str) -> Result<Vec<DbInstanceAutomatedBackup>, Failure> {
+        let found: Result<Vec<_>, _> = self.rds().describe_db_instance_automated_backups().into_paginator().items().send().collect().await;
+        found.map_err(|e| self.failed("rds:DescribeDBInstanceAutomatedBackups", of, e))
     }
 
     /// Describes an instance; none if there is none.

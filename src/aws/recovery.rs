@@ -196,7 +196,7 @@ fn date_time(at: Timestamp) -> DateTime {
 impl Aws {
     /// Snapshots of an instance that are in this region, whichever region it lived in.
     pub async fn snapshot_copies(&self, instance: &DbInstanceId) -> Result<Vec<SnapshotCopy>, Failure> {
-        let found = self.described_snapshots(instance, None).await?;
+        let found = self.described_snapshots(Some(instance), None).await?;
         let copy = |found: aws_sdk_rds::types::DbSnapshot| {
             let at = found.snapshot_database_time.or(found.original_snapshot_create_time).or(found.snapshot_create_time);
             Some(SnapshotCopy {

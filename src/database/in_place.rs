@@ -60,6 +60,15 @@ pub enum Repeat {
     Yes,
 }
 
+/// Whether this is the name of an instance that one of those set aside, or left halfway, whose place it took or was to take.
+pub fn is_set_aside(name: &DbInstanceId, instance: &DbInstanceId) -> bool {
+    let Some(rest) = name.as_str().strip_prefix(instance.as_str()) else { return false };
+    let is = |what: &str, digits: usize, digit: fn(&char) -> bool| {
+        rest.strip_prefix(what).is_some_and(|end| end.chars().count() == digits && end.chars().all(|c| digit(&c)))
+    };
+    is("-before-", 14, char::is_ascii_digit) || is("-restored-", 8, char::is_ascii_hexdigit)
+}
+
 /// What there is to do.
 #[derive(Clone, Debug)]
 pub enum Look {
@@ -264,4 +273,25 @@ impl InPlace {
 
 fn with_left(failure: Failure, what: String) -> Failure {
     if failure.left_behind == LeftBehind::Nothing { failure.left(LeftBehind::Partial(vec![what])) } else { failure }
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test may panic")]
+    use super::*;
+
+    #[test]
+    fn what_was_set_aside_has_a_name_that_nobody_else_has() {
+        let is = |name: &str| is_set_aside(&DbInstanceId::parse(name).unwrap(), &DbInstanceId::parse("deployctl-qa").unwrap());
+        assert!(is("deployctl-qa-before-20261130235959") && is("deployctl-qa-restored-0a1b2c3d"));
+        for other in [
+            "deployctl-qa",
+            "deployctl-qa-before-2026",
+            "deployctl-qa-restored-0a1b2c3",
+            "deployctl-qa-drill-20261130235959",
+            "deployctl-qb-before-20261130235959",
+        ] {
+            assert!(!is(other), "{other}");
+        }
+    }
 }

@@ -42,6 +42,7 @@ mod guards;
 mod left;
 mod lock;
 mod orphans;
+mod set_aside;
 mod trust;
 mod verify;
 mod workspace;

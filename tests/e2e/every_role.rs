@@ -141,13 +141,13 @@ fn is_destroyed(target: &Target) {
     for (from, to) in [
         ("deletion_protection: true", "deletion_protection: false"),
         ("max: 100 }", "max: 120 }"),
-        ("replicate: true\n", "replicate: true\n  force_destroy: true\n"),
         ("tags: {", "guards: { max_deletions: 500, protected: [] }\ntags: {"),
     ] {
         copy.replace(ENVIRONMENT, from, to);
     }
     applied(target, &copy);
-    target.deployctl(&["destroy", "--confirm", "sandbox", "--project", copy.folder()]).expect(0);
+    let data = ["--include-data", "--confirm-data", "deployctl-sandbox-uploads-111122223333"];
+    target.deployctl(&[&["destroy", "--confirm", "sandbox", "--project", copy.folder()], &data[..]].concat()).expect(0);
 }
 
 /// Where policy, record and table disagree.

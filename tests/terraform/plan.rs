@@ -5,9 +5,9 @@ use serde_json::Value;
 
 use crate::{Outcome, ensure, workspace::Workspace};
 
-/// One run's plan.
+/// One run's plan: what each resource will be, and where terraform takes it over, by which id.
 #[derive(Debug)]
-pub struct Plan(Vec<(String, Value)>);
+pub struct Plan(Vec<(String, Value)>, BTreeMap<String, String>);
 
 /// Runs a stack's tests and returns each run's plan, by name.
 pub fn of_tests(workspace: &Workspace) -> Outcome<BTreeMap<String, Plan>> {
@@ -44,12 +44,16 @@ fn failures(messages: &[Value], text: &str) -> String {
 impl Plan {
     fn of(plan: &Value) -> Self {
         let changes = plan["resource_changes"].as_array().cloned().unwrap_or_default();
-        Self(
-            changes
-                .into_iter()
-                .map(|change| (change["address"].as_str().unwrap_or_default().to_owned(), change["change"]["after"].clone()))
-                .collect(),
-        )
+        let address = |change: &Value| change["address"].as_str().unwrap_or_default().to_owned();
+        let imported =
+            changes.iter().filter_map(|change| Some((address(change), change.pointer("/change/importing/id")?.as_str()?.to_owned())));
+        let imported = imported.collect();
+        Self(changes.iter().map(|change| (address(change), change["change"]["after"].clone())).collect(), imported)
+    }
+
+    /// What is taken over, by address, and by which id.
+    pub fn imported(&self) -> &BTreeMap<String, String> {
+        &self.1
     }
 
     /// Every managed resource of a type, with its address.

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use serde_json::{Value, json};
 
 use crate::{
-    Outcome,
+    Outcome, ensure,
     plan::{Plan, at},
 };
 
@@ -28,6 +28,13 @@ impl Findings {
     fn end(self) -> Outcome {
         if self.0.is_empty() { Ok(()) } else { Err(format!("broken: {}", self.0.join("; ")).into()) }
     }
+}
+
+/// Stack `data`: a secret that was set before the first apply is taken over, and of those that nobody declares none.
+pub fn data(plan: &Plan) -> Outcome {
+    let kafka = "arn:aws:secretsmanager:us-east-1:111122223333:secret:deployctl/staging/kafka-AbCdEf";
+    let wanted = [("aws_secretsmanager_secret.service[\"kafka\"]".to_owned(), kafka.to_owned())].into();
+    ensure(*plan.imported() == wanted, || format!("taken over are {:?}", plan.imported()))
 }
 
 /// Design §3 row 2: subnets, ways out, flow logs, nothing open.

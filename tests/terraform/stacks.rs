@@ -49,6 +49,7 @@ pub fn examine(stack: &str, workspace: &Workspace) -> Outcome {
         "cluster" => promises::cluster(planned("as_declared")?)
             .and_then(|()| promises::private_cluster(planned("private_endpoint")?))
             .and_then(|()| promises::cluster_with_agent(planned("pod_identity_brings_its_agent")?)),
+        "data" => promises::data(planned("adopts_what_exists")?),
         _ => Ok(()),
     }
 }

@@ -4,14 +4,15 @@ use std::{collections::BTreeSet, time::Duration};
 use serde_json::Value;
 
 use super::{
-    Found, Input, apply_file, guards, lock, orphans, plan_now, prepare, read,
+    Found, Input, apply_file, guards, lock, orphans, plan_now, prepare, read, set_aside,
     verify::Check,
     was_left,
     workspace::{Backend, Workspace},
     write_plan,
 };
 use crate::{
-    aws::Aws,
+    aws::{Aws, rds_in_place::DbSettings},
+    database::in_place::is_set_aside,
     failure::{Failure, FailureKind},
     ids::{BucketName, DbInstanceId},
     steps::{Action, Change, Data, StepContext, state_backend::Names},
@@ -33,6 +34,8 @@ struct Ending {
     kept: Vec<String>,
     /// Databases that refuse to be deleted, with their addresses.
     protected: Vec<(String, DbInstanceId)>,
+    /// Databases that terraform does not know, and that are in the way.
+    set_aside: Vec<DbSettings>,
     /// Buckets that go with everything in them, each with whether it is in the DR region.
     buckets: Vec<(BucketName, Where)>,
 }
@@ -58,7 +61,7 @@ pub(super) async fn would_delete(cx: &StepContext, input: &Input) -> Result<Vec<
     if !cx.aws.bucket_exists(&Names::of(&cx.environment)?.bucket).await? {
         return orphans::refuse(cx, input).await.map(|()| Vec::new());
     }
-    let mut changes = plan(cx, input).await?.changes();
+    let mut changes = plan(cx, input).await?.changes(cx);
     changes.extend(backups(cx, input).await?.iter().map(|backup| backup.change(cx)));
     Ok(changes)
 }
@@ -73,9 +76,12 @@ pub(super) async fn undo(cx: &StepContext, input: &Input) -> Result<(), Failure>
         lock::settle(cx, &prepare(cx, &taking_nothing_over, Backend::Bucket).await?).await?;
     }
     let ending = plan(cx, input).await?;
-    guards::check(&cx.environment.guards, &ending.found.changes)?;
+    guards::check(&cx.environment.guards, &[ending.set_aside_changes(cx), ending.found.changes.clone()].concat())?;
     for address in &ending.kept {
         cx.progress(format!("{address}: stays"));
+    }
+    for found in &ending.set_aside {
+        set_aside::delete(cx, found).await?;
     }
     if ending.found.plan.is_some() {
         ending.prepare(cx).await?;
@@ -91,6 +97,7 @@ pub(super) async fn undo(cx: &StepContext, input: &Input) -> Result<(), Failure>
 
 /// Plans it, and refuses to begin where resources with our names are not in the state.
 async fn plan(cx: &StepContext, input: &Input) -> Result<Ending, Failure> {
+    let set_aside = set_aside::find(cx, input).await?;
     let (mut workspace, mut plan, mut file) = plan_now(cx, input, Backend::Bucket, Direction::Destroy, &[]).await?;
     let kept = kept(&plan, &input.keep, cx.data);
     let targets: Vec<String> = deleted(&plan).map(|found| found.address.clone()).filter(|address| !kept.contains(address)).collect();
@@ -100,7 +107,7 @@ async fn plan(cx: &StepContext, input: &Input) -> Result<Ending, Failure> {
         }
         let mut found = read(&plan, Backend::Bucket, &file)?;
         (found.changes, found.plan) = (Vec::new(), None);
-        return Ok(Ending { workspace, found, kept: kept.into_iter().collect(), protected: Vec::new(), buckets: Vec::new() });
+        return Ok(Ending { workspace, found, kept: kept.into_iter().collect(), protected: Vec::new(), set_aside, buckets: Vec::new() });
     }
     if !kept.is_empty() {
         (workspace, plan, file) = plan_now(cx, input, Backend::Bucket, Direction::Destroy, &targets).await?;
@@ -112,7 +119,7 @@ async fn plan(cx: &StepContext, input: &Input) -> Result<Ending, Failure> {
     let protected = deleted(&plan).filter_map(protected).collect();
     let buckets = deleted(&plan).filter_map(|found| bucket(cx, found)).collect();
     let found = read(&plan, Backend::Bucket, &file)?;
-    Ok(Ending { workspace, found, kept: kept.into_iter().collect(), protected, buckets })
+    Ok(Ending { workspace, found, kept: kept.into_iter().collect(), protected, set_aside, buckets })
 }
 
 fn protected(found: &ResourceChange) -> Option<(String, DbInstanceId)> {
@@ -135,7 +142,7 @@ fn bucket(cx: &StepContext, found: &ResourceChange) -> Option<(BucketName, Where
 
 impl Ending {
     /// What is lifted, what is emptied and what is deleted, in this order.
-    fn changes(&self) -> Vec<Change> {
+    fn changes(&self, cx: &StepContext) -> Vec<Change> {
         let lifted = self.protected.iter().map(|(address, _)| Change {
             action: Action::Update,
             resource: "aws_db_instance".into(),
@@ -148,7 +155,11 @@ impl Ending {
             name: format!("s3://{bucket}"),
             details: vec!["every version of every object".into()],
         });
-        lifted.chain(emptied).chain(self.found.changes.iter().cloned()).collect()
+        self.set_aside_changes(cx).into_iter().chain(lifted).chain(emptied).chain(self.found.changes.iter().cloned()).collect()
+    }
+
+    fn set_aside_changes(&self, cx: &StepContext) -> Vec<Change> {
+        self.set_aside.iter().map(|found| set_aside::change(cx, found)).collect()
     }
 
     /// Lifts protection and empties buckets: terraform's plan can be applied then.
@@ -176,19 +187,19 @@ async fn backups(cx: &StepContext, input: &Input) -> Result<Vec<Backup>, Failure
     if cx.data == Data::Stays || !input.checks.contains(&Check::Database) {
         return Ok(Vec::new());
     }
-    let id = database(cx)?;
+    let id = set_aside::database(cx)?;
     let elsewhere = cx.aws.in_region(&cx.environment.aws.dr_region);
-    let arn = format!("arn:aws:rds:{}:{}:db:{id}", cx.environment.aws.region, cx.environment.aws.account_id);
+    let arn = format!("arn:aws:rds:{}:{}:db:", cx.environment.aws.region, cx.environment.aws.account_id);
+    // Also of those that were set aside, which may be gone by now.
+    let is_ours = |instance: &DbInstanceId| *instance == id || is_set_aside(instance, &id);
+    let is_of_ours = |of: &str| of.strip_prefix(&arn).is_some_and(|name| DbInstanceId::parse(name).is_ok_and(|name| is_ours(&name)));
     let mut found = Vec::new();
     for (aws, place) in [(&*cx.aws, Where::Here), (&elsewhere, Where::DrRegion)] {
-        found.extend(aws.manual_snapshots(&id).await?.into_iter().map(|snapshot| Backup { place, what: Kept::Snapshot(snapshot.id) }));
-        found.extend(aws.retained_backups(&arn).await?.into_iter().map(|arn| Backup { place, what: Kept::Automated(arn) }));
+        let snapshots = aws.all_manual_snapshots().await?.into_iter().filter(|found| found.instance.as_ref().is_some_and(is_ours));
+        found.extend(snapshots.map(|snapshot| Backup { place, what: Kept::Snapshot(snapshot.id) }));
+        found.extend(aws.retained_backups(is_of_ours).await?.into_iter().map(|arn| Backup { place, what: Kept::Automated(arn) }));
     }
     Ok(found)
-}
-
-fn database(cx: &StepContext) -> Result<DbInstanceId, Failure> {
-    cx.environment.db_instance_id().map_err(|e| Failure::usage("the environment's name").because(e))
 }
 
 /// A copy of a database that outlives it.
@@ -236,7 +247,7 @@ pub(super) async fn stays(cx: &StepContext, input: &Input) -> Result<Vec<String>
         }
     }
     if input.checks.contains(&Check::Database) {
-        let id = database(cx)?;
+        let id = set_aside::database(cx)?;
         stays.push(format!("backups of {id} stay in both regions, and RDS takes a final snapshot of it: {why}"));
     }
     Ok(stays)
