@@ -37,10 +37,11 @@ fn wave(kind: &str) -> u8 {
         | "ClusterSecretStore"
         | "ExternalSecret"
         | "NetworkPolicy"
+        | "AnalysisTemplate"
         | "PersistentVolumeClaim"
         | "ResourceQuota"
         | "LimitRange" => 2,
-        "Service" | "Deployment" | "StatefulSet" | "DaemonSet" | "Job" | "CronJob" | "Pod" | "Rollout" => 3,
+        "Service" | "Deployment" | "StatefulSet" | "DaemonSet" | "Job" | "CronJob" | "Pod" => 3,
         _ => 4,
     }
 }

@@ -20,7 +20,9 @@ impl Cluster {
         let mut lines = self.events_of(key).await;
         let Some(namespace) = key.namespace.as_deref() else { return lines };
         let selector = match key.kind.as_str() {
-            "Deployment" | "StatefulSet" | "DaemonSet" | "Job" => self.get(key).await.ok().flatten().as_ref().and_then(selector_of),
+            "Deployment" | "Rollout" | "StatefulSet" | "DaemonSet" | "Job" => {
+                self.get(key).await.ok().flatten().as_ref().and_then(selector_of)
+            }
             _ => None,
         };
         let Some(selector) = selector else { return lines };

@@ -12,7 +12,7 @@ use crate::{
 const MANAGER: &str = "deployctl-restart";
 
 impl Cluster {
-    /// Replaces the pods of a Deployment, StatefulSet or DaemonSet, in its own way of rolling out, unless they carry this annotation already.
+    /// Replaces the pods of a Deployment, Rollout, StatefulSet or DaemonSet, in its own way of rolling out, unless they carry this annotation already.
     pub async fn restart(&self, workload: &ObjectKey, annotation: &str, value: &str) -> Result<(), Failure> {
         let template = json!({ "spec": { "template": { "metadata": { "annotations": { annotation: value } } } } });
         self.merge(workload, &template).await

@@ -34,6 +34,7 @@ pub use discovery::{Capabilities, Scope};
 pub use job::{AgentJob, JobResult, Keep, PodSettings};
 pub use prune::ApplySet;
 pub use status::{Status, status_of};
+pub use wait::revision_of;
 
 use crate::{
     aws::Aws,

@@ -159,7 +159,15 @@ fn budget(value: &Value) -> Status {
 /// An autoscaler that has no metrics yet still holds the number of pods between its bounds; one that may not scale is broken.
 fn autoscaler(value: &Value) -> Status {
     let able = condition(value, "AbleToScale");
-    if is(able, "False") { Status::InProgress(reason(able)) } else { Status::Current }
+    // What it scales may be new, and what that replaces is not taken away before there are as many pods as there must be.
+    let (least, found) = (number(value, "/spec/minReplicas").unwrap_or(1), number(value, "/status/currentReplicas").unwrap_or(0));
+    if is(able, "False") {
+        Status::InProgress(reason(able))
+    } else if least > 1 && found < least {
+        Status::InProgress(format!("there are {found} of at least {least} pods"))
+    } else {
+        Status::Current
+    }
 }
 
 fn external_secret(value: &Value, generation: Option<i64>) -> Status {
@@ -178,8 +186,11 @@ fn external_secret(value: &Value, generation: Option<i64>) -> Status {
 
 fn rollout(value: &Value) -> Status {
     let message = value.pointer("/status/message").and_then(Value::as_str).unwrap_or_default().to_owned();
+    // Its controller has not heard yet of the Service or the analysis that were made a moment before it.
+    let early = condition(value, "InvalidSpec").is_some_and(|c| c["message"].as_str().is_some_and(|said| said.contains("not found")));
     match value.pointer("/status/phase").and_then(Value::as_str) {
         Some("Healthy") => Status::Current,
+        Some("Degraded") if early => Status::InProgress(message),
         Some("Degraded") => Status::Failed(message),
         Some(phase) => Status::InProgress(format!("{phase} {message}").trim().to_owned()),
         None => Status::InProgress("its controller has not seen it".into()),
@@ -254,6 +265,26 @@ mod tests {
     fn observed_generation_may_be_a_text() {
         let rollout = json!({"kind": "Rollout", "metadata": {"generation": 3}, "status": {"observedGeneration": "2", "phase": "Healthy"}});
         assert!(matches!(status_of(&rollout), Status::InProgress(_)));
+    }
+
+    #[test]
+    fn a_rollout_that_was_given_up_has_failed_but_one_that_came_before_its_service_has_not() {
+        let degraded = |kind: &str, message: &str| {
+            json!({"kind": "Rollout", "status": {"phase": "Degraded", "message": format!("{kind}: {message}"),
+                "conditions": [{"type": kind, "status": "True", "message": message}]}})
+        };
+        assert!(matches!(status_of(&degraded("Progressing", "RolloutAborted: Rollout is aborted")), Status::Failed(_)));
+        assert!(matches!(status_of(&degraded("InvalidSpec", "spec.strategy.canary.maxSurge: Invalid value")), Status::Failed(_)));
+        assert!(matches!(status_of(&degraded("InvalidSpec", "service \"a\" not found")), Status::InProgress(_)));
+    }
+
+    #[test]
+    fn an_autoscaler_has_brought_as_many_pods_as_there_must_be() {
+        let scaled = |least: i64, found: i64| {
+            status_of(&json!({"kind": "HorizontalPodAutoscaler", "spec": {"minReplicas": least}, "status": {"currentReplicas": found}}))
+        };
+        assert!(matches!(scaled(2, 1), Status::InProgress(_)));
+        assert_eq!((scaled(2, 2), scaled(1, 0)), (Status::Current, Status::Current));
     }
 
     #[test]

@@ -16,6 +16,9 @@ use crate::{
 const ASK: Duration = Duration::from_secs(20);
 /// A container that was started this often and died each time will not come up by waiting.
 const CRASHES: i64 = 3;
+/// Where a Deployment and a Rollout count the versions of their pods, and the labels by which they tell them.
+const REVISIONS: [&str; 2] = ["deployment.kubernetes.io/revision", "rollout.argoproj.io/revision"];
+const HASHES: [&str; 2] = ["pod-template-hash", "rollouts-pod-template-hash"];
 
 impl Cluster {
     /// Waits until every object is Current; the first that has failed ends the wait. `progress` hears what is missing, once a change.
@@ -94,7 +97,8 @@ impl Cluster {
 
     /// Ends when a container of the newest version keeps crashing; never for what has no pods.
     async fn crash_loop(&self, key: &ObjectKey) -> String {
-        let (true, Some(namespace)) = (matches!(key.kind.as_str(), "Deployment" | "StatefulSet" | "DaemonSet"), &key.namespace) else {
+        let (true, Some(namespace)) = (matches!(key.kind.as_str(), "Deployment" | "Rollout" | "StatefulSet" | "DaemonSet"), &key.namespace)
+        else {
             return std::future::pending().await;
         };
         let Ok(client) = self.client().await else { return std::future::pending().await };
@@ -121,16 +125,12 @@ impl Cluster {
 
     /// Whether the pod is of the version that is being rolled out: an old version may well be crashing, that is why it is replaced.
     async fn is_newest(&self, key: &ObjectKey, namespace: &str, selector: &str, pod: &Value) -> bool {
-        if key.kind != "Deployment" {
+        if !["Deployment", "Rollout"].contains(&key.kind.as_str()) {
             return true;
         }
         let Ok(sets) = self.list("apps/v1", "ReplicaSet", Some(namespace), selector).await else { return false };
-        let revision = |set: &Value| {
-            let text = set.pointer("/metadata/annotations/deployment.kubernetes.io~1revision").and_then(Value::as_str);
-            text.and_then(|text| text.parse::<u64>().ok()).unwrap_or(0)
-        };
-        let hash = "/metadata/labels/pod-template-hash";
-        sets.iter().max_by_key(|set| revision(set)).is_some_and(|newest| newest.pointer(hash) == pod.pointer(hash))
+        let hash = |object: &Value| HASHES.iter().find_map(|hash| object["metadata"]["labels"][hash].as_str().map(str::to_owned));
+        sets.iter().max_by_key(|set| revision_of(set)).is_some_and(|newest| hash(newest) == hash(pod))
     }
 
     /// Waits until the object is gone.
@@ -155,6 +155,12 @@ impl Cluster {
         let waited = tokio::time::timeout(deadline, gone).await;
         waited.map_err(|_| Failure::timeout(format!("{} {key} to be gone", key.kind), deadline).next(describe_command(key)))
     }
+}
+
+/// Which version of its Deployment or Rollout a set of replicas is; 0 if neither counts it.
+pub fn revision_of(set: &Value) -> u64 {
+    let annotations = &set["metadata"]["annotations"];
+    REVISIONS.iter().find_map(|name| annotations[name].as_str()).and_then(|text| text.parse().ok()).unwrap_or(0)
 }
 
 /// Watches hand out objects without their type.

@@ -1,4 +1,4 @@
-//! Checks objects against Kubernetes' own schema with no cluster at hand: a misspelt key is found by `plan`, not by a failed rollout.
+//! Checks objects against Kubernetes' own schema, and that of Argo Rollouts, with no cluster at hand: a misspelt key is found by `plan`, not by a failed rollout.
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
     io::Read,
@@ -65,19 +65,23 @@ fn close(schema: &mut Value) {
     }
 }
 
-/// Kubernetes' definitions, unpacked once, and which of them stands for which `apiVersion kind`.
+/// All definitions, unpacked once, and which of them stands for which `apiVersion kind`.
 struct Definitions {
     all: Map<String, Value>,
     by_kind: HashMap<String, String>,
 }
 
 fn definitions() -> Result<&'static Definitions, Failure> {
-    static PACKED: &[u8] = include_bytes!("schema/kubernetes-1.34.json.gz");
+    // Argo Rollouts' definitions come with its chart, which no template has.
+    static PACKED: [&[u8]; 2] = [include_bytes!("schema/kubernetes-1.34.json.gz"), include_bytes!("schema/argo-rollouts-1.9.1.json.gz")];
     static UNPACKED: OnceLock<Result<Definitions, String>> = OnceLock::new();
     let unpack = || -> Result<Definitions, String> {
-        let mut text = String::new();
-        flate2::read::GzDecoder::new(PACKED).read_to_string(&mut text).map_err(|e| e.to_string())?;
-        let all: Map<String, Value> = serde_json::from_str(&text).map_err(|e| e.to_string())?;
+        let mut all = Map::new();
+        for packed in PACKED {
+            let mut text = String::new();
+            flate2::read::GzDecoder::new(packed).read_to_string(&mut text).map_err(|e| e.to_string())?;
+            all.extend(serde_json::from_str::<Map<String, Value>>(&text).map_err(|e| e.to_string())?);
+        }
         let mut by_kind = HashMap::new();
         for (name, definition) in &all {
             for gvk in definition["x-kubernetes-group-version-kind"].as_array().into_iter().flatten() {

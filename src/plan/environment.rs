@@ -310,6 +310,10 @@ pub struct ServiceSettings {
     /// How a new version replaces the old one.
     #[serde(default)]
     pub strategy: Strategy,
+    /// For `canary`: the share of the pods that are of the new version, in per cent, one after another; each is looked at for a minute before the
+    /// next. 1 to 99, growing, five at most.
+    #[serde(default = "two_shares")]
+    pub canary: Vec<u8>,
     /// Pods: at least and at most.
     pub replicas: Replicas,
     /// Requests and limits, in Kubernetes' units.
@@ -320,6 +324,10 @@ pub struct ServiceSettings {
     /// Values for this service's templates and nothing else.
     #[serde(default)]
     pub values: BTreeMap<String, serde_json::Value>,
+}
+
+fn two_shares() -> Vec<u8> {
+    vec![20, 50]
 }
 
 /// Who reaches a service through its load balancer, and how.

@@ -8,6 +8,9 @@ use super::{
     problem::Problem,
 };
 
+/// The release of the chart that brings Rollouts, in our plan file.
+const ARGO_ROLLOUTS: &str = "argo-rollouts";
+
 /// Every rule that the file breaks.
 pub fn check(environment: &Environment, located: &Located, path: &Path) -> Vec<Problem> {
     let mut problems = Vec::new();
@@ -101,10 +104,20 @@ pub fn check(environment: &Environment, located: &Located, path: &Path) -> Vec<P
             let keys = ["services".into(), name.as_str().into(), "replicas".into()];
             refuse(&keys, format!("1 <= min {} <= max {} does not hold", service.replicas.min, service.replicas.max), "");
         }
-        // The step that would refuse it comes after the cluster and the database.
-        if service.strategy != Strategy::Rolling {
+        // The step that would find it missing comes after the cluster and the database.
+        let charts = &environment.charts;
+        if service.strategy != Strategy::Rolling
+            && !charts.skip.contains_key(ARGO_ROLLOUTS)
+            && !charts.chosen.iter().any(|chosen| chosen == ARGO_ROLLOUTS)
+        {
             let keys = ["services".into(), name.as_str().into(), "strategy".into()];
-            refuse(&keys, "blue-green and canary need Argo Rollouts, which deployctl does not drive yet".to_owned(), "use `rolling`");
+            let hint = "put argo-rollouts under charts.chosen; or, where the cluster has it already, under charts.skip with the reason";
+            refuse(&keys, "blue-green and canary need Argo Rollouts".to_owned(), hint);
+        }
+        let grows = service.canary.is_sorted_by(|before, after| before < after);
+        if !(1..=5).contains(&service.canary.len()) || !grows || service.canary.iter().any(|share| !(1..=99).contains(share)) {
+            let keys = ["services".into(), name.as_str().into(), "canary".into()];
+            refuse(&keys, "one to five shares from 1 to 99 per cent, each larger than the one before".to_owned(), "as in [20, 50]");
         }
     }
     let kafka = &environment.kafka;

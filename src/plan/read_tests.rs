@@ -131,6 +131,7 @@ fn environments_that_nobody_should_apply() {
         ("\"111122223333\"", "\"1111\""),
         ("dr_region: eu-west-1", "dr_region: us-east-1"),
         ("strategy: rolling", "strategy: canary"),
+        ("strategy: rolling", "strategy: rolling\n    canary: [50, 20]"),
         ("observability:", "secrets: { store: vault }\nobservability:"),
     ];
     insta::assert_snapshot!(all.map(|(from, to)| wrong_environment(from, to)).join("\n\n"));

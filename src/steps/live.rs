@@ -7,7 +7,7 @@ use serde_json::Value;
 use super::{Action, Change, StepContext};
 use crate::{
     aws::{Aws, ecr::EcrImage},
-    cluster::Cluster,
+    cluster::{Cluster, revision_of},
     failure::Failure,
     ids::{EnvironmentName, ImageDigest, RepositoryName},
     manifests::Object,
@@ -110,8 +110,7 @@ fn needed<'a>(host: &str, wanted: &BTreeSet<ImageDigest>, revisions: impl Iterat
     let mut needed = BTreeSet::new();
     let mut newest: BTreeMap<(String, RepositoryName), (u64, ImageDigest)> = BTreeMap::new();
     for revision in revisions {
-        let number = revision.pointer("/metadata/annotations/deployment.kubernetes.io~1revision").and_then(Value::as_str);
-        let number = number.and_then(|text| text.parse().ok()).or(revision["revision"].as_u64()).unwrap_or_default();
+        let number = revision["revision"].as_u64().unwrap_or_else(|| revision_of(revision));
         let owner = revision.pointer("/metadata/ownerReferences/0/uid").or(revision.pointer("/metadata/uid"));
         let owner = owner.and_then(Value::as_str).unwrap_or_default();
         let replicas = ["/spec/replicas", "/status/replicas"].iter().any(|at| revision.pointer(at).and_then(Value::as_u64) > Some(0));
@@ -186,6 +185,13 @@ mod tests {
         assert_eq!(needs("b", &setting), ["a", "b"], "another setting is no other image: b goes back to a");
         let back = [replica_set("u", 4, 2, "a"), replica_set("u", 3, 0, "b")];
         assert_eq!(needs("a", &back), ["a", "b"], "after a rollback");
+        let mut rollouts = history.clone();
+        for set in &mut rollouts {
+            let annotations = set["metadata"]["annotations"].as_object_mut().unwrap();
+            let number = annotations.remove("deployment.kubernetes.io/revision").unwrap();
+            annotations.insert("rollout.argoproj.io/revision".into(), number);
+        }
+        assert_eq!(needs("d", &rollouts), ["c"], "a Rollout counts elsewhere");
         let two = [replica_set("u", 1, 0, "a"), replica_set("v", 9, 0, "b")];
         assert_eq!(needs("c", &two), ["a", "b"], "each workload has its own history");
     }

@@ -71,15 +71,16 @@ async fn look(cx: &StepContext, input: &Input) -> Result<Observed, Failure> {
         Err(missing) => return Ok(Observed { readers: Vec::new(), missing: Some(missing) }),
     };
     let secret = cx.environment.secrets.store.full_name(&cx.environment.name, &input.secret);
-    let (own, shared, externals, deployments, sets, daemons) = tokio::try_join!(
+    let (own, shared, externals, deployments, rollouts, sets, daemons) = tokio::try_join!(
         cluster.list("external-secrets.io/v1", "SecretStore", None, ""),
         cluster.list("external-secrets.io/v1", "ClusterSecretStore", None, ""),
         cluster.list("external-secrets.io/v1", "ExternalSecret", None, ""),
         cluster.list("apps/v1", "Deployment", None, ""),
+        cluster.list("argoproj.io/v1alpha1", "Rollout", None, ""),
         cluster.list("apps/v1", "StatefulSet", None, ""),
         cluster.list("apps/v1", "DaemonSet", None, ""),
     )?;
-    let workloads: Vec<Value> = deployments.into_iter().chain(sets).chain(daemons).collect();
+    let workloads: Vec<Value> = deployments.into_iter().chain(rollouts).chain(sets).chain(daemons).collect();
     let stores: Vec<Value> = own.into_iter().chain(shared).collect();
     let wanted = found::Wanted { secret: &secret, region: cx.aws.region().as_str(), annotation: STARTED_FOR };
     Ok(Observed { readers: found::readers(&wanted, &stores, &externals, &workloads), missing: None })

@@ -21,6 +21,7 @@ use crate::{
     engine::event::Outcome,
     failure::{Failure, FailureKind, LeftBehind},
     ids::{ClusterName, ServiceName},
+    manifests::Object,
     plan::environment::{Environment, Strategy},
 };
 
@@ -139,12 +140,6 @@ impl Kind for ServiceKind {
     }
 
     async fn observe(cx: &StepContext, input: &Input) -> Result<Observed, Failure> {
-        if input.strategy != Strategy::Rolling {
-            return Err(Failure::usage(format!(
-                "services.{}.strategy: only `rolling` is there yet; blue-green and canary need Argo Rollouts",
-                input.service
-            )));
-        }
         let mut values = template_values(cx, &input.values)?;
         let service = cx
             .services
@@ -161,6 +156,7 @@ impl Kind for ServiceKind {
         values["service"] = serde_json::to_value(service).map_err(internal)?;
         values["settings"] = serde_json::to_value(settings).map_err(internal)?;
         let (objects, skipped) = render_folders(cx, &input.templates, &values, &std::collections::BTreeMap::new())?;
+        is_replaced_by(input, &objects)?;
         let cluster = cx.cluster(&input.cluster).await?;
         let set = input.set();
         let release = Release::observe(cx, &cluster, &set, objects, skipped);
@@ -288,6 +284,22 @@ impl Kind for ServiceKind {
     async fn undo(cx: &StepContext, input: &Input) -> Result<Vec<String>, Failure> {
         Release::undo(cx, &input.cluster, &input.set()).await
     }
+}
+
+/// Refuses templates that do not know the strategy: they would bring the new version in another way than the environment file says.
+fn is_replaced_by(input: &Input, objects: &[Object]) -> Result<(), Failure> {
+    let (wanted, key) = match input.strategy {
+        Strategy::Rolling => return Ok(()),
+        Strategy::BlueGreen => ("blue-green", "blueGreen"),
+        Strategy::Canary => ("canary", "canary"),
+    };
+    if objects.iter().any(|object| object.key.kind == "Rollout" && object.value["spec"]["strategy"][key].is_object()) {
+        return Ok(());
+    }
+    let message =
+        format!("services.{}.strategy: its templates have no Rollout with spec.strategy.{key}, so {wanted} is not for it", input.service);
+    // Both versions of a queue's reader read it; there are no requests that could be sent to one of them.
+    Err(Failure::usage(message).next("use `rolling`, or `canary` for a service that reads from a queue"))
 }
 
 /// Says the version if the history table has all that the folder has, and nothing else.

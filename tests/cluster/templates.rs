@@ -117,6 +117,43 @@ fn pod_identity_changes_what_it_must_and_no_more() {
     }
 }
 
+/// Another strategy changes how a version comes, and nothing of what it is.
+#[test]
+fn every_strategy_brings_the_same_pods() {
+    for (service, strategy, key) in
+        [("uploader", "blue-green", "blueGreen"), ("uploader", "canary", "canary"), ("parser", "canary", "canary")]
+    {
+        let mut values = values(service);
+        values["settings"]["strategy"] = strategy.into();
+        let objects = render(&folder(service), &values, &crds()).unwrap();
+        let of = |kind: &str| objects.iter().filter(|object| object.key.kind == kind).collect::<Vec<_>>();
+        let [rollout] = of("Rollout")[..] else { panic!("{service} {strategy}: no Rollout") };
+        let rolling = rendered(service, service);
+        let deployment = rolling.iter().find(|object| object.key.kind == "Deployment").unwrap();
+        assert!(of("Deployment").is_empty(), "both would run");
+        for same in ["template", "selector", "progressDeadlineSeconds"] {
+            assert_eq!(rollout.value["spec"][same], deployment.value["spec"][same], "{service} {strategy}: {same}");
+        }
+        let strategy = rollout.value["spec"]["strategy"].as_object().unwrap();
+        assert_eq!(strategy.keys().collect::<Vec<_>>(), [key]);
+        assert_eq!(of("HorizontalPodAutoscaler")[0].value["spec"]["scaleTargetRef"]["kind"], "Rollout");
+        let (strategy, named) = (&strategy[key], |kind: &str| of(kind).iter().map(|o| o.key.name.clone()).collect::<Vec<_>>());
+        let [judge] = of("AnalysisTemplate")[..] else { panic!("nobody judges") };
+        let query = judge.value["spec"]["metrics"][0]["provider"]["prometheus"]["query"].as_str().unwrap();
+        assert!(query.contains(&format!("job=\"{service}\"")) && query.contains(r#"pod=~".+-{{args.hash}}-.+"}[1m]"#), "{query}");
+        let judged = if key == "canary" {
+            let shares: Vec<_> = strategy["steps"].as_array().unwrap().iter().filter_map(|step| step["setWeight"].as_i64()).collect();
+            assert_eq!(shares, [20, 50]);
+            strategy["steps"].as_array().unwrap().iter().filter(|step| step["analysis"]["templates"][0]["templateName"] == service).count()
+        } else {
+            assert_eq!((&strategy["activeService"], &strategy["previewService"]), (&json!(service), &json!(format!("{service}-preview"))));
+            assert_eq!(named("Service"), [service.to_owned(), format!("{service}-preview")]);
+            usize::from(strategy["postPromotionAnalysis"]["templates"][0]["templateName"] == service)
+        };
+        assert!(judged > 0 && named("AnalysisTemplate") == [service], "{strategy:#}");
+    }
+}
+
 #[test]
 fn every_template_is_valid() {
     for (name, service) in SETS {

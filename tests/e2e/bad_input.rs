@@ -48,7 +48,7 @@ fn a_full_disk(target: &Target) {
 
 fn a_service_that_crashes_at_start(target: &Target) {
     let copy = Copy::new();
-    copy.replace("templates/uploader/20-deployment.yaml.hbs", "name: UPLOADER_BUCKET", "name: UPLOADER_BUCKETT");
+    copy.replace("templates/uploader/20-workload.yaml.hbs", "name: UPLOADER_BUCKET", "name: UPLOADER_BUCKETT");
     let ended = copy.apply(target, "uploader").expect(15);
     says(&ended, "uploader", &["UPLOADER_BUCKET"]);
     // The old pods serve on.

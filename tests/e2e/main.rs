@@ -28,6 +28,7 @@ mod replay;
 mod rollout;
 mod sandbox;
 mod services;
+mod strategies;
 mod target;
 mod unseen;
 mod verification;
@@ -194,6 +195,15 @@ fn only_the_rollout() {
     let secrets = canary::Canaries::set(&target);
     target.deployctl(&["apply", "--yes"]).expect(0);
     rollout::loses_nothing(&target, secrets.token());
+}
+
+/// Blue-green and canary by the real Argo Rollouts; in `make soak`.
+#[test]
+#[ignore = "a part of the soak test"]
+fn only_the_strategies() {
+    let target = Target::up();
+    let secrets = canary::Canaries::set(&target);
+    strategies::bring_versions(&target, secrets.token());
 }
 
 /// The end of an environment, twice: without its data and with it; in `make soak`.

@@ -12,16 +12,13 @@ use std::{
 use reqwest::StatusCode;
 use serde_json::{Value, json};
 
-use super::{
-    copy::Copy,
-    target::{Ended, Target},
-};
+use super::{copy::Copy, target::Target};
 
-const DEPLOYMENT: &str = "templates/uploader/20-deployment.yaml.hbs";
+const DEPLOYMENT: &str = "templates/uploader/20-workload.yaml.hbs";
 /// Callers at a time; together they stay below what one pod lets a caller ask.
 const CALLERS: u64 = 4;
-/// An old pod is gone after preStop, its drain and what is in flight.
-const GONE: Duration = Duration::from_secs(90);
+/// An old pod is gone after preStop, its drain and what is in flight; in blue-green a minute later.
+const GONE: Duration = Duration::from_secs(180);
 
 /// Both: with what the templates do for it, and without.
 pub fn loses_nothing(target: &Target, token: &str) {
@@ -49,45 +46,53 @@ pub fn loses_nothing(target: &Target, token: &str) {
 
 /// What came of the requests, by answer.
 #[derive(Debug)]
-struct Answers(BTreeMap<String, u64>);
+pub struct Answers(BTreeMap<String, u64>);
 
 impl Answers {
-    fn all(&self) -> u64 {
+    pub fn all(&self) -> u64 {
         self.0.values().sum()
     }
-    fn lost(&self) -> u64 {
+    pub fn lost(&self) -> u64 {
         self.all() - self.0.get(StatusCode::CREATED.as_str()).copied().unwrap_or(0)
     }
-    fn is_whole(&self) {
-        eprintln!("{} requests during a rolling update: {:?}", self.all(), self.0);
+    pub fn is_whole(&self) {
+        eprintln!("{} requests meanwhile: {:?}", self.all(), self.0);
         assert!(self.all() > 100, "no load: {self:?}");
         assert_eq!(self.lost(), 0, "requests were lost: {self:?}");
     }
 }
 
-/// A new version, rolled out by deployctl while callers ask; until its predecessor's pods are gone.
-fn update(target: &Target, token: &str, project: &Copy, from: &str, to: &str) -> Answers {
-    project.replace("plans/environments/sandbox.yaml", from, to);
+/// Work, while callers ask.
+pub fn under_load<T>(target: &Target, token: &str, work: impl FnOnce() -> T) -> (T, Answers) {
     let url = format!("http://{}/v1/uploads", address(target));
-    let before = pods(target);
     let (stop, answers) = (AtomicBool::new(false), Mutex::new(BTreeMap::new()));
-    let applied: Ended = std::thread::scope(|scope| {
+    let done = std::thread::scope(|scope| {
         scope.spawn(|| target.inside(callers(&url, token, &stop, &answers)));
+        // A panic must not leave the callers calling.
+        let done = std::panic::catch_unwind(std::panic::AssertUnwindSafe(work));
+        stop.store(true, Ordering::Relaxed);
+        done
+    });
+    let done = done.unwrap_or_else(|panicked| std::panic::resume_unwind(panicked));
+    (done, Answers(answers.into_inner().unwrap()))
+}
+
+/// A new version, rolled out by deployctl while callers ask; until its predecessor's pods are gone.
+pub fn update(target: &Target, token: &str, project: &Copy, from: &str, to: &str) -> Answers {
+    project.replace("plans/environments/sandbox.yaml", from, to);
+    let before = pods(target);
+    let (applied, answers) = under_load(target, token, || {
         let applied = project.apply(target, "uploader");
         let end = Instant::now() + GONE;
-        while pods(target).keys().any(|name| before.contains_key(name)) && applied.code == Some(0) {
-            if Instant::now() >= end {
-                break;
-            }
+        while pods(target).keys().any(|name| before.contains_key(name)) && applied.code == Some(0) && Instant::now() < end {
             std::thread::sleep(Duration::from_millis(500));
         }
-        stop.store(true, Ordering::Relaxed);
         applied
     });
     applied.expect(0);
     let left: Vec<String> = pods(target).into_keys().filter(|name| before.contains_key(name)).collect();
     assert!(left.is_empty(), "{left:?} are still there");
-    Answers(answers.into_inner().unwrap())
+    answers
 }
 
 async fn callers(url: &str, token: &str, stop: &AtomicBool, answers: &Mutex<BTreeMap<String, u64>>) {
@@ -113,7 +118,8 @@ fn address(target: &Target) -> String {
     target.kubectl(&["-n", "apps", "get", "ingress", "uploader", "-o", "jsonpath={.status.loadBalancer.ingress[0].ip}"])
 }
 
-fn pods(target: &Target) -> BTreeMap<String, Value> {
+/// The uploader's, by name.
+pub fn pods(target: &Target) -> BTreeMap<String, Value> {
     let found = target.kubectl(&["-n", "apps", "get", "pods", "-l", "app.kubernetes.io/name=uploader", "-o", "json"]);
     let found: Value = serde_json::from_str(&found).unwrap();
     let named = |pod: &Value| (pod["metadata"]["name"].as_str().unwrap().to_owned(), pod.clone());
