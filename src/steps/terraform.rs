@@ -330,7 +330,8 @@ async fn plan_now(
         }
         other => other?,
     }
-    let plan = workspace.terraform.show_plan(&file).await?;
+    let is_protected = |kind: &str| cx.environment.guards.protected.iter().any(|known| known == kind) || input.protect.contains_key(kind);
+    let plan = workspace.terraform.show_plan(&file).await?.keeping_unfinished(is_protected);
     Ok((workspace, plan, file))
 }
 
@@ -342,7 +343,7 @@ async fn refuse_a_lost_state(cx: &StepContext, input: &Input, plan: &PlanJson) -
 fn read(plan: &PlanJson, backend: Backend, file: &Path) -> Result<Found, Failure> {
     let changes = changes::of(plan);
     let outputs = plan.known_outputs();
-    let kept = left::in_their_own_way(plan);
+    let kept = left::unfinished(plan);
     let managed = plan.resource_changes.iter().filter(|resource| resource.mode != "data").map(|resource| resource.address.clone());
     let untouched = managed.filter(|address| !changes.iter().any(|change| change.name == *address)).collect();
     if backend != Backend::Bucket || !plan.applyable {

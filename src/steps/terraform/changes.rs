@@ -36,7 +36,7 @@ fn resource(found: &ResourceChange) -> Option<Change> {
         ["delete"] => Action::Delete,
         // `forget` leaves the thing and drops it from the state, which for us is as grave as deleting it.
         ["forget"] => Action::Delete,
-        _ if found.is_in_its_own_way() => Action::Update,
+        _ if found.is_kept => Action::Update,
         ["delete", "create"] | ["create", "delete"] | ["create", "forget"] => Action::Replace,
         _ if change.importing.is_some() || found.previous_address.is_some() => Action::Update,
         _ => return None,
@@ -45,7 +45,7 @@ fn resource(found: &ResourceChange) -> Option<Change> {
     if let Some(from) = &found.previous_address {
         lines.insert(0, format!("moved from {from}"));
     }
-    if found.is_in_its_own_way() {
+    if found.is_kept {
         lines.insert(0, "was made and not finished: kept".to_owned());
     }
     if let Some(importing) = &change.importing {
@@ -246,6 +246,20 @@ mod tests {
     fn reads_and_what_stays_are_no_changes() {
         let change = |mode: &str, action: &str| json!({"address": "a.b", "mode": mode, "type": "a", "change": {"actions": [action]}});
         assert_eq!(of(&plan(json!([change("data", "read"), change("managed", "no-op")]))), []);
+    }
+
+    #[test]
+    fn what_nothing_may_replace_and_what_is_in_its_own_way_is_finished_instead() {
+        let half = |actions: [&str; 2], reason: &str| {
+            let change = json!({ "address": "aws_vpc.this", "mode": "managed", "type": "aws_vpc", "action_reason": reason, "change": { "actions": actions } });
+            plan(json!([change]))
+        };
+        let action = |plan: PlanJson, protected: &str| of(&plan.keeping_unfinished(|kind| kind == protected))[0].action;
+        let (first_gone, first_made, tainted) = (["delete", "create"], ["create", "delete"], "replace_because_tainted");
+        assert_eq!(action(half(first_gone, tainted), "aws_vpc"), Action::Update);
+        assert_eq!(action(half(first_made, tainted), "another"), Action::Update);
+        assert_eq!(action(half(first_gone, tainted), "another"), Action::Replace);
+        assert_eq!(action(half(first_made, "replace_by_request"), "aws_vpc"), Action::Replace);
     }
 
     #[test]

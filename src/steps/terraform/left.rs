@@ -20,7 +20,7 @@ use crate::{
 /// Plans again and does what is left of what was shown: after a crash, or when there was no state to plan against.
 pub(super) async fn apply(cx: &StepContext, input: &Input, shown: &Found, since: Since) -> Result<Applied, Failure> {
     let (mut workspace, mut plan, mut file) = plan_now(cx, input, Backend::Bucket, Direction::Forward, &[]).await?;
-    let kept = in_their_own_way(&plan);
+    let kept = unfinished(&plan);
     if !kept.is_empty() {
         keep(cx, &workspace, &kept).await?;
         (workspace, plan, file) = plan_now(cx, input, Backend::Bucket, Direction::Forward, &[]).await?;
@@ -68,9 +68,9 @@ pub(super) async fn apply(cx: &StepContext, input: &Input, shown: &Found, since:
     apply_file(cx, &workspace, &file, fresh.changes.len()).await
 }
 
-/// Addresses of what would be made a second time under its own name.
-pub(super) fn in_their_own_way(plan: &PlanJson) -> Vec<String> {
-    plan.resource_changes.iter().filter(|change| change.is_in_its_own_way()).map(|change| change.address.clone()).collect()
+/// Addresses of what was made, not finished, and is kept.
+pub(super) fn unfinished(plan: &PlanJson) -> Vec<String> {
+    plan.resource_changes.iter().filter(|change| change.is_kept).map(|change| change.address.clone()).collect()
 }
 
 async fn keep(cx: &StepContext, workspace: &Workspace, kept: &[String]) -> Result<(), Failure> {

@@ -106,15 +106,17 @@ pub struct ResourceChange {
     /// Why a replacement is one, as in `replace_because_tainted`.
     #[serde(default)]
     pub action_reason: Option<String>,
+    /// Whether it is kept although it is unfinished: [`PlanJson::keep_unfinished`].
+    #[serde(skip)]
+    pub is_kept: bool,
     /// The change.
     pub change: Change,
 }
 
 impl ResourceChange {
-    /// Whether an earlier terraform made it and could not finish, and this one would make another before it deletes it: under the same name, which
-    /// nothing takes twice. What others depend on that are made before they are deleted is made so, too (Terraform, "create_before_destroy").
-    pub fn is_in_its_own_way(&self) -> bool {
-        self.change.actions == ["create", "delete"] && self.action_reason.as_deref() == Some("replace_because_tainted")
+    /// Whether an earlier terraform made it and could not finish.
+    fn is_unfinished(&self) -> bool {
+        self.action_reason.as_deref() == Some("replace_because_tainted")
     }
 }
 
@@ -159,6 +161,16 @@ impl PlanJson {
     pub fn parse(text: &[u8]) -> Result<Self, Failure> {
         let plan: Self = serde_json::from_slice(text).map_err(|e| unreadable("plan").because(e))?;
         known("plan", &plan.format_version).map(|()| plan)
+    }
+    /// Says of what an earlier terraform made and could not finish whether it is kept, and finished, instead of being replaced: what nothing may
+    /// replace, these types; and where this terraform would make another before it deletes it, under the same name, which nothing takes twice.
+    /// What others depend on that are made before they are deleted is made so, too (Terraform, "create_before_destroy").
+    #[must_use]
+    pub fn keeping_unfinished(mut self, is_protected: impl Fn(&str) -> bool) -> Self {
+        for found in &mut self.resource_changes {
+            found.is_kept = found.is_unfinished() && (found.change.actions == ["create", "delete"] || is_protected(&found.kind));
+        }
+        self
     }
     /// Outputs that are known and no secret: from the plan when nothing is left to do.
     pub fn known_outputs(&self) -> BTreeMap<String, Value> {
