@@ -2,7 +2,10 @@
 use std::{collections::BTreeMap, time::Duration};
 
 use futures::{StreamExt, TryStreamExt, stream};
-use kube::api::{Patch, PatchParams};
+use kube::{
+    api::{Patch, PatchParams},
+    core::DynamicObject,
+};
 use serde_json::Value;
 
 use super::{Cluster, FIELD_MANAGER, PARALLEL, again, read::to_value};
@@ -25,6 +28,9 @@ pub struct Conflict {
     /// As in `conflict with "kubectl-client-side-apply" using apps/v1`.
     pub owner: String,
 }
+
+/// What Argo Rollouts adds to the selector of a Service, and to the labels of pods.
+pub(super) const VERSION: &str = "rollouts-pod-template-hash";
 
 /// Which wave a kind belongs to.
 fn wave(kind: &str) -> u8 {
@@ -91,9 +97,7 @@ impl Cluster {
     }
 
     pub(super) async fn apply_one(&self, object: &Object) -> Result<Value, Failure> {
-        let api = self.api(&object.key).await?;
-        let (params, patch) = (params(), Patch::Apply(&object.value));
-        let asked = self.repeated(applying(object), || api.patch(&object.key.name, &params, &patch)).await;
+        let asked = self.sent(object, &params()).await;
         let unknown = || LeftBehind::Unknown(format!("{} {}", object.key.kind, object.key));
         match asked.map_err(|silent| silent.left(unknown()))? {
             Ok(applied) => to_value(&applied),
@@ -104,11 +108,28 @@ impl Cluster {
 
     /// What an apply would make of the object; nothing is stored.
     pub(super) async fn dry_run(&self, object: &Object) -> Result<Result<Value, kube::Error>, Failure> {
-        let api = self.api(&object.key).await?;
-        let (params, patch) = (params().dry_run(), Patch::Apply(&object.value));
-        match self.repeated(applying(object), || api.patch(&object.key.name, &params, &patch)).await? {
+        match self.sent(object, &params().dry_run()).await? {
             Ok(applied) => to_value(&applied).map(Ok),
             Err(e) => Ok(Err(e)),
+        }
+    }
+
+    /// Once, and once more where Argo Rollouts has taken over which version of its pods a Service leads to.
+    async fn sent(&self, object: &Object, params: &PatchParams) -> Result<kube::Result<DynamicObject>, Failure> {
+        let api = self.api(&object.key).await?;
+        let send = async |value: &Value| {
+            let patch = Patch::Apply(value);
+            self.repeated(applying(object), || api.patch(&object.key.name, params, &patch)).await
+        };
+        match send(&object.value).await? {
+            Err(e) if object.key.kind == "Service" && matches!(&conflicts(&e)[..], [one] if one.field == ".spec.selector") => {
+                let live = self.get(&object.key).await?;
+                match live.and_then(|live| with_its_version(&object.value, &live)) {
+                    Some(value) => send(&value).await,
+                    None => Ok(Err(e)),
+                }
+            }
+            answered => Ok(answered),
         }
     }
 
@@ -138,6 +159,14 @@ impl Cluster {
     }
 }
 
+/// The Service with the version that it leads to now: a selector is one field, and its other half is ours. None if it has none of Argo Rollouts'.
+fn with_its_version(service: &Value, live: &Value) -> Option<Value> {
+    let mut service = service.clone();
+    let version = live["spec"]["selector"].get(VERSION)?.clone();
+    service["spec"]["selector"].as_object_mut()?.insert(VERSION.to_owned(), version);
+    Some(service)
+}
+
 /// The call and where its object was written.
 fn applying(object: &Object) -> String {
     format!("applying {} {} ({}:{})", object.key.kind, object.key, object.file.display(), object.line)
@@ -150,4 +179,19 @@ fn conflicts(error: &kube::Error) -> Vec<Conflict> {
         .filter(|cause| cause.reason == "FieldManagerConflict")
         .map(|cause| Conflict { field: cause.field.clone(), owner: cause.message.clone() })
         .collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn a_service_goes_on_leading_to_the_version_that_it_leads_to() {
+        let service = json!({ "spec": { "selector": { "name": "a" } } });
+        let live = json!({ "spec": { "selector": { "name": "b", VERSION: "1" } } });
+        assert_eq!(with_its_version(&service, &live), Some(json!({ "spec": { "selector": { "name": "a", VERSION: "1" } } })));
+        assert_eq!(with_its_version(&service, &service), None);
+    }
 }

@@ -18,7 +18,7 @@ const ASK: Duration = Duration::from_secs(20);
 const CRASHES: i64 = 3;
 /// Where a Deployment and a Rollout count the versions of their pods, and the labels by which they tell them.
 const REVISIONS: [&str; 2] = ["deployment.kubernetes.io/revision", "rollout.argoproj.io/revision"];
-const HASHES: [&str; 2] = ["pod-template-hash", "rollouts-pod-template-hash"];
+const HASHES: [&str; 2] = ["pod-template-hash", super::apply::VERSION];
 
 impl Cluster {
     /// Waits until every object is Current; the first that has failed ends the wait. `progress` hears what is missing, once a change.
