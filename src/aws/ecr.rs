@@ -51,6 +51,17 @@ pub struct EcrImage {
     pub pushed_at: i64,
 }
 
+impl Repository {
+    /// What somebody has changed of it, as a plan shows it.
+    pub fn weakened(&self) -> Vec<String> {
+        let settings = [
+            (self.immutable_tags, "image_tag_mutability: MUTABLE -> IMMUTABLE"),
+            (self.scans_on_push, "image_scanning_configuration.scan_on_push: false -> true"),
+        ];
+        settings.into_iter().filter(|(right, _)| !right).map(|(_, line)| line.to_owned()).collect()
+    }
+}
+
 fn image_of(found: ImageDetail) -> Option<EcrImage> {
     Some(EcrImage {
         digest: found.image_digest.and_then(|digest| ImageDigest::parse(digest).ok())?,

@@ -18,7 +18,7 @@ use super::{
     live::{self, Retired, live_tag},
 };
 use crate::{
-    aws::Aws,
+    aws::{Aws, ecr::Repository},
     cache,
     engine::event::Outcome,
     failure::{Failure, FailureKind, LeftBehind},
@@ -71,6 +71,9 @@ pub struct Found {
     pub digest: Option<ImageDigest>,
     /// Whether the tag that keeps it alive in this environment is there.
     pub live: Live,
+    /// What of its repository somebody has changed, and is put right.
+    #[serde(default)]
+    pub weakened: Vec<String>,
 }
 
 /// Whether a digest carries the tag that lifecycle rules keep.
@@ -133,7 +136,9 @@ async fn look_up(
 ) -> Result<Found, Failure> {
     let build_tag = format!("src-{hash}");
     let from = package.from.clone();
-    let known = match aws.find_repository(&repository).await? {
+    let there = aws.find_repository(&repository).await?;
+    let weakened = there.as_ref().map(Repository::weakened).unwrap_or_default();
+    let known = match there {
         Some(_) => aws.image_by_tag(&repository, &build_tag).await?,
         None => None,
     };
@@ -141,7 +146,7 @@ async fn look_up(
         Some(image) if image.tags.contains(&live_tag(environment, &image.digest)) => Live::Tagged,
         _ => Live::Untagged,
     };
-    Ok(Found { repository, from, build_tag, digest: known.map(|image| image.digest), live })
+    Ok(Found { repository, from, build_tag, digest: known.map(|image| image.digest), live, weakened })
 }
 
 impl Kind for ImageKind {
@@ -150,7 +155,7 @@ impl Kind for ImageKind {
     type Observed = Observed;
 
     fn bound(_with: &Value, _project: &Path) -> Vec<String> {
-        vec!["image".into(), "update image".into()]
+        vec!["image".into(), "update image".into(), "update ecr_repository".into()]
     }
 
     async fn observe(cx: &StepContext, input: &Input) -> Result<Observed, Failure> {
@@ -179,6 +184,10 @@ impl Kind for ImageKind {
     fn plan(_input: &Input, observed: &Observed) -> Result<StepPlan, Failure> {
         let mut changes = Vec::new();
         for (name, found) in &observed.images {
+            if !found.weakened.is_empty() {
+                let (name, details) = (found.repository.to_string(), found.weakened.clone());
+                changes.push(Change { action: Action::Update, resource: "ecr_repository".into(), name, details });
+            }
             let (action, mut details) = match (&found.digest, found.live) {
                 (None, _) => (Action::Create, vec![format!("built from {}", found.build_tag)]),
                 (Some(digest), Live::Untagged) => (Action::Update, vec![format!("{digest} becomes live here")]),
@@ -325,7 +334,7 @@ async fn build_and_push(cx: &StepContext, input: &Input, planned: &Observed, reg
     if copies::make(cx, registry, &lifecycle::policy(), &elsewhere).await > 0 {
         outcome = Outcome::Changed;
     }
-    if !planned.retired.is_empty() {
+    if !planned.retired.is_empty() || planned.images.values().any(|found| !found.weakened.is_empty()) {
         outcome = Outcome::Changed;
     }
     Ok((outcome, outputs))
@@ -345,8 +354,21 @@ mod tests {
             build_tag: "src-1".into(),
             digest: digest.map(|d| ImageDigest::parse(format!("sha256:{}", d.repeat(64))).unwrap()),
             live,
+            weakened: Vec::new(),
         };
         Observed { images: BTreeMap::from([("parser".to_owned(), found)]), host: "h".into(), retired: Vec::new(), copies: BTreeMap::new() }
+    }
+
+    #[test]
+    fn a_repository_that_somebody_weakened_is_a_change() {
+        let mut found = observed(Some("a"), Live::Tagged);
+        found.images.get_mut("parser").unwrap().weakened = vec!["image_tag_mutability: MUTABLE -> IMMUTABLE".into()];
+        let [change] = &ImageKind::plan(&input(), &found).unwrap().changes[..] else { panic!("one change") };
+        assert_eq!(
+            (change.action, change.resource.as_str(), change.name.as_str()),
+            (Action::Update, "ecr_repository", "deployctl-x/parser")
+        );
+        assert!(ImageKind::bound(&Value::Null, Path::new(".")).contains(&"update ecr_repository".to_owned()));
     }
 
     #[test]
