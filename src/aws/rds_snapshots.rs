@@ -1,6 +1,7 @@
 //! RDS: snapshots as a list, and taking a database and its copies away.
-use std::{collections::BTreeMap, time::Duration};
+use std::collections::BTreeMap;
 
+use aws_sdk_rds::types::DbInstance as Described;
 use jiff::Timestamp;
 use serde::Serialize;
 
@@ -18,9 +19,6 @@ use crate::{
 pub struct ManualSnapshot {
     /// Its identifier.
     pub id: SnapshotId,
-    /// Of which instance, under the name that it had. Not for scripts, whose lists have it elsewhere.
-    #[serde(skip)]
-    pub instance: Option<DbInstanceId>,
     /// `available` when it can be restored.
     pub status: String,
     /// When the data in it was the database's: a copy has its original's. None while it is being made.
@@ -41,31 +39,44 @@ impl Aws {
         Ok(snapshots)
     }
 
-    /// Every manual snapshot in this region, of whichever instance. All pages are read.
-    pub async fn all_manual_snapshots(&self) -> Result<Vec<ManualSnapshot>, Failure> {
-        Ok(self.described_snapshots(None, Some("manual")).await?.into_iter().filter_map(manual).collect())
+    /// Every manual snapshot in this region of instances that had these names. All pages are read.
+    pub async fn manual_snapshots_of(&self, is_meant: impl Fn(&str) -> bool) -> Result<Vec<SnapshotId>, Failure> {
+        let found = self.described_snapshots(None, Some("manual")).await?.into_iter();
+        let meant = found.filter(|snapshot| snapshot.db_instance_identifier().is_some_and(&is_meant));
+        Ok(meant.filter_map(manual).map(|snapshot| snapshot.id).collect())
     }
 
-    /// Deletes an instance after a last snapshot, and waits until it is gone; its automated backups stay. One that is busy is asked again.
-    pub async fn delete_db_instance(&self, id: &DbInstanceId, last: &SnapshotId, deadline: Duration) -> Result<(), Failure> {
-        let started = tokio::time::Instant::now();
-        let mut pause = Duration::from_millis(250);
-        loop {
-            let Some(found) = self.db_instance(id).await? else { return Ok(()) };
-            if found.status != "deleting" {
-                let request = self.rds().delete_db_instance().db_instance_identifier(id.as_str()).delete_automated_backups(false);
-                match request.skip_final_snapshot(false).final_db_snapshot_identifier(last.as_str()).send().await {
-                    Ok(_) => {}
-                    Err(e) if error::code(&e).is_some_and(|code| code.starts_with("InvalidDBInstanceState")) => {}
-                    Err(e) if error::code(&e).is_some_and(|code| code.starts_with("DBInstanceNotFound")) => return Ok(()),
-                    Err(e) => return Err(self.failed("rds:DeleteDBInstance", id.as_str(), e)),
-                }
+    /// Asks for an instance's deletion after a last snapshot; its automated backups stay. False as long as it is there: to be asked again.
+    pub async fn delete_db_instance(&self, id: &DbInstanceId, last: &SnapshotId) -> Result<bool, Failure> {
+        match self.described(id).await? {
+            Some(found) => self.delete_described(id, &found, Some(last)).await,
+            None => Ok(true),
+        }
+    }
+
+    /// Lifts the protection of an instance that is there, and asks for its deletion: after a last snapshot, or with its backups. One that is busy
+    /// is refused by RDS: false, to be tried again.
+    pub(super) async fn delete_described(&self, id: &DbInstanceId, found: &Described, last: Option<&SnapshotId>) -> Result<bool, Failure> {
+        let busy = |code: Option<&str>| code.is_some_and(|code| code.starts_with("InvalidDBInstanceState"));
+        if found.db_instance_status() == Some("deleting") {
+            return Ok(false);
+        }
+        if found.deletion_protection() == Some(true) {
+            let request = self.rds().modify_db_instance().db_instance_identifier(id.as_str()).deletion_protection(false);
+            match request.apply_immediately(true).send().await {
+                // The next look shows whether it is lifted.
+                Ok(_) => return Ok(false),
+                Err(e) if busy(error::code(&e)) => return Ok(false),
+                Err(e) => return Err(self.failed("rds:ModifyDBInstance", id.as_str(), e)),
             }
-            if started.elapsed() >= deadline {
-                return Err(Failure::timeout(format!("database instance {id} to be gone; it is {}", found.status), deadline));
-            }
-            tokio::time::sleep(pause).await;
-            pause = (pause * 3 / 2).min(Duration::from_secs(10));
+        }
+        let request = self.rds().delete_db_instance().db_instance_identifier(id.as_str()).skip_final_snapshot(last.is_none());
+        let request = request.set_final_db_snapshot_identifier(last.map(ToString::to_string));
+        match request.delete_automated_backups(last.is_none()).send().await {
+            Ok(_) => Ok(false),
+            Err(e) if busy(error::code(&e)) => Ok(false),
+            Err(e) if error::code(&e).is_some_and(|code| code.starts_with("DBInstanceNotFound")) => Ok(true),
+            Err(e) => Err(self.failed("rds:DeleteDBInstance", id.as_str(), e)),
         }
     }
 
@@ -116,7 +127,6 @@ fn manual(found: aws_sdk_rds::types::DbSnapshot) -> Option<ManualSnapshot> {
     let taken = found.original_snapshot_create_time.or(found.snapshot_create_time);
     Some(ManualSnapshot {
         id: SnapshotId::parse(found.db_snapshot_identifier?).ok()?,
-        instance: found.db_instance_identifier.and_then(|id| DbInstanceId::parse(id).ok()),
         status: found.status.unwrap_or_default(),
         taken: taken.and_then(moment),
         storage_gib: found.allocated_storage.and_then(|gib| u32::try_from(gib).ok()).unwrap_or(0),

@@ -2,7 +2,7 @@
 //! RDS' own choice. Whatever is asked here is asked of this region; the one that was lost is only a part of ARNs.
 use std::{collections::BTreeMap, fmt, str::FromStr};
 
-use aws_sdk_rds::primitives::DateTime;
+use aws_sdk_rds::{primitives::DateTime, types::DbInstance as Described};
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
@@ -322,9 +322,7 @@ impl Aws {
     pub async fn drilled(&self, prefix: &DbInstanceId) -> Result<Vec<DbInstanceId>, Failure> {
         let start = format!("{prefix}-");
         let found = self.described_with_tag(DRILL.0).await?;
-        let ours = found
-            .into_iter()
-            .filter(|instance| instance.tag_list().iter().any(|tag| (tag.key(), tag.value()) == (Some(DRILL.0), Some(DRILL.1))));
+        let ours = found.into_iter().filter(is_drilled);
         let names = ours.filter_map(|instance| instance.db_instance_identifier).filter(|name| name.starts_with(&start));
         Ok(names.filter_map(|name| DbInstanceId::parse(name).ok()).collect())
     }
@@ -332,31 +330,16 @@ impl Aws {
     /// Lifts the protection of an instance that a drill has made, and deletes it with its backups. One that is busy is refused by RDS:
     /// false, to be tried again. What does not carry the drill's tag is refused here.
     pub async fn delete_drilled(&self, id: &DbInstanceId) -> Result<bool, Failure> {
-        let Some(found) = self.restored(id).await? else { return Ok(true) };
-        if found.tags.get(DRILL.0).map(String::as_str) != Some(DRILL.1) {
+        let Some(found) = self.described(id).await? else { return Ok(true) };
+        if !is_drilled(&found) {
             return Err(Failure::new(FailureKind::Policy, format!("instance {id} was not made by a drill; it is not deleted")));
         }
-        let busy = |code: Option<&str>| code.is_some_and(|code| code.starts_with("InvalidDBInstanceState"));
-        if found.status == "deleting" {
-            return Ok(false);
-        }
-        if found.deletion_protection {
-            let request = self.rds().modify_db_instance().db_instance_identifier(id.as_str()).deletion_protection(false);
-            match request.apply_immediately(true).send().await {
-                // The next look shows whether it is lifted.
-                Ok(_) => return Ok(false),
-                Err(e) if busy(error::code(&e)) => return Ok(false),
-                Err(e) => return Err(self.failed("rds:ModifyDBInstance", id.as_str(), e)),
-            }
-        }
-        let request = self.rds().delete_db_instance().db_instance_identifier(id.as_str()).skip_final_snapshot(true);
-        match request.delete_automated_backups(true).send().await {
-            Ok(_) => Ok(false),
-            Err(e) if busy(error::code(&e)) => Ok(false),
-            Err(e) if error::code(&e).is_some_and(|code| code.starts_with("DBInstanceNotFound")) => Ok(true),
-            Err(e) => Err(self.failed("rds:DeleteDBInstance", id.as_str(), e)),
-        }
+        self.delete_described(id, &found, None).await
     }
+}
+
+fn is_drilled(found: &Described) -> bool {
+    found.tag_list().iter().any(|tag| (tag.key(), tag.value()) == (Some(DRILL.0), Some(DRILL.1)))
 }
 
 fn named(code: Option<&str>) -> String {

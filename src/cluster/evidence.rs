@@ -6,7 +6,7 @@ use kube::{
 };
 use serde_json::Value;
 
-use super::{Cluster, resource_of, wait::selector_of};
+use super::{Cluster, WORKLOADS, resource_of, wait::selector_of};
 use crate::manifests::ObjectKey;
 
 /// Lines of a container's log that are shown.
@@ -19,12 +19,10 @@ impl Cluster {
     pub(super) async fn evidence_of(&self, key: &ObjectKey) -> Vec<String> {
         let mut lines = self.events_of(key).await;
         let Some(namespace) = key.namespace.as_deref() else { return lines };
-        let selector = match key.kind.as_str() {
-            "Deployment" | "Rollout" | "StatefulSet" | "DaemonSet" | "Job" => {
-                self.get(key).await.ok().flatten().as_ref().and_then(selector_of)
-            }
-            _ => None,
-        };
+        if key.kind != "Job" && !WORKLOADS.contains(&key.kind.as_str()) {
+            return lines;
+        }
+        let selector = self.get(key).await.ok().flatten().as_ref().and_then(selector_of);
         let Some(selector) = selector else { return lines };
         for pod in self.list("v1", "Pod", Some(namespace), &selector).await.unwrap_or_default() {
             lines.extend(self.evidence_of_pod(namespace, &pod).await);

@@ -45,6 +45,8 @@ use crate::{
     waiting,
 };
 
+/// Kinds whose pods are replaced one after another.
+pub const WORKLOADS: [&str; 4] = ["Deployment", "Rollout", "StatefulSet", "DaemonSet"];
 /// Everything that deployctl applies is owned by this field manager.
 pub const FIELD_MANAGER: &str = "deployctl";
 /// An EKS token lives 15 minutes; a client is made anew with a fresh one well before.

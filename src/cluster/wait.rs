@@ -5,7 +5,7 @@ use futures::{StreamExt, stream::FuturesUnordered};
 use kube::runtime::{WatchStreamExt, watcher};
 use serde_json::Value;
 
-use super::{CALL, Cluster, Status, read::to_value, resource_of, status_of};
+use super::{CALL, Cluster, Status, WORKLOADS, read::to_value, resource_of, status_of};
 use crate::{
     failure::{Failure, FailureKind},
     manifests::ObjectKey,
@@ -97,8 +97,7 @@ impl Cluster {
 
     /// Ends when a container of the newest version keeps crashing; never for what has no pods.
     async fn crash_loop(&self, key: &ObjectKey) -> String {
-        let (true, Some(namespace)) = (matches!(key.kind.as_str(), "Deployment" | "Rollout" | "StatefulSet" | "DaemonSet"), &key.namespace)
-        else {
+        let (true, Some(namespace)) = (WORKLOADS.contains(&key.kind.as_str()), &key.namespace) else {
             return std::future::pending().await;
         };
         let Ok(client) = self.client().await else { return std::future::pending().await };

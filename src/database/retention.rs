@@ -11,8 +11,8 @@ use crate::{
 };
 
 const DAY_SECONDS: i64 = 24 * 60 * 60;
-/// On every snapshot that deployctl takes.
-const ENVIRONMENT: &str = "deployctl:environment";
+/// On every snapshot that deployctl takes, and by terraform on the database: whose it is.
+pub const ENVIRONMENT: &str = "deployctl:environment";
 
 /// What becomes of a snapshot, and why.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]

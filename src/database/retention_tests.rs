@@ -8,7 +8,6 @@ use super::*;
 fn snapshot(id: usize, days: i64, status: &str, own: bool) -> ManualSnapshot {
     let environment = if own { "staging" } else { "other" };
     ManualSnapshot {
-        instance: None,
         id: SnapshotId::parse(format!("s{id}")).unwrap(),
         status: status.to_owned(),
         taken: Some(Timestamp::from_second(10_000 * DAY_SECONDS - days * DAY_SECONDS).unwrap()),

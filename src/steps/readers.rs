@@ -13,7 +13,7 @@ pub use self::found::Reader;
 use super::{Action, Applied, Change, Kind, Outputs, StepContext, StepPlan, inside};
 use crate::{
     clock,
-    cluster::Cluster,
+    cluster::{Cluster, WORKLOADS},
     engine::event::Outcome,
     failure::{Failure, FailureKind, LeftBehind},
     ids::{ClusterName, SecretName},
@@ -123,7 +123,7 @@ impl Kind for Readers {
 
     fn bound(_with: &Value, _project: &Path) -> Vec<String> {
         // Restarted, and never made.
-        found::KINDS.map(|kind| format!("update {kind}")).to_vec()
+        WORKLOADS.map(|kind| format!("update {kind}")).to_vec()
     }
 
     async fn observe(cx: &StepContext, input: &Input) -> Result<Observed, Failure> {

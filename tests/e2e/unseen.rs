@@ -10,6 +10,9 @@ pub struct Unseen {
     pub why: &'static str,
 }
 
+const RESTORED_FROM_A_SNAPSHOT: &str =
+    "for `dr restore --snapshot`, which `only_the_verification` does: Amazon RDS API Reference, RestoreDBInstanceFromDBSnapshot";
+
 pub const UNSEEN: &[Unseen] = &[
     Unseen {
         policies: &["deployer"],
@@ -121,10 +124,11 @@ pub const UNSEEN: &[Unseen] = &[
         why: "for `dr object restore`, which `only_the_recovery` does: Amazon S3 API Reference, CopyObject",
     },
     Unseen {
-        policies: &["deployer", "on-call"],
-        actions: &["StepRestoreDatabase rds:RestoreDBInstanceFromDBSnapshot", "RestoreDatabase rds:RestoreDBInstanceFromDBSnapshot"],
-        why: "for `dr restore --snapshot`, which `only_the_verification` does: Amazon RDS API Reference, RestoreDBInstanceFromDBSnapshot",
+        policies: &["deployer"],
+        actions: &["StepRestoreDatabase rds:RestoreDBInstanceFromDBSnapshot"],
+        why: RESTORED_FROM_A_SNAPSHOT,
     },
+    Unseen { policies: &["on-call"], actions: &["RestoreDatabase rds:RestoreDBInstanceFromDBSnapshot"], why: RESTORED_FROM_A_SNAPSHOT },
     Unseen {
         policies: &["on-call"],
         actions: &["RestoreAddress secretsmanager:PutSecretValue", "RestoreRecords s3:DeleteObject", "RestoreWithKey kms:CreateGrant"],

@@ -167,7 +167,6 @@ mod tests {
             instance: DbInstanceId::parse("deployctl-x").unwrap(),
             region: Region::parse(region).unwrap(),
             snapshot: ManualSnapshot {
-                instance: None,
                 id: SnapshotId::parse(id).unwrap(),
                 status: "available".into(),
                 taken: None,

@@ -4,9 +4,6 @@ use serde_json::Value;
 
 use crate::manifests::ObjectKey;
 
-/// Kinds whose pods are replaced one after another.
-pub const KINDS: [&str; 4] = ["Deployment", "Rollout", "StatefulSet", "DaemonSet"];
-
 /// A workload that reads the secret.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Reader {

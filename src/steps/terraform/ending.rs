@@ -191,12 +191,11 @@ async fn backups(cx: &StepContext, input: &Input) -> Result<Vec<Backup>, Failure
     let elsewhere = cx.aws.in_region(&cx.environment.aws.dr_region);
     let arn = format!("arn:aws:rds:{}:{}:db:", cx.environment.aws.region, cx.environment.aws.account_id);
     // Also of those that were set aside, which may be gone by now.
-    let is_ours = |instance: &DbInstanceId| *instance == id || is_set_aside(instance, &id);
-    let is_of_ours = |of: &str| of.strip_prefix(&arn).is_some_and(|name| DbInstanceId::parse(name).is_ok_and(|name| is_ours(&name)));
+    let is_ours = |name: &str| DbInstanceId::parse(name).is_ok_and(|name| name == id || is_set_aside(&name, &id));
+    let is_of_ours = |of: &str| of.strip_prefix(&arn).is_some_and(is_ours);
     let mut found = Vec::new();
     for (aws, place) in [(&*cx.aws, Where::Here), (&elsewhere, Where::DrRegion)] {
-        let snapshots = aws.all_manual_snapshots().await?.into_iter().filter(|found| found.instance.as_ref().is_some_and(is_ours));
-        found.extend(snapshots.map(|snapshot| Backup { place, what: Kept::Snapshot(snapshot.id) }));
+        found.extend(aws.manual_snapshots_of(is_ours).await?.into_iter().map(|id| Backup { place, what: Kept::Snapshot(id) }));
         found.extend(aws.retained_backups(is_of_ours).await?.into_iter().map(|arn| Backup { place, what: Kept::Automated(arn) }));
     }
     Ok(found)

@@ -5,14 +5,13 @@ use std::time::Duration;
 use super::{Input, verify::Check};
 use crate::{
     aws::rds_in_place::DbSettings,
-    database::in_place::is_set_aside,
+    database::{in_place::is_set_aside, retention::ENVIRONMENT},
     failure::Failure,
     ids::{DbInstanceId, SnapshotId},
+    retry,
     steps::{Action, Change, Data, StepContext},
 };
 
-/// The tag by which terraform says whose something is.
-const ENVIRONMENT: &str = "deployctl:environment";
 /// With its final snapshot; as long as terraform waits for the database itself.
 const GONE: Duration = Duration::from_secs(3600);
 
@@ -49,10 +48,11 @@ pub(super) async fn delete(cx: &StepContext, found: &DbSettings) -> Result<(), F
     let snapshot = SnapshotId::parse(format!("{id}-final")).map_err(|e| Failure::usage(format!("a snapshot of {id}")).because(e))?;
     cx.progress(format!("{id}, set aside by a restore in place: deleting"));
     let gone = async {
-        if found.kept.deletion_protection {
-            cx.aws.lift_deletion_protection(id).await?;
+        let mut pauses = retry::pauses();
+        while !cx.aws.delete_db_instance(id, &snapshot).await? {
+            tokio::time::sleep(pauses.next().unwrap_or_default()).await;
         }
-        cx.aws.delete_db_instance(id, &snapshot, GONE).await
+        Ok(())
     };
     cx.wait_until(&format!("database instance {id} to be gone"), GONE, gone).await
 }
