@@ -1,4 +1,5 @@
 //! Sends a marked file through the load balancer and a pre-signed URL, and follows it: queue, parser's log, rows, event. Takes it away again.
+mod address;
 pub mod upload;
 
 use std::{
@@ -6,6 +7,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use address::AddressArgs;
 use clap::Args;
 use serde_json::{Value, json};
 use upload::{Marked, ROWS};
@@ -35,9 +37,8 @@ const DRAIN: Duration = Duration::from_secs(5);
 pub struct SmokeArgs {
     #[command(flatten)]
     database: DatabaseArgs,
-    /// The uploader's address
-    #[arg(long)]
-    address: String,
+    #[command(flatten)]
+    address: AddressArgs,
     /// The secret with the bearer token of the caller `smoke`
     #[arg(long)]
     token_secret: String,

@@ -12,6 +12,7 @@ use super::{Aws, error};
 use crate::{
     failure::Failure,
     ids::{DbInstanceId, KmsKeyId, SnapshotId},
+    retry,
 };
 
 /// An instance, as far as deployctl checks or uses it.
@@ -145,18 +146,28 @@ impl Aws {
         Ok(answer.db_snapshots.unwrap_or_default().into_iter().next().and_then(snapshot))
     }
 
-    /// Starts a snapshot under this name; one that is there already is taken for the same one.
+    /// Starts a snapshot under this name; one that is there already is taken for the same one. An instance that is busy, with its nightly backup or
+    /// a change, is waited for until the deadline.
     pub async fn start_db_snapshot(
         &self,
         instance: &DbInstanceId,
         id: &SnapshotId,
         tags: &BTreeMap<String, String>,
+        deadline: Duration,
     ) -> Result<DbSnapshot, Failure> {
+        let started = tokio::time::Instant::now();
+        let mut pauses = retry::pauses();
         let request = self.rds().create_db_snapshot().db_instance_identifier(instance.as_str()).db_snapshot_identifier(id.as_str());
-        match request.set_tags(Some(rds_tags(tags))).send().await {
-            Ok(_) => {}
-            Err(e) if error::code(&e).is_some_and(|code| code.starts_with("DBSnapshotAlreadyExists")) => {}
-            Err(e) => return Err(self.failed("rds:CreateDBSnapshot", &format!("{instance} as {id}"), e)),
+        let request = request.set_tags(Some(rds_tags(tags)));
+        while let Err(refused) = request.clone().send().await {
+            match error::code(&refused) {
+                Some(code) if code.starts_with("DBSnapshotAlreadyExists") => break,
+                Some(code) if code.starts_with("InvalidDBInstanceState") && started.elapsed() < deadline => {
+                    self.wait_until_db_instance_available(instance, deadline.saturating_sub(started.elapsed())).await?;
+                    tokio::time::sleep(pauses.next().unwrap_or_default()).await;
+                }
+                _ => return Err(self.failed("rds:CreateDBSnapshot", &format!("{instance} as {id}"), refused)),
+            }
         }
         self.started(id).await
     }
@@ -218,7 +229,8 @@ impl Aws {
         }
     }
 
-    /// Waits until an instance is available.
+    /// Waits until an instance is available: until it serves and can be snapshotted, as it can while its storage is optimized for hours after a
+    /// change (Amazon RDS API Reference, CreateDBSnapshot).
     pub async fn wait_until_db_instance_available(&self, id: &DbInstanceId, deadline: Duration) -> Result<DbInstance, Failure> {
         let started = tokio::time::Instant::now();
         let mut pause = Duration::from_millis(250);
@@ -228,7 +240,7 @@ impl Aws {
                 .await?
                 .ok_or_else(|| Failure::step(format!("there is no database instance {id} in {}", self.region())))?;
             match found.status.as_str() {
-                "available" => return Ok(found),
+                "available" | "storage-optimization" => return Ok(found),
                 "failed" | "incompatible-parameters" | "incompatible-network" | "storage-full" | "deleting" => {
                     return Err(Failure::step(format!("database instance {id} is {}", found.status)));
                 }

@@ -134,7 +134,9 @@ async fn processors(aws: &Aws, environment: &Environment) -> Check {
             return Err(Failure::usage("cluster.instance_types is empty"));
         };
         let running = aws.ec2_objects("DescribeInstances", "reservationSet/item/instancesSet/item", &[]);
-        let (quota, each, running) = tokio::try_join!(aws.quota(PROCESSORS), aws.virtual_processors(kind), running)?;
+        // All three to their end: what is asked must not hang on which of them is refused first.
+        let (quota, each, running) = tokio::join!(aws.quota(PROCESSORS), aws.virtual_processors(kind), running);
+        let (quota, each, running) = (quota?, each?, running?);
         let each = each.ok_or_else(|| Failure::step(format!("EC2 knows no instance type {kind}")))?;
         let of = |instance: &crate::aws::Element| -> u64 {
             let number = |at| instance.text(at).and_then(|text| text.parse::<u64>().ok());

@@ -338,6 +338,8 @@ pub struct Ingress {
     pub scheme: Scheme,
     /// A certificate in ACM, in `aws.region`; with one it speaks HTTPS only. It needs `host`.
     pub certificate_arn: Option<String>,
+    /// A PEM file of the project: the authorities that signed the certificate, where they are not public ones (AWS Private CA).
+    pub authorities: Option<PathBuf>,
     /// Elastic Load Balancing's name for what TLS it speaks, as in `ELBSecurityPolicy-TLS13-1-2-2021-06`.
     pub tls_policy: Option<String>,
     /// The name in the certificate, which your DNS points to the load balancer.

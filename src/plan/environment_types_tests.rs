@@ -15,7 +15,7 @@ fn whole() -> Value {
         (
             "/services/uploader",
             json!({ "values": { "a": 1 }, "ingress": {
-            "scheme": "internet-facing", "certificate_arn": "arn:aws:acm:us-east-1:444455556666:certificate/0",
+            "scheme": "internet-facing", "certificate_arn": "arn:aws:acm:us-east-1:444455556666:certificate/0", "authorities": "plans/private-ca.pem",
             "tls_policy": "ELBSecurityPolicy-TLS13-1-2-2021-06", "host": "files.example.com",
             "authentication": { "by": "oidc", "issuer": "https://id.example.com", "authorization_endpoint": "https://id.example.com/a",
                 "token_endpoint": "https://id.example.com/t", "user_info_endpoint": "https://id.example.com/u", "secret_name": "login" },

@@ -29,6 +29,7 @@ pub(super) fn check(environment: &Environment, ingress: &Ingress) -> Vec<(&'stat
         None => {
             let needs = [
                 (ingress.tls_policy.is_some(), "tls_policy"),
+                (ingress.authorities.is_some(), "authorities"),
                 (ingress.authentication.as_ref().is_some_and(by_load_balancer), "authentication"),
             ];
             wrong.extend(
@@ -134,6 +135,7 @@ mod tests {
             ),
             ("certificate_arn: arn:aws:acm:us-east-1:444455556666:certificate/0".to_owned(), "`host` is missing"),
             ("tls_policy: ELBSecurityPolicy-TLS13-1-2-2021-06".to_owned(), "`certificate_arn` is missing"),
+            ("authorities: plans/private-ca.pem".to_owned(), "`authorities` is for HTTPS, and `certificate_arn` is missing"),
             ("authentication: { by: cognito, user_pool_arn: a, client_id: b, domain: c }".to_owned(), "`certificate_arn` is missing"),
             (policy("ELBSecurityPolicy-2016-08"), "is no policy of TLS 1.2"),
             (policy("ELBSecurityPolicy-TLS-1-1-2017-01"), "is no policy of TLS 1.2"),

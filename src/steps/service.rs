@@ -130,7 +130,8 @@ impl Kind for ServiceKind {
     }
 
     fn preflight(with: &Value, project: &Path, environment: &Environment) -> Result<(), Failure> {
-        authorities_are_there(with, project, environment)
+        authorities_are_there(with, project, environment)?;
+        upload::authorities_are_certificates(project, environment)
     }
 
     async fn questions(cx: &StepContext, input: &Input) -> Result<Asked, Failure> {
@@ -167,10 +168,10 @@ impl Kind for ServiceKind {
             }
         };
         let (release, schema) = tokio::try_join!(release, schema)?;
-        let address = match cx.wait_until("the load balancer's address to be read", LOOKED_AT, release.address(&cluster)).await {
+        let address = match cx.wait_until("the load balancer's address to be read", LOOKED_AT, release.reached(&cluster)).await {
             // Who may not read it still sees what is planned elsewhere.
             Err(failure) if failure.kind == FailureKind::Credentials && cx.run.is_none() => None,
-            address => address?,
+            reached => reached?.map(|reached| reached.address),
         };
         Ok(Observed { release, schema, address })
     }
@@ -240,7 +241,9 @@ impl Kind for ServiceKind {
         if let Some((snapshot, taken)) = copy {
             snapshot::wait_for_copy(cx, snapshot, &taken).await.map_err(|failure| with_left(failure, &left))?;
         }
-        let outputs = input.outputs(planned.release.address(&cluster).await?);
+        let reached = planned.release.reached(&cluster).await?;
+        let mut outputs = input.outputs(reached.as_ref().map(|reached| reached.address.clone()));
+        outputs.extend(reached.and_then(|reached| reached.load_balancer).map(|name| (upload::LOAD_BALANCER.to_owned(), json!(name))));
         let outcome = if migrated == Outcome::Changed { migrated } else { rolled_out };
         Ok(Applied { outcome, outputs })
     }
@@ -265,7 +268,7 @@ impl Kind for ServiceKind {
         };
         let upload = async {
             match &input.upload {
-                Some(upload) => upload.command(cx, applied)?.run_now(cx, &cluster, input.agent()?).await.map(drop),
+                Some(upload) => upload.command(cx, &input.service, applied)?.run_now(cx, &cluster, input.agent()?).await.map(drop),
                 None => Ok(()),
             }
         };

@@ -1,5 +1,9 @@
 //! Kind `smoke`: a marked file through every part of the system, sent and followed by an agent inside the cluster.
-use std::{collections::BTreeMap, path::Path, time::Duration};
+use std::{
+    collections::BTreeMap,
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -30,6 +34,9 @@ pub struct Input {
     pub agent: PodSettings,
     /// The uploader's address, as its load balancer has it.
     pub address: String,
+    /// A PEM file of the project: the authorities that signed the address' certificate, where they are not public ones.
+    #[serde(default)]
+    pub authorities: Option<PathBuf>,
     /// The secret with a caller's bearer token; the caller should be called `smoke`, which marks what it uploads.
     pub token_secret: String,
     /// The bucket for uploads.
@@ -63,6 +70,11 @@ fn three_minutes() -> u64 {
     180
 }
 
+/// The file of an agent's command with the authorities of the uploader's address, if there is one.
+pub(super) fn address_authorities(file: Option<&PathBuf>) -> BTreeMap<String, PathBuf> {
+    file.map(|file| ("--address-authorities".to_owned(), file.clone())).into_iter().collect()
+}
+
 impl Input {
     fn command(&self, cx: &StepContext) -> AgentCommand {
         let pairs: [(&str, &str); 14] = [
@@ -89,7 +101,7 @@ impl Input {
             name: "smoke".into(),
             args,
             observe_args: Vec::new(),
-            files: BTreeMap::new(),
+            files: address_authorities(self.authorities.as_ref()),
             config_maps: BTreeMap::from([(AUTHORITIES.to_owned(), self.ca_config_map.clone())]),
             secrets: BTreeMap::from([(KAFKA.to_owned(), self.kafka_secret.clone())]),
             deadline_seconds: self.deadline_seconds + 60,

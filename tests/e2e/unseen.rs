@@ -109,11 +109,6 @@ pub const UNSEEN: &[Unseen] = &[
         why: "a managed policy or a role's longest session changed in place by a later release of the modules: IAM User Guide, \"Editing IAM policies\"",
     },
     Unseen {
-        policies: &["deployer"],
-        actions: &["EveryStepWithoutResource ec2:DescribeInstanceTypes"],
-        why: "`doctor` counts the nodes' processors against a quota, of which a sandbox has none: Amazon EC2 API Reference, DescribeInstanceTypes",
-    },
-    Unseen {
         policies: &["deployer", "planner"],
         actions: &["Step3Cluster eks:ListTagsForResource"],
         why: "the real provider falls back to it for tags; offline they come with each description: EKS API Reference, ListTagsForResource",

@@ -12,9 +12,9 @@ use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 use uuid::Uuid;
 
-use super::{REMOVED, hop};
+use super::{REMOVED, address::AddressArgs, hop};
 use crate::{
-    agent::database::DatabaseArgs,
+    agent::{database::DatabaseArgs, say},
     aws::Aws,
     failure::{Failure, LeftBehind},
     ids::BucketName,
@@ -24,6 +24,8 @@ use crate::{
 pub(super) const ROWS: i64 = 3;
 /// What the hop says of itself.
 pub(super) const PATH: &str = "through the load balancer and the pre-signed URL";
+/// Where pre-signed URLs are asked for.
+const UPLOADS: &str = "/v1/uploads";
 /// How a load balancer answers for a pod that is not there, or not there yet.
 const NO_TARGET: [StatusCode; 3] = [StatusCode::BAD_GATEWAY, StatusCode::SERVICE_UNAVAILABLE, StatusCode::GATEWAY_TIMEOUT];
 /// Between two looks at a new load balancer.
@@ -36,9 +38,8 @@ const SETTLED: Duration = Duration::from_millis(500);
 pub struct UploadArgs {
     #[command(flatten)]
     database: DatabaseArgs,
-    /// The uploader's address
-    #[arg(long)]
-    address: String,
+    #[command(flatten)]
+    address: AddressArgs,
     /// The secret with the bearer token of the caller `smoke`
     #[arg(long)]
     token_secret: String,
@@ -82,6 +83,9 @@ pub async fn run(args: &UploadArgs) -> Result<Value, Failure> {
     let aws = args.database.account.connect().await?;
     let bucket = BucketName::parse(&args.bucket).map_err(|e| Failure::usage("--bucket").because(e))?;
     let token = token(&aws, &args.token_secret).await?;
+    if let Some(missing) = args.address.unpointed().await {
+        say(&json!({ "progress": missing }))?;
+    }
     let end = started + Duration::from_secs(args.deadline_seconds);
     hop("load balancer", "it passes requests on", end, until_answered(&args.address, end)).await?;
     hop("stranger", "a caller without a token is refused", end, a_stranger_is_refused(&args.address, end)).await?;
@@ -103,18 +107,9 @@ pub(super) async fn token(aws: &Aws, secret: &str) -> Result<SecretString, Failu
     })
 }
 
-fn http() -> Result<reqwest::Client, Failure> {
-    reqwest::Client::builder().timeout(Duration::from_secs(30)).build().map_err(|e| Failure::step("no HTTP client").because(e))
-}
-
-fn url(address: &str, path: &str) -> String {
-    let base = if address.contains("://") { address.to_owned() } else { format!("http://{address}") };
-    format!("{}{path}", base.trim_end_matches('/'))
-}
-
 /// A new load balancer has its name minutes before it resolves and knows its targets.
-async fn until_answered(address: &str, end: Instant) -> Result<(), Failure> {
-    let (http, url, started) = (http()?, url(address, "/readyz"), Instant::now());
+async fn until_answered(address: &AddressArgs, end: Instant) -> Result<(), Failure> {
+    let (http, url, started) = (address.client()?, address.url("/readyz"), Instant::now());
     loop {
         let said = match http.get(&url).send().await {
             Ok(answer) if answer.status().is_success() => return Ok(()),
@@ -129,32 +124,33 @@ async fn until_answered(address: &str, end: Instant) -> Result<(), Failure> {
 }
 
 /// Whoever is let in by the network is not let in by that.
-async fn a_stranger_is_refused(address: &str, end: Instant) -> Result<(), Failure> {
-    let url = url(address, "/v1/uploads");
+async fn a_stranger_is_refused(address: &AddressArgs, end: Instant) -> Result<(), Failure> {
     let asked =
         json!({ "filename": "smoke.csv", "content_type": "text/csv", "size_bytes": 1, "sha256": hex::encode(Sha256::digest(b"x")) });
-    let response = posted(&http()?, &url, None, &asked, end).await?;
+    let response = posted(address, &address.client()?, None, &asked, end).await?;
     if response.status() == StatusCode::UNAUTHORIZED {
         return Ok(());
     }
-    Err(Failure::verification(format!("{url} answered {} to a caller without a token; it must be 401", response.status())))
+    let (url, status) = (address.url(UPLOADS), response.status());
+    Err(Failure::verification(format!("{url} answered {status} to a caller without a token; it must be 401")))
 }
 
 /// Asking makes nothing, so a load balancer that has no target at this moment is asked again until `end`.
 async fn posted(
+    address: &AddressArgs,
     http: &reqwest::Client,
-    url: &str,
     token: Option<&SecretString>,
     asked: &Value,
     end: Instant,
 ) -> Result<reqwest::Response, Failure> {
+    let url = address.url(UPLOADS);
     loop {
-        let request = http.post(url).json(asked);
+        let request = http.post(&url).json(asked);
         let request = match token {
             Some(token) => request.bearer_auth(token.expose_secret()),
             None => request,
         };
-        let response = request.send().await.map_err(|e| Failure::step(format!("{url} does not answer")).because(e.without_url()))?;
+        let response = request.send().await.map_err(|e| address.unanswered(&url, e))?;
         if !NO_TARGET.contains(&response.status()) || Instant::now() >= end {
             return Ok(response);
         }
@@ -163,15 +159,14 @@ async fn posted(
 }
 
 /// Asks the uploader for a pre-signed URL and puts a marked file there.
-pub(super) async fn send(address: &str, bucket: &str, token: &SecretString, end: Instant) -> Result<Marked, Failure> {
+pub(super) async fn send(address: &AddressArgs, bucket: &str, token: &SecretString, end: Instant) -> Result<Marked, Failure> {
     let body = format!("id,mark\n1,smoke\n2,{}\n3,smoke\n", Uuid::new_v4());
-    let http = http()?;
+    let http = address.client()?;
     let asked = json!({
         "filename": "smoke.csv", "content_type": "text/csv", "size_bytes": body.len(), "sha256": hex::encode(Sha256::digest(&body)),
     });
-    let url = url(address, "/v1/uploads");
-    let response = posted(&http, &url, Some(token), &asked, end).await?;
-    let begun: Begun = json_of(response, &url).await?;
+    let response = posted(address, &http, Some(token), &asked, end).await?;
+    let begun: Begun = json_of(response, &address.url(UPLOADS)).await?;
     let method = reqwest::Method::from_bytes(begun.put.method.as_bytes()).map_err(|e| Failure::step("the uploader's answer").because(e))?;
     let mut request = http.request(method, &begun.put.url).body(body.clone());
     // Its length is what reqwest sends of itself; a second one would make the request invalid.
@@ -235,15 +230,4 @@ pub(super) async fn remove_rows(client: &tokio_postgres::Client, marked: &Marked
 
 fn unremoved(error: tokio_postgres::Error) -> Failure {
     Failure::step("the rows of the marked file cannot be removed").because(error)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn an_address_is_a_host_or_a_url() {
-        assert_eq!(url("internal-x.elb.amazonaws.com", "/readyz"), "http://internal-x.elb.amazonaws.com/readyz");
-        assert_eq!(url("https://up.example.com/", "/v1/uploads"), "https://up.example.com/v1/uploads");
-    }
 }

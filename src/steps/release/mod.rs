@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 
 pub use bound::{bound_of, template_bound};
 pub use jobs::{AgentCommand, Findings, Shown};
+pub use reached::Reached;
 pub use values::{authorities_are_there, template_values, text_list, values_of};
 
 use super::{
@@ -193,12 +194,12 @@ impl Release {
     }
 
     /// Where the first Ingress' service is reached, once a load balancer has given it an address.
-    pub async fn address(&self, cluster: &Cluster) -> Result<Option<String>, Failure> {
+    pub async fn reached(&self, cluster: &Cluster) -> Result<Option<Reached>, Failure> {
         let Some(ingress) = self.objects.iter().find(|o| o.key.kind == "Ingress") else { return Ok(None) };
         let live = cluster.get(&ingress.key).await?.unwrap_or_default();
         let entry = live.pointer("/status/loadBalancer/ingress/0").cloned().unwrap_or_default();
         let load_balancer = entry["hostname"].as_str().or(entry["ip"].as_str());
-        Ok(load_balancer.map(|load_balancer| reached::at(&ingress.value, load_balancer)))
+        Ok(load_balancer.map(|load_balancer| Reached::at(&ingress.value, load_balancer)))
     }
 
     /// What [`Release::undo`] would delete.

@@ -67,8 +67,10 @@ pub async fn taken(
     pause: Option<&Pause<'_>>,
 ) -> Result<DbSnapshot, Failure> {
     let taking = async {
-        cx.aws.start_db_snapshot(&snapshot.instance, id, tags).await?;
         let deadline = Duration::from_secs(snapshot.deadline_seconds);
+        let what = format!("database instance {} to be available for a snapshot", snapshot.instance);
+        let starting = cx.aws.start_db_snapshot(&snapshot.instance, id, tags, deadline);
+        cx.wait_until(&what, deadline + Duration::from_secs(30), starting).await?;
         let progress = |found: &DbSnapshot| cx.progress(format!("snapshot {}: {} {} %", found.id, found.status, found.percent));
         let waiting = cx.aws.wait_until_db_snapshot_available(id, deadline, progress);
         let left = |failure: Failure| failure.left(LeftBehind::Partial(vec![format!("snapshot {id}")]));

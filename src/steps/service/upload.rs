@@ -1,14 +1,23 @@
 //! The check of a service that hands out pre-signed URLs: an agent uploads a marked file through its load balancer, and removes it.
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, path::Path};
 
+use rustls::pki_types::{CertificateDer, pem::PemObject};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::{
-    failure::Failure,
-    ids::BucketName,
-    steps::{Applied, StepContext, release::AgentCommand, smoke::AUTHORITIES},
+    failure::{Failure, FailureKind},
+    ids::{BucketName, ServiceName},
+    plan::environment::Environment,
+    steps::{
+        Applied, StepContext,
+        release::AgentCommand,
+        smoke::{AUTHORITIES, address_authorities},
+    },
 };
+
+/// The output with the load balancer that answers for the address' name; none where the address is the load balancer's own name.
+pub(super) const LOAD_BALANCER: &str = "load_balancer";
 
 /// What the agent uploads with, and where it looks for what became of it.
 #[derive(Clone, Debug, Serialize, Deserialize, JsonSchema)]
@@ -28,10 +37,10 @@ pub struct Upload {
 
 impl Upload {
     /// The agent's command for the address that the load balancer has given.
-    pub(super) fn command(&self, cx: &StepContext, applied: &Applied) -> Result<AgentCommand, Failure> {
-        let address = applied.outputs.get("address").and_then(|address| address.as_str());
-        let address = address.ok_or_else(|| Failure::verification("no load balancer has given the service an address"))?;
-        let pairs = [
+    pub(super) fn command(&self, cx: &StepContext, service: &ServiceName, applied: &Applied) -> Result<AgentCommand, Failure> {
+        let output = |name: &str| applied.outputs.get(name).and_then(|value| value.as_str());
+        let address = output("address").ok_or_else(|| Failure::verification("no load balancer has given the service an address"))?;
+        let mut pairs = vec![
             ("account", cx.environment.aws.account_id.as_str()),
             ("region", cx.environment.aws.region.as_str()),
             ("endpoint-secret", &self.endpoint_secret),
@@ -40,6 +49,7 @@ impl Upload {
             ("token-secret", &self.token_secret),
             ("bucket", self.bucket.as_str()),
         ];
+        pairs.extend(output(LOAD_BALANCER).map(|name| ("load-balancer", name)));
         let mut args = vec!["upload".to_owned()];
         args.extend(pairs.iter().flat_map(|(name, value)| [format!("--{name}"), (*value).to_owned()]));
         args.extend(["--authorities".to_owned(), format!("{AUTHORITIES}/ca.pem")]);
@@ -47,11 +57,26 @@ impl Upload {
             name: "upload".into(),
             args,
             observe_args: Vec::new(),
-            files: BTreeMap::new(),
+            files: address_authorities(cx.environment.services.get(service).and_then(|settings| settings.ingress.authorities.as_ref())),
             config_maps: BTreeMap::from([(AUTHORITIES.to_owned(), self.ca_config_map.clone())]),
             secrets: BTreeMap::new(),
             deadline_seconds: 300,
             shows: Vec::new(),
         })
     }
+}
+
+/// Refuses authorities of an address that cannot be used, before anything is made.
+pub(super) fn authorities_are_certificates(project: &Path, environment: &Environment) -> Result<(), Failure> {
+    for (name, settings) in &environment.services {
+        let Some(file) = &settings.ingress.authorities else { continue };
+        let what = || format!("services.{name}.ingress.authorities: {}", file.display());
+        let text = std::fs::read(project.join(file)).map_err(|e| Failure::new(FailureKind::Preflight, what()).because(e))?;
+        let found = CertificateDer::pem_slice_iter(&text).collect::<Result<Vec<_>, _>>();
+        let found = found.map_err(|e| Failure::new(FailureKind::Preflight, what()).because(e))?;
+        if found.is_empty() {
+            return Err(Failure::new(FailureKind::Preflight, format!("{} holds no certificate", what())));
+        }
+    }
+    Ok(())
 }

@@ -45,23 +45,19 @@ pub async fn handle(State(proxy): State<Arc<Proxy>>, ConnectInfo(peer): ConnectI
     };
     let text = form.as_deref().and_then(|form| std::str::from_utf8(form).ok());
     let identity = Identity::of(request.method(), request.uri(), request.headers(), text);
-    let mut response = proxy.answer(&identity, peer, request, form.as_deref()).await;
-    let (action, resource) = (take(&mut response, "x-sandbox-action"), take(&mut response, "x-sandbox-resource"));
-    let principal = take(&mut response, "x-sandbox-principal");
-    let verdicts = take(&mut response, "x-sandbox-verdicts").and_then(|text| serde_json::from_str::<Vec<Verdict>>(&text).ok());
-    proxy.record.append(&Line {
-        time,
-        region: identity.region.as_deref(),
-        service: identity.service.as_deref(),
-        action: action.as_deref().unwrap_or(&identity.action),
-        resource: resource.as_deref().unwrap_or_default(),
-        access_key: identity.access_key.as_deref(),
-        principal: principal.as_deref(),
-        verdicts: verdicts.as_deref().unwrap_or_default(),
-        status: response.status().as_u16(),
-        millis: u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX),
+    let away = proxy.away(&identity).await;
+    // Who has asked may be killed meanwhile, and this task is dropped with its connection. AWS does what it was asked, and notes it, all the same.
+    let served = tokio::spawn(async move {
+        let response = match away {
+            Some(away) => away,
+            None => proxy.answer(&identity, peer, request, form.as_deref()).await,
+        };
+        proxy.recorded(&identity, time, begun, response)
     });
-    response
+    served.await.unwrap_or_else(|error| {
+        tracing::error!(%error, "a request was not served to its end");
+        StatusCode::INTERNAL_SERVER_ERROR.into_response()
+    })
 }
 
 fn take(response: &mut Response, name: &str) -> Option<String> {
@@ -91,17 +87,35 @@ fn body_names_action(headers: &http::HeaderMap) -> bool {
 }
 
 impl Proxy {
+    /// Hangs while the region is down. None once it answers; a caller who gives up before that was never heard.
+    async fn away(&self, identity: &Identity) -> Option<Response> {
+        let region = identity.region.as_deref().filter(|region| self.switch.is_down(region))?;
+        self.switch.hang(region).await;
+        let body = format!("<Error><Code>ServiceUnavailable</Code><Message>{region} does not answer</Message></Error>");
+        self.switch.is_down(region).then(|| (StatusCode::SERVICE_UNAVAILABLE, body).into_response())
+    }
+
+    /// Writes down what was answered, and takes off the answer what the emulator said for that only.
+    fn recorded(&self, identity: &Identity, time: jiff::Timestamp, begun: Instant, mut response: Response) -> Response {
+        let (action, resource) = (take(&mut response, "x-sandbox-action"), take(&mut response, "x-sandbox-resource"));
+        let principal = take(&mut response, "x-sandbox-principal");
+        let verdicts = take(&mut response, "x-sandbox-verdicts").and_then(|text| serde_json::from_str::<Vec<Verdict>>(&text).ok());
+        self.record.append(&Line {
+            time,
+            region: identity.region.as_deref(),
+            service: identity.service.as_deref(),
+            action: action.as_deref().unwrap_or(&identity.action),
+            resource: resource.as_deref().unwrap_or_default(),
+            access_key: identity.access_key.as_deref(),
+            principal: principal.as_deref(),
+            verdicts: verdicts.as_deref().unwrap_or_default(),
+            status: response.status().as_u16(),
+            millis: u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX),
+        });
+        response
+    }
+
     async fn answer(&self, identity: &Identity, peer: SocketAddr, mut request: Request, form: Option<&[u8]>) -> Response {
-        if let Some(region) = identity.region.as_deref().filter(|region| self.switch.is_down(region)) {
-            self.switch.hang(region).await;
-            if self.switch.is_down(region) {
-                return (
-                    StatusCode::SERVICE_UNAVAILABLE,
-                    format!("<Error><Code>ServiceUnavailable</Code><Message>{region} does not answer</Message></Error>"),
-                )
-                    .into_response();
-            }
-        }
         if let Some(refused) = refused_path(request.uri().path()) {
             return refused;
         }

@@ -18,7 +18,7 @@ use deployctl::{
     plan::environment::SnapshotRetention,
 };
 
-use crate::rds_support::{DR, HOME, Sandbox};
+use crate::rds_support::{DR, HOME, Sandbox, code};
 
 const DR_KEY: &str = "arn:aws:kms:eu-west-1:111122223333:key/dr";
 
@@ -147,6 +147,7 @@ async fn another_restore_that_was_begun_is_named_and_the_database_stays() {
     for id in ["one", "other"] {
         client.create_db_snapshot().db_instance_identifier("prod").db_snapshot_identifier(id).send().await.unwrap();
         sandbox.snapshot_available(&client, id).await;
+        sandbox.available(&client, "prod").await;
     }
     let Look::ToDo(exchange) = asked("one").look(&home, jiff_now()).await.unwrap() else { panic!("done") };
     let beside = exchange.beside.clone();
@@ -168,6 +169,25 @@ async fn another_restore_that_was_begun_is_named_and_the_database_stays() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_snapshot_is_started_when_the_instance_has_done_what_it_was_at() {
+    let sandbox = Sandbox::start(130).await;
+    let client = sandbox.client(HOME);
+    sandbox.create(&client, "prod", false).await;
+    let again = |id: &str| client.create_db_snapshot().db_instance_identifier("prod").db_snapshot_identifier(id).send();
+    again("nightly").await.unwrap();
+    assert_eq!(code(again("beside").await), "InvalidDBInstanceState", "it is busy");
+    let (home, instance) = (aws(&sandbox, HOME), DbInstanceId::parse("prod").unwrap());
+    let [late, ours] = ["late", "ours"].map(|id| SnapshotId::parse(id).unwrap());
+    let tags = BTreeMap::new();
+    let refused = home.start_db_snapshot(&instance, &late, &tags, Duration::ZERO).await.unwrap_err();
+    assert!(refused.chain().join(": ").contains("not in available state"), "{:?}", refused.chain());
+    home.start_db_snapshot(&instance, &ours, &tags, Duration::from_secs(60)).await.unwrap();
+    sandbox.snapshot_available(&client, "nightly").await;
+    sandbox.snapshot_available(&client, "ours").await;
+    sandbox.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn snapshots_beyond_count_and_age_go_from_both_regions() {
     let sandbox = Sandbox::start(50).await;
     let (home, dr) = (aws(&sandbox, HOME), aws(&sandbox, DR));
@@ -176,7 +196,8 @@ async fn snapshots_beyond_count_and_age_go_from_both_regions() {
     let tags = BTreeMap::from([("deployctl:environment".to_owned(), "staging".to_owned())]);
     for (id, tags) in [("a", &tags), ("b", &tags), ("theirs", &BTreeMap::new()), ("c", &tags)] {
         let id = SnapshotId::parse(id).unwrap();
-        home.start_db_snapshot(&instance, &id, tags).await.unwrap();
+        // The one before may still keep the instance busy.
+        home.start_db_snapshot(&instance, &id, tags, Duration::from_secs(60)).await.unwrap();
         let taken = home.wait_until_db_snapshot_available(&id, Duration::from_secs(60), |_| {}).await.unwrap();
         dr.start_db_snapshot_copy(&taken.arn, &id, &KmsKeyId::parse(DR_KEY).unwrap(), tags).await.unwrap();
         dr.wait_until_db_snapshot_available(&id, Duration::from_secs(60), |_| {}).await.unwrap();
