@@ -32,6 +32,7 @@ soak "secrets in Parameter Store" --test e2e -- --ignored --nocapture only_the_p
 soak "Pod Identity instead of IRSA, and back" --test e2e -- --ignored --nocapture only_pod_identity
 soak "every promise of the stacks broken" --test terraform -- --ignored --nocapture every_weakening_is_noticed
 soak "rolling updates under load" --test e2e -- --ignored --nocapture only_the_rollout
+soak "HTTPS with a certificate of ACM's, for a name that DNS does not know yet" --test e2e -- --ignored --nocapture only_https
 soak "blue-green and canary, worse versions given up" --test e2e -- --ignored --nocapture only_the_strategies
 soak "an environment taken away, without and with its data" --test e2e -- --ignored --nocapture only_the_destroy
 soak "a lost region, drills and restores" --test e2e -- --ignored --nocapture only_the_recovery

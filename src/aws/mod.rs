@@ -18,6 +18,7 @@ mod gate;
 
 pub mod bucket;
 mod bucket_contents;
+pub mod certificates;
 pub mod dynamodb;
 pub mod ec2;
 pub mod ecr;

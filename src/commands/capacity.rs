@@ -31,19 +31,10 @@ pub(super) async fn checks(aws: &Arc<Aws>, environment: &Environment) -> Vec<Che
     vec![clock, vpcs, addresses, processors, databases, zones, nodes, class, version, endpoint]
 }
 
-/// A look that failed says nothing of the thing itself.
-fn unknown(name: &str, failure: &Failure) -> Check {
-    let check = Check::new(name, Status::Unknown, failure.chain().join(": "));
-    match failure.next.first() {
-        Some(next) => check.fix(next),
-        None => check,
-    }
-}
-
 async fn clock(aws: &Aws) -> Check {
     match aws.clock_ahead().await {
         Ok(ahead) => clock_check(ahead),
-        Err(failure) => unknown("clock", &failure),
+        Err(failure) => Check::unknown("clock", &failure),
     }
 }
 
@@ -108,7 +99,7 @@ async fn vpcs(aws: &Aws, environment: &Environment) -> Check {
     };
     match look.await {
         Ok(room) => room_check("quota VPCs", room, None, &raise(VPCS, aws)),
-        Err(failure) => unknown("quota VPCs", &failure),
+        Err(failure) => Check::unknown("quota VPCs", &failure),
     }
 }
 
@@ -124,7 +115,7 @@ async fn addresses(aws: &Aws, environment: &Environment) -> Check {
     };
     match look.await {
         Ok(room) => room_check("quota Elastic IPs", room, None, &raise(ADDRESSES, aws)),
-        Err(failure) => unknown("quota Elastic IPs", &failure),
+        Err(failure) => Check::unknown("quota Elastic IPs", &failure),
     }
 }
 
@@ -151,7 +142,7 @@ async fn processors(aws: &Aws, environment: &Environment) -> Check {
     };
     match look.await {
         Ok((room, most)) => room_check("quota vCPUs", room, Some(most), &raise(PROCESSORS, aws)),
-        Err(failure) => unknown("quota vCPUs", &failure),
+        Err(failure) => Check::unknown("quota vCPUs", &failure),
     }
 }
 
@@ -164,7 +155,7 @@ async fn databases(aws: &Aws, environment: &Environment) -> Check {
     };
     match look.await {
         Ok(room) => room_check("quota RDS instances", room, None, "ask for more: Service Quotas, Amazon RDS, DB instances"),
-        Err(failure) => unknown("quota RDS instances", &failure),
+        Err(failure) => Check::unknown("quota RDS instances", &failure),
     }
 }
 
@@ -174,7 +165,7 @@ async fn zones(aws: &Aws, environment: &Environment) -> Check {
         Ok(zones) if zones.len() >= wanted => Check::new("zones", Status::Ok, format!("{} of {} are used", wanted, zones.len())),
         Ok(zones) => Check::new("zones", Status::Failed, format!("{} has {}: {}", aws.region(), zones.len(), zones.join(", ")))
             .fix(format!("set network.availability_zones to {} or less", zones.len())),
-        Err(failure) => unknown("zones", &failure),
+        Err(failure) => Check::unknown("zones", &failure),
     }
 }
 
@@ -184,7 +175,7 @@ async fn instance_types(aws: &Aws, environment: &Environment) -> Check {
         match aws.offers_instance_type(kind).await {
             Ok(true) => {}
             Ok(false) => missing.push(kind.as_str()),
-            Err(failure) => return unknown("instance types", &failure),
+            Err(failure) => return Check::unknown("instance types", &failure),
         }
     }
     if missing.is_empty() {
@@ -206,7 +197,7 @@ async fn database_class(aws: &Aws, environment: &Environment) -> Check {
                 format!("{} does not offer {} for PostgreSQL {} {what}", aws.region(), database.instance_class, database.engine_version);
             Check::new("database class", Status::Failed, detail).fix("choose another in database.instance_class")
         }
-        Err(failure) => unknown("database class", &failure),
+        Err(failure) => Check::unknown("database class", &failure),
     }
 }
 
@@ -216,7 +207,7 @@ async fn kubernetes(aws: &Aws, environment: &Environment) -> Check {
         Ok(true) => Check::new("Kubernetes", Status::Ok, format!("EKS offers {version}")),
         Ok(false) => Check::new("Kubernetes", Status::Failed, format!("EKS offers no {version} in {}", aws.region()))
             .fix("set cluster.version to one of: aws eks describe-cluster-versions"),
-        Err(failure) => unknown("Kubernetes", &failure),
+        Err(failure) => Check::unknown("Kubernetes", &failure),
     }
 }
 
@@ -226,7 +217,7 @@ async fn cluster_endpoint(aws: &Arc<Aws>, environment: &Environment) -> Check {
     let private = environment.cluster.public_access_cidrs.is_empty();
     let name = match environment.cluster_name() {
         Ok(name) => name,
-        Err(error) => return unknown(NAME, &Failure::usage("the environment's name").because(error)),
+        Err(error) => return Check::unknown(NAME, &Failure::usage("the environment's name").because(error)),
     };
     let found = match aws.find_cluster(&name).await {
         Ok(Some(found)) if !found.endpoint.is_empty() => found,
@@ -235,7 +226,7 @@ async fn cluster_endpoint(aws: &Arc<Aws>, environment: &Environment) -> Check {
                 .fix("run the first apply on a machine inside a VPC that reaches it, or name networks in cluster.public_access_cidrs");
         }
         Ok(_) => return Check::new(NAME, Status::Ok, "there is no cluster yet"),
-        Err(failure) => return unknown(NAME, &failure),
+        Err(failure) => return Check::unknown(NAME, &failure),
     };
     let address = url::Url::parse(&found.endpoint).ok().and_then(|url| Some((url.host_str()?.to_owned(), url.port_or_known_default()?)));
     let Some((host, port)) = address else {

@@ -3,7 +3,7 @@ use std::{ffi::OsStr, path::Path, sync::Arc, time::Duration};
 
 use serde::{Deserialize, Serialize};
 
-use super::{capacity, permissions, session};
+use super::{capacity, certificates, permissions, session};
 use crate::{
     aws::Aws,
     cli::Globals,
@@ -50,13 +50,17 @@ impl Check {
         self.fix = Some(fix.into());
         self
     }
-    /// Failed, with the failure's own next command as the fix.
-    pub(super) fn failed(name: &str, failure: &Failure) -> Self {
-        let check = Self::new(name, Status::Failed, failure.chain().join(": "));
+    /// A look that failed says nothing of the thing itself.
+    pub(super) fn unknown(name: &str, failure: &Failure) -> Self {
+        let check = Self::new(name, Status::Unknown, failure.chain().join(": "));
         match failure.next.first() {
             Some(next) => check.fix(next),
             None => check,
         }
+    }
+    /// Failed, with the failure's own next command as the fix.
+    pub(super) fn failed(name: &str, failure: &Failure) -> Self {
+        Self { status: Status::Failed, ..Self::unknown(name, failure) }
     }
 }
 
@@ -101,15 +105,17 @@ pub async fn run(environment: &Environment, project: &Path) -> Vec<Check> {
     };
     let aws = Arc::new(aws);
     let elsewhere = aws.in_region(&environment.aws.dr_region);
-    let (region, dr_region, bucket, capacity, permissions) = tokio::join!(
+    let (region, dr_region, bucket, capacity, certificates, permissions) = tokio::join!(
         region("region", &aws),
         region("DR region", &elsewhere),
         state_bucket(&aws, environment),
         capacity::checks(&aws, environment),
+        certificates::checks(&aws, environment),
         permissions::checks(&aws, environment, project)
     );
     checks.extend([region, dr_region, bucket]);
     checks.extend(capacity);
+    checks.extend(certificates);
     checks.extend(permissions);
     checks
 }

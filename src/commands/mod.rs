@@ -14,6 +14,7 @@ use crate::{
 
 mod apply;
 mod capacity;
+mod certificates;
 mod chart;
 mod db;
 mod destroy;

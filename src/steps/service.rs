@@ -1,4 +1,5 @@
 //! Kind `service`: a snapshot and migrations where any are pending, then the rollout, then what the load balancer answers with.
+mod certificate;
 pub mod migration;
 pub mod paused;
 mod reads;
@@ -167,7 +168,8 @@ impl Kind for ServiceKind {
                 None => Ok(None),
             }
         };
-        let (release, schema) = tokio::try_join!(release, schema)?;
+        let certificate = certificate::is_taken(cx, &input.service, settings);
+        let (release, schema, ()) = tokio::try_join!(release, schema, certificate)?;
         let address = match cx.wait_until("the load balancer's address to be read", LOOKED_AT, release.reached(&cluster)).await {
             // Who may not read it still sees what is planned elsewhere.
             Err(failure) if failure.kind == FailureKind::Credentials && cx.run.is_none() => None,

@@ -11,6 +11,7 @@ mod destroy;
 mod dr;
 mod drills;
 mod every_role;
+mod https;
 mod images;
 mod killed;
 mod known;
@@ -204,6 +205,18 @@ fn only_the_strategies() {
     let target = Target::up();
     let secrets = canary::Canaries::set(&target);
     strategies::bring_versions(&target, secrets.token());
+}
+
+/// HTTPS with a certificate of ACM's; in `make soak`.
+#[test]
+#[ignore = "a part of the soak test"]
+fn only_https() {
+    let target = Target::up();
+    if !Target::stands() {
+        canary::Canaries::set(&target);
+        target.deployctl(&["apply", "--yes"]).expect(0);
+    }
+    https::is_spoken(&target);
 }
 
 /// The end of an environment, twice: without its data and with it; in `make soak`.

@@ -81,9 +81,8 @@ pub fn asks_for_what_it_needs(target: &Target, policy: &Value, command: &[&str])
         let refused: BTreeSet<String> =
             Seen::of(&target.requests()[from..], DEPLOYER_SESSION).refused.into_iter().map(|one| one.action).collect();
         // What the policy has by a wildcard goes with it.
-        let names = refused
-            .iter()
-            .map(|action| all.iter().find(|known| action.starts_with(known.trim_end_matches('*'))).copied().unwrap_or(action));
+        let allows = |known: &str, action: &str| known.strip_suffix('*').map_or(known == action, |start| action.starts_with(start));
+        let names = refused.iter().map(|action| all.iter().find(|known| allows(known, action)).copied().unwrap_or(action));
         let missing: BTreeSet<String> = names.map(str::to_owned).filter(|action| !granted.contains(action)).collect();
         assert!(!missing.is_empty(), "it ended with {:?}, and nothing was refused that it did not have: {}", ended.code, ended.err);
         assert!(missing.iter().all(|action| all.contains(action.as_str())), "the policy has none of {missing:?}: {}", ended.err);

@@ -24,6 +24,11 @@ pub const UNSEEN: &[Unseen] = &[
     },
     Unseen {
         policies: &["deployer", "planner"],
+        actions: &["Step9Certificates acm:DescribeCertificate"],
+        why: "for a certificate that the environment file names, which `only_https` lives with: AWS Certificate Manager API Reference, DescribeCertificate",
+    },
+    Unseen {
+        policies: &["deployer", "planner"],
         actions: &["Steps1And4Buckets s3:ListTagsForResource"],
         why: "the real provider reads a bucket's tags by S3 Control, which the emulator does not serve: Amazon S3 API Reference, ListTagsForResource",
     },

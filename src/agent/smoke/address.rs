@@ -17,7 +17,7 @@ pub struct AddressArgs {
     #[arg(long)]
     load_balancer: Option<String>,
     /// PEM of the authorities that may have signed the address' certificate, beside the public ones
-    #[arg(long)]
+    #[arg(long, allow_hyphen_values = true)]
     address_authorities: Option<String>,
 }
 
@@ -110,6 +110,19 @@ mod tests {
     fn an_address_is_a_host_or_a_url() {
         assert_eq!(args("internal-x.elb").url("/readyz"), "http://internal-x.elb/readyz");
         assert_eq!(args("https://up.example.com/").url("/v1/uploads"), "https://up.example.com/v1/uploads");
+    }
+
+    #[test]
+    fn a_pem_text_is_an_argument() {
+        #[derive(clap::Parser)]
+        struct Line {
+            #[command(flatten)]
+            args: AddressArgs,
+        }
+        let pem = "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n";
+        let line = ["agent", "--address", "https://files.test", "--address-authorities", pem, "--load-balancer", "x.elb"];
+        let read = <Line as clap::Parser>::parse_from(line).args;
+        assert_eq!((read.address_authorities.as_deref(), read.load_balancer.as_deref()), (Some(pem), Some("x.elb")));
     }
 
     /// A server of HTTPS with a certificate for this name; the PEM is its authority's.

@@ -84,7 +84,7 @@ pub async fn run(args: &UploadArgs) -> Result<Value, Failure> {
     let bucket = BucketName::parse(&args.bucket).map_err(|e| Failure::usage("--bucket").because(e))?;
     let token = token(&aws, &args.token_secret).await?;
     if let Some(missing) = args.address.unpointed().await {
-        say(&json!({ "progress": missing }))?;
+        say(&json!({ "warning": missing }))?;
     }
     let end = started + Duration::from_secs(args.deadline_seconds);
     hop("load balancer", "it passes requests on", end, until_answered(&args.address, end)).await?;

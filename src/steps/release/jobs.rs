@@ -8,6 +8,7 @@ use serde_json::Value;
 use super::text_list;
 use crate::{
     cluster::{AgentJob, Cluster, Keep, PodSettings},
+    engine::event::EventKind,
     failure::{Failure, FailureKind},
     plan::digest,
     steps::{Action, Change, Facts, StepContext, question::Question},
@@ -218,7 +219,7 @@ fn findings(result: Value) -> Result<Findings, Failure> {
     serde_json::from_value(result).map_err(|e| Failure::step("the agent's answer on what differs").because(e))
 }
 
-/// One line of an agent's log: a hop that was checked, a word on how far it is, or anything else.
+/// One line of an agent's log: a hop that was checked, what somebody should know at the end too, a word on how far it is, or anything else.
 fn hear(cx: &StepContext, name: &str, line: &str) {
     match serde_json::from_str::<Value>(line) {
         Ok(said) if said.get("checked").is_some() => {
@@ -226,6 +227,9 @@ fn hear(cx: &StepContext, name: &str, line: &str) {
             cx.checked(what, Duration::from_millis(said["millis"].as_u64().unwrap_or(0)));
         }
         Ok(said) if said.get("result").is_some() => {}
+        Ok(said) if said.get("warning").is_some() => {
+            cx.events.emit(EventKind::Warning { message: format!("{}: {}", cx.step, said["warning"].as_str().unwrap_or_default()) });
+        }
         Ok(said) if said.get("progress").is_some() => cx.progress(format!("{name}: {}", said["progress"].as_str().unwrap_or_default())),
         _ => cx.progress(format!("{name}: {line}")),
     }

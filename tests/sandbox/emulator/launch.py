@@ -32,6 +32,7 @@ os.environ.setdefault("LOG_LEVEL", "WARNING")
 
 import authorization  # noqa: E402  (after the environment, like everything that imports ministack)
 import backends  # noqa: E402
+import certificates  # noqa: E402
 import durability  # noqa: E402
 import ec2_answers  # noqa: E402
 import iam_answers  # noqa: E402
@@ -126,6 +127,7 @@ async def serve():
 if __name__ == "__main__":
     authorization.install()
     backends.install()
+    certificates.install()
     registry.install()
     object_copies.install()
     ec2_answers.install()

@@ -25,5 +25,6 @@ pub mod region;
 pub mod report;
 pub mod standins;
 pub mod status;
+pub mod tls;
 pub mod tool;
 pub mod up;

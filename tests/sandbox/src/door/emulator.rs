@@ -7,13 +7,14 @@ use std::{
 use anyhow::{Context, Result, bail};
 
 /// The scripts beside `launch.py`; they must lie in one folder.
-const SCRIPTS: [(&str, &str); 9] = [
+const SCRIPTS: [(&str, &str); 10] = [
     ("launch.py", include_str!("../../emulator/launch.py")),
     ("authorization.py", include_str!("../../emulator/authorization.py")),
     ("backends.py", include_str!("../../emulator/backends.py")),
     ("durability.py", include_str!("../../emulator/durability.py")),
     ("ec2_answers.py", include_str!("../../emulator/ec2_answers.py")),
     ("iam_answers.py", include_str!("../../emulator/iam_answers.py")),
+    ("certificates.py", include_str!("../../emulator/certificates.py")),
     ("load_balancers.py", include_str!("../../emulator/load_balancers.py")),
     ("object_copies.py", include_str!("../../emulator/object_copies.py")),
     ("registry.py", include_str!("../../emulator/registry.py")),

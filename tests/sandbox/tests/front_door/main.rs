@@ -2,6 +2,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::print_stderr, reason = "a test may end by a panic, and says why it skips")]
 mod aws;
 mod bootstrap;
+mod certificates;
 mod durability;
 mod eks;
 mod iam;

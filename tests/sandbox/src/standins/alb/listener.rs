@@ -1,4 +1,4 @@
-//! One load balancer's listener: HTTP/1.1 on its address, requests passed to targets with the headers that an ALB adds.
+//! One load balancer's listener: HTTP, or HTTPS with a certificate, on its address, requests passed to targets with the headers that an ALB adds.
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
     net::SocketAddr,
@@ -23,12 +23,14 @@ use hyper_util::{
     rt::TokioExecutor,
 };
 use tokio::sync::{Notify, watch};
+use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 
 use super::{
     rules::{Backend, Rules},
     targets::{HealthCheck, Targets},
 };
+use crate::tls;
 
 /// At least so often targets are looked at whose time has come: to be asked for the first time, or to be cut off.
 const TICK: Duration = Duration::from_millis(500);
@@ -53,6 +55,7 @@ struct Balancer {
     client: Client<HttpConnector, Body>,
     turn: AtomicUsize,
     port: u16,
+    protocol: &'static str,
 }
 
 /// A listener that runs until it is dropped.
@@ -68,8 +71,8 @@ impl Drop for Listener {
     }
 }
 
-/// Listens on `address` and checks its targets' health; `changed` hears of every target that becomes well or unwell.
-pub async fn start(address: SocketAddr, routing: Routing, changed: Arc<Notify>) -> Result<Listener> {
+/// Listens on `address`, with a certificate for HTTPS, and checks its targets' health; `changed` hears of every target that becomes well or unwell.
+pub async fn start(address: SocketAddr, certificate: Option<TlsAcceptor>, routing: Routing, changed: Arc<Notify>) -> Result<Listener> {
     let listener = tokio::net::TcpListener::bind(address).await.with_context(|| format!("the load balancer cannot listen on {address}"))?;
     let (sender, receiver) = watch::channel(Arc::new(routing));
     let mut connector = HttpConnector::new();
@@ -77,11 +80,21 @@ pub async fn start(address: SocketAddr, routing: Routing, changed: Arc<Notify>) 
     connector.set_nodelay(true);
     let client = Client::builder(TokioExecutor::new()).pool_idle_timeout(IDLE).build(connector);
     let (targets, stop) = (Targets::default(), CancellationToken::new());
-    let balancer =
-        Arc::new(Balancer { routing: receiver.clone(), targets: targets.clone(), client, turn: AtomicUsize::new(0), port: address.port() });
-    let service = Router::new().fallback(any(pass)).with_state(balancer).into_make_service_with_connect_info::<SocketAddr>();
+    let balancer = Balancer {
+        routing: receiver.clone(),
+        targets: targets.clone(),
+        client,
+        turn: AtomicUsize::new(0),
+        port: address.port(),
+        protocol: if certificate.is_some() { "https" } else { "http" },
+    };
+    let router = Router::new().fallback(any(pass)).with_state(Arc::new(balancer));
     let ended = stop.clone();
     tokio::spawn(async move {
+        if let Some(certificate) = certificate {
+            return tls::serve(listener, certificate, router, ended).await;
+        }
+        let service = router.into_make_service_with_connect_info::<SocketAddr>();
         let served = axum::serve(listener, service).with_graceful_shutdown(async move { ended.cancelled().await }).await;
         if let Err(error) = served {
             tracing::error!("the load balancer on {address}: {error}");
@@ -93,7 +106,9 @@ pub async fn start(address: SocketAddr, routing: Routing, changed: Arc<Notify>) 
 
 async fn pass(State(balancer): State<Arc<Balancer>>, ConnectInfo(peer): ConnectInfo<SocketAddr>, request: Request) -> Response {
     let routing = Arc::clone(&balancer.routing.borrow());
-    let host = request.headers().get(header::HOST).and_then(|host| host.to_str().ok()).unwrap_or_default();
+    // In HTTP/2 the name is a part of the address.
+    let host = request.headers().get(header::HOST).and_then(|host| host.to_str().ok());
+    let host = host.or_else(|| request.uri().host()).unwrap_or_default();
     let Some(backend) = routing.rules.find(host, request.uri().path()) else { return StatusCode::NOT_FOUND.into_response() };
     let registered: BTreeSet<SocketAddr> = routing.targets.get(backend).into_iter().flat_map(BTreeMap::keys).copied().collect();
     let targets = balancer.targets.choice(&registered, Instant::now());
@@ -101,7 +116,7 @@ async fn pass(State(balancer): State<Arc<Balancer>>, ConnectInfo(peer): ConnectI
         return StatusCode::SERVICE_UNAVAILABLE.into_response();
     }
     let target = targets[balancer.turn.fetch_add(1, Ordering::Relaxed) % targets.len()];
-    let Some(request) = forwarded(request, target, peer, balancer.port) else { return StatusCode::BAD_REQUEST.into_response() };
+    let Some(request) = forwarded(request, target, peer, &balancer) else { return StatusCode::BAD_REQUEST.into_response() };
     let cut = balancer.targets.cut(target);
     let answer = tokio::select! {
         answer = tokio::time::timeout(IDLE, balancer.client.request(request)) => answer,
@@ -120,7 +135,7 @@ async fn pass(State(balancer): State<Arc<Balancer>>, ConnectInfo(peer): ConnectI
     }
 }
 
-fn forwarded(mut request: Request, target: SocketAddr, peer: SocketAddr, port: u16) -> Option<Request> {
+fn forwarded(mut request: Request, target: SocketAddr, peer: SocketAddr, balancer: &Balancer) -> Option<Request> {
     let path = request.uri().path_and_query().map_or("/", |path| path.as_str());
     *request.uri_mut() = format!("http://{target}{path}").parse::<Uri>().ok()?;
     let headers = request.headers_mut();
@@ -129,8 +144,8 @@ fn forwarded(mut request: Request, target: SocketAddr, peer: SocketAddr, port: u
         None => peer.ip().to_string(),
     };
     headers.insert("x-forwarded-for", chain.parse().ok()?);
-    headers.insert("x-forwarded-proto", HeaderValue::from_static("http"));
-    headers.insert("x-forwarded-port", HeaderValue::from(port));
+    headers.insert("x-forwarded-proto", HeaderValue::from_static(balancer.protocol));
+    headers.insert("x-forwarded-port", HeaderValue::from(balancer.port));
     if !headers.contains_key("x-amzn-trace-id") {
         let id = uuid::Uuid::new_v4().simple().to_string();
         headers.insert("x-amzn-trace-id", format!("Root=1-{:08x}-{}", jiff::Timestamp::now().as_second(), &id[..24]).parse().ok()?);
@@ -182,7 +197,9 @@ mod tests {
     use super::*;
 
     async fn target() -> SocketAddr {
-        let echo = |headers: http::HeaderMap| async move { headers["x-forwarded-for"].to_str().map(str::to_owned).unwrap_or_default() };
+        let echo = |headers: http::HeaderMap| async move {
+            ["x-forwarded-for", "x-forwarded-proto"].map(|name| headers[name].to_str().unwrap().to_owned()).join(" ")
+        };
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         tokio::spawn(axum::serve(listener, Router::new().route("/v1", any(echo)).route("/", any(|| async { "well" }))).into_future());
@@ -205,17 +222,35 @@ mod tests {
         let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
         let changed = Arc::new(Notify::new());
         let target = target().await;
-        let listener = start(free, routing(&[target]), changed.clone()).await.unwrap();
+        let listener = start(free, None, routing(&[target]), changed.clone()).await.unwrap();
         let client = reqwest::Client::builder().no_proxy().build().unwrap();
         let get = |path: &str| client.get(format!("http://{free}{path}")).header("x-forwarded-for", "192.0.2.1").send();
         assert_eq!(get("/v1").await.unwrap().status(), 503, "a target that is not registered yet");
         tokio::time::timeout(Duration::from_secs(10), changed.notified()).await.expect("it is found well");
-        assert_eq!(get("/v1").await.unwrap().text().await.unwrap(), "192.0.2.1, 127.0.0.1");
+        assert_eq!(get("/v1").await.unwrap().text().await.unwrap(), "192.0.2.1, 127.0.0.1 http");
         assert_eq!(get("/other").await.unwrap().status(), 404, "no rule");
         listener.routing.send_replace(Arc::new(routing(&[])));
         assert_eq!(get("/v1").await.unwrap().status(), 200, "a target that leaves is served for a while");
         tokio::time::sleep(Duration::from_millis(1500)).await;
         assert_eq!(get("/v1").await.unwrap().status(), 503, "no target");
+    }
+
+    #[tokio::test]
+    async fn with_a_certificate_it_speaks_https_and_says_so() {
+        let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+        let made = rcgen::generate_simple_self_signed(["files.test".to_owned()]).unwrap();
+        let pem = made.cert.pem() + &made.signing_key.serialize_pem();
+        let changed = Arc::new(Notify::new());
+        let certificate = Some(tls::acceptor(&pem, &pem).unwrap());
+        let _listener = start(free, certificate, routing(&[target().await]), changed.clone()).await.unwrap();
+        tokio::time::timeout(Duration::from_secs(10), changed.notified()).await.expect("it is found well");
+        let authority = reqwest::Certificate::from_pem(made.cert.pem().as_bytes()).unwrap();
+        let client = reqwest::Client::builder().no_proxy().tls_certs_only([authority]).resolve("files.test", free).build().unwrap();
+        let get = |address: String| client.get(address).send();
+        let answer = get(format!("https://files.test:{}/v1", free.port())).await.unwrap().text().await.unwrap();
+        assert_eq!(answer, "127.0.0.1 https");
+        assert!(get(format!("https://{free}/v1")).await.is_err(), "the certificate is for another name");
+        assert!(get(format!("http://{free}/v1")).await.is_err(), "no HTTP beside it");
     }
 
     /// What is under way to a target that left is cut off, as an ALB does when the time is over.
@@ -231,7 +266,7 @@ mod tests {
         tokio::spawn(axum::serve(silent, Router::new().fallback(any(slow))).into_future());
         let free = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
         let changed = Arc::new(Notify::new());
-        let listener = start(free, routing(&[address]), changed.clone()).await.unwrap();
+        let listener = start(free, None, routing(&[address]), changed.clone()).await.unwrap();
         tokio::time::timeout(Duration::from_secs(10), changed.notified()).await.expect("it is found well");
         let client = reqwest::Client::builder().no_proxy().build().unwrap();
         let under_way = tokio::spawn(client.get(format!("http://{free}/v1")).send());

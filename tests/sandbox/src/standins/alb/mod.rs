@@ -1,5 +1,7 @@
-//! Stand-in for the AWS Load Balancer Controller: an Ingress of class `alb` gets an address and a listener that serves HTTP to registered pods.
+//! Stand-in for the AWS Load Balancer Controller: an Ingress of class `alb` gets an address and a listener that serves HTTP, or HTTPS with its
+//! certificate of ACM, to registered pods.
 mod addresses;
+mod front;
 pub mod gates;
 mod listener;
 mod rules;
@@ -7,7 +9,6 @@ mod targets;
 
 use std::{
     collections::{BTreeMap, HashMap},
-    net::SocketAddr,
     path::Path,
     sync::Arc,
     time::Duration,
@@ -31,6 +32,7 @@ use tokio::sync::Notify;
 
 use crate::layout::{Layout, REGION};
 use addresses::{Addresses, Place, Scheme};
+use front::Front;
 use listener::{Listener, Routing};
 use rules::{Backend, Rules};
 use targets::HealthCheck;
@@ -50,7 +52,7 @@ struct Watched {
 
 /// Runs until the process is stopped.
 pub async fn run(layout: Layout, kubeconfig: &Path) -> Result<()> {
-    tracing::info!("stand-in for the AWS Load Balancer Controller v3.5.0: serves Ingresses of class alb, target-type ip, HTTP only");
+    tracing::info!("stand-in for the AWS Load Balancer Controller v3.5.0: serves Ingresses of class alb, target-type ip");
     let client = super::client(kubeconfig).await?;
     let changed = Arc::new(Notify::new());
     let watched = Watched {
@@ -64,7 +66,7 @@ pub async fn run(layout: Layout, kubeconfig: &Path) -> Result<()> {
     watched.services.wait_until_ready().await.context("the watch of Services")?;
     watched.slices.wait_until_ready().await.context("the watch of EndpointSlices")?;
     watched.pods.wait_until_ready().await.context("the watch of Pods")?;
-    let mut controller = Controller { addresses: Addresses::open(&layout)?, client, listeners: BTreeMap::new(), watched };
+    let mut controller = Controller { addresses: Addresses::open(&layout)?, layout, client, listeners: BTreeMap::new(), watched };
     loop {
         if let Err(error) = controller.pass().await {
             tracing::error!("{error:#}");
@@ -97,9 +99,10 @@ where
 }
 
 struct Controller {
+    layout: Layout,
     client: Client,
     addresses: Addresses,
-    listeners: BTreeMap<String, (Place, Listener)>,
+    listeners: BTreeMap<String, (Front, Listener)>,
     watched: Watched,
 }
 
@@ -183,14 +186,15 @@ impl Controller {
         if annotation(ingress, "target-type") != Some("ip") {
             anyhow::bail!("target-type must be ip: there are no instances to register");
         }
+        let front = Front::of(ingress, &self.layout)?;
         self.set_finalizer(ingress, Finalizer::On).await?;
         let (namespace, name) = (ingress.namespace().unwrap_or_default(), ingress.name_any());
         let place = self.addresses.ensure(key, hostname(&namespace, &name, scheme), scheme).await?;
-        let routing = self.routing(ingress, &namespace);
+        let (routing, front) = (self.routing(ingress, &namespace), front.at(place.address));
         if let Some((_, listener)) = self.listeners.get(key) {
             self.open_gates(&namespace, &routing, listener).await?;
         }
-        match self.listeners.get(key).filter(|(known, _)| *known == place) {
+        match self.listeners.get(key).filter(|(known, _)| *known == front) {
             Some((_, listener)) => {
                 listener.routing.send_if_modified(|now| {
                     let differs = **now != routing;
@@ -203,9 +207,9 @@ impl Controller {
             None => {
                 self.listeners.remove(key);
                 let changed = Arc::clone(&self.watched.changed);
-                let listener = listener::start(SocketAddr::from((place.address, port(ingress)?)), routing, changed).await?;
-                tracing::info!("{key} is served on {} as {}", place.address, place.hostname);
-                self.listeners.insert(key.to_owned(), (place.clone(), listener));
+                let listener = listener::start(front.address, front.acceptor()?, routing, changed).await?;
+                tracing::info!("{key} is served on {} as {}", front.address, place.hostname);
+                self.listeners.insert(key.to_owned(), (front, listener));
             }
         }
         self.set_status(ingress, &namespace, &name, &place).await
@@ -268,12 +272,4 @@ fn key(ingress: &Ingress) -> String {
 enum Finalizer {
     On,
     Off,
-}
-
-/// The first HTTP port of `listen-ports`; HTTPS needs a certificate of ACM's, which is not to be had here.
-fn port(ingress: &Ingress) -> Result<u16> {
-    let Some(text) = annotation(ingress, "listen-ports") else { return Ok(80) };
-    let listed: Vec<BTreeMap<String, u16>> = serde_json::from_str(text).with_context(|| format!("listen-ports: {text}"))?;
-    let found = listed.into_iter().find_map(|port| port.get("HTTP").copied());
-    found.context("listen-ports has no HTTP: for HTTPS there is no ACM in a sandbox")
 }
