@@ -113,12 +113,12 @@ where
 pub fn untrusted(error: &(dyn Error + 'static)) -> bool {
     let mut below = Some(error);
     while let Some(cause) = below {
-        // An I/O error hides from `source` what it was made of.
-        let inner = cause.downcast_ref::<std::io::Error>().and_then(std::io::Error::get_ref);
-        if cause.is::<rustls::Error>() || inner.is_some_and(|inner| inner.is::<rustls::Error>()) {
+        if cause.is::<rustls::Error>() {
             return true;
         }
-        below = cause.source();
+        // An I/O error hides from `source` what it was made of, which may be another one.
+        let inner = cause.downcast_ref::<std::io::Error>().and_then(std::io::Error::get_ref);
+        below = inner.map_or_else(|| cause.source(), |inner| Some(inner));
     }
     false
 }

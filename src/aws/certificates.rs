@@ -2,10 +2,7 @@
 use jiff::Timestamp;
 use serde_json::{Value, json};
 
-use super::{
-    Aws,
-    signed::{Answer, Question},
-};
+use super::{Aws, signed::Answer};
 use crate::failure::Failure;
 
 /// What ACM says of a certificate.
@@ -63,21 +60,13 @@ impl Aws {
     /// A certificate of this region; none if ACM has no such one.
     pub async fn certificate(&self, arn: &str) -> Result<Option<Certificate>, Failure> {
         let action = "acm:DescribeCertificate";
-        let body = json!({ "CertificateArn": arn }).to_string();
-        let headers = vec![
-            ("content-type", "application/x-amz-json-1.1".to_owned()),
-            ("x-amz-target", "CertificateManager.DescribeCertificate".to_owned()),
-        ];
-        match self.ask(&Question { service: "acm", path: "", action: action.to_owned(), headers, body: &body }).await? {
+        match self.ask_json("acm", "CertificateManager.DescribeCertificate", &json!({ "CertificateArn": arn })).await? {
             Answer::Done(text) => {
                 let answer: Value = serde_json::from_str(&text).unwrap_or_default();
                 described(&answer["Certificate"]).map(Some).ok_or_else(|| Failure::step(format!("{action}: the answer has no certificate")))
             }
             Answer::Refused { code, .. } if code == "ResourceNotFoundException" => Ok(None),
-            Answer::Refused { status: 403, code, message } => Err(self.refused(action, 403, &code, &message)),
-            Answer::Refused { status, code, message } => {
-                Err(Failure::step(format!("{action} in {}: HTTP {status}: {code}: {message}", self.region())))
-            }
+            Answer::Refused { status, code, message } => Err(self.refused(action, status, &code, &message)),
         }
     }
 }

@@ -139,14 +139,19 @@ impl Aws {
         Ok(found)
     }
 
-    /// Sets the repository's lifecycle policy, a JSON document, unless it is the same already.
-    pub async fn ensure_lifecycle_policy(&self, name: &RepositoryName, policy: &serde_json::Value) -> Result<(), Failure> {
+    /// Whether the repository has this lifecycle policy, a JSON document, and no other.
+    pub async fn has_lifecycle_policy(&self, name: &RepositoryName, policy: &serde_json::Value) -> Result<bool, Failure> {
         let current = match self.ecr().get_lifecycle_policy().repository_name(name.as_str()).send().await {
             Ok(answer) => answer.lifecycle_policy_text.and_then(|text| serde_json::from_str::<serde_json::Value>(&text).ok()),
             Err(e) if e.as_service_error().is_some_and(|e| e.is_lifecycle_policy_not_found_exception()) => None,
             Err(e) => return Err(self.failed("ecr:GetLifecyclePolicy", name.as_str(), e)),
         };
-        if current.as_ref() == Some(policy) {
+        Ok(current.as_ref() == Some(policy))
+    }
+
+    /// Sets the repository's lifecycle policy, a JSON document, unless it is the same already.
+    pub async fn ensure_lifecycle_policy(&self, name: &RepositoryName, policy: &serde_json::Value) -> Result<(), Failure> {
+        if self.has_lifecycle_policy(name, policy).await? {
             return Ok(());
         }
         let request = self.ecr().put_lifecycle_policy().repository_name(name.as_str()).lifecycle_policy_text(policy.to_string());

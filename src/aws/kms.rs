@@ -4,10 +4,7 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, de::DeserializeOwned};
 use serde_json::{Value, json};
 
-use super::{
-    Aws,
-    signed::{Answer, Question},
-};
+use super::{Aws, signed::Answer};
 use crate::{failure::Failure, ids::KmsKeyId};
 
 #[derive(Default, Deserialize)]
@@ -99,8 +96,7 @@ impl Aws {
     /// None for a key that is denied to us, or that has gone in the meantime.
     async fn kms<T: DeserializeOwned>(&self, action: &str, asked: &Value) -> Result<Option<T>, Failure> {
         let full = format!("kms:{action}");
-        let headers = vec![("content-type", "application/x-amz-json-1.1".to_owned()), ("x-amz-target", format!("TrentService.{action}"))];
-        match self.ask(&Question { service: "kms", path: "", action: full.clone(), headers, body: &asked.to_string() }).await? {
+        match self.ask_json("kms", &format!("TrentService.{action}"), asked).await? {
             Answer::Done(text) => {
                 serde_json::from_str(&text).map(Some).map_err(|e| Failure::step(format!("{full} could not be read")).because(e))
             }

@@ -1,10 +1,7 @@
 //! What an account may have at most, by Service Quotas; for RDS by RDS itself, which says what is used of it too.
 use serde_json::{Value, json};
 
-use super::{
-    Aws,
-    signed::{Answer, Question},
-};
+use super::{Aws, signed::Answer};
 use crate::failure::Failure;
 
 /// A quota of Service Quotas.
@@ -31,22 +28,15 @@ impl Aws {
     /// None where AWS keeps no such value.
     async fn ask_quota(&self, operation: &str, Quota { service, code }: Quota) -> Result<Option<f64>, Failure> {
         let action = format!("servicequotas:{operation}");
-        let body = json!({ "ServiceCode": service, "QuotaCode": code }).to_string();
-        let headers = vec![
-            ("content-type", "application/x-amz-json-1.1".to_owned()),
-            ("x-amz-target", format!("ServiceQuotasV20190624.{operation}")),
-        ];
-        match self.ask(&Question { service: "servicequotas", path: "", action: action.clone(), headers, body: &body }).await? {
+        let body = json!({ "ServiceCode": service, "QuotaCode": code });
+        match self.ask_json("servicequotas", &format!("ServiceQuotasV20190624.{operation}"), &body).await? {
             Answer::Done(text) => {
                 let answer: Value = serde_json::from_str(&text).unwrap_or_default();
                 let value = answer.pointer("/Quota/Value").and_then(Value::as_f64);
                 value.map(Some).ok_or_else(|| Failure::step(format!("{action}: the answer has no value")))
             }
             Answer::Refused { code, .. } if code == "NoSuchResourceException" => Ok(None),
-            Answer::Refused { status: 403, code, message } => Err(self.refused(&action, 403, &code, &message)),
-            Answer::Refused { status, code, message } => {
-                Err(Failure::step(format!("{action} in {}: HTTP {status}: {code}: {message}", self.region())))
-            }
+            Answer::Refused { status, code, message } => Err(self.refused(&action, status, &code, &message)),
         }
     }
 

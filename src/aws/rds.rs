@@ -163,7 +163,11 @@ impl Aws {
             match error::code(&refused) {
                 Some(code) if code.starts_with("DBSnapshotAlreadyExists") => break,
                 Some(code) if code.starts_with("InvalidDBInstanceState") && started.elapsed() < deadline => {
-                    self.wait_until_db_instance_available(instance, deadline.saturating_sub(started.elapsed())).await?;
+                    let rest = deadline.saturating_sub(started.elapsed());
+                    if let Err(failure) = self.wait_until_db_instance_available(instance, rest).await {
+                        let refused = self.failed("rds:CreateDBSnapshot", &format!("{instance} as {id}"), refused);
+                        return Err(failure.evidence(refused.chain().join(": ")));
+                    }
                     tokio::time::sleep(pauses.next().unwrap_or_default()).await;
                 }
                 _ => return Err(self.failed("rds:CreateDBSnapshot", &format!("{instance} as {id}"), refused)),
@@ -241,8 +245,12 @@ impl Aws {
                 .ok_or_else(|| Failure::step(format!("there is no database instance {id} in {}", self.region())))?;
             match found.status.as_str() {
                 "available" | "storage-optimization" => return Ok(found),
-                "failed" | "incompatible-parameters" | "incompatible-network" | "storage-full" | "deleting" => {
+                // What none of these is becomes available by itself: Amazon RDS User Guide, "Viewing Amazon RDS DB instance status".
+                "failed" | "restore-error" | "insufficient-capacity" | "storage-full" | "stopped" | "stopping" | "deleting" => {
                     return Err(Failure::step(format!("database instance {id} is {}", found.status)));
+                }
+                status if status.starts_with("incompatible-") || status.starts_with("inaccessible-") => {
+                    return Err(Failure::step(format!("database instance {id} is {status}")));
                 }
                 _ => {}
             }

@@ -6,6 +6,7 @@ use aws_sigv4::{
     http_request::{SignableBody, SignableRequest, SigningSettings, sign},
     sign::v4,
 };
+use serde_json::Value;
 
 use super::{Aws, error, patience};
 use crate::{
@@ -54,6 +55,13 @@ impl Aws {
         let client = reqwest::Client::builder().connect_timeout(patience::CONNECT).read_timeout(patience::ANSWER);
         let client = client.timeout(patience::ATTEMPT).build().map_err(|e| broken(action, e))?;
         retry::within(&format!("{action} at {url}"), patience::LIMITS, || self.ask_once(&client, &url, question)).await
+    }
+
+    /// Asks a service of AWS' JSON 1.1 protocol; `target` is as in `TrentService.ListKeys`.
+    pub(super) async fn ask_json(&self, service: &'static str, target: &str, body: &Value) -> Result<Answer, Failure> {
+        let operation = target.rsplit_once('.').map_or(target, |(_, operation)| operation);
+        let headers = vec![("content-type", "application/x-amz-json-1.1".to_owned()), ("x-amz-target", target.to_owned())];
+        self.ask(&Question { service, path: "", action: format!("{service}:{operation}"), headers, body: &body.to_string() }).await
     }
 
     async fn ask_once(&self, client: &reqwest::Client, url: &str, question: &Question<'_>) -> Result<Answer, Missed> {
@@ -126,7 +134,7 @@ fn broken(action: &str, error: impl Into<AnyError>) -> Failure {
 
 /// Code and sentence of an error, in XML or in JSON.
 fn said(text: &str) -> (String, String) {
-    let found = match serde_json::from_str::<serde_json::Value>(text) {
+    let found = match serde_json::from_str::<Value>(text) {
         Ok(json) => {
             let word = |names: [&str; 2]| names.iter().find_map(|name| json[name].as_str()).map(str::to_owned);
             (word(["__type", "code"]).map(|code| code.rsplit('#').next().unwrap_or_default().to_owned()), word(["message", "Message"]))

@@ -117,7 +117,7 @@ async fn plan(session: &Session, source: Source, globals: &Globals, ui: &Ui) -> 
     let Session { work, history, .. } = session;
     match source {
         Source::Saved(saved) => {
-            consider::preflight(work, &saved.plan.selection)?;
+            consider::preflight(work, &saved.plan.selection).await?;
             let now = consider::plan(work, &saved.plan.selection, history).await?;
             let plan = fresh::freshen(&saved, &now, history, &work.definition.dag)?;
             ui.note(&render::summary(&plan));
@@ -130,7 +130,7 @@ async fn plan(session: &Session, source: Source, globals: &Globals, ui: &Ui) -> 
 /// The plan as it is now, shown and agreed to; `to` says for people where it goes.
 pub(super) async fn agreed(session: &Session, selection: &Selection, to: &str, globals: &Globals, ui: &Ui) -> Result<Plan, Failure> {
     let Session { work, history, .. } = session;
-    consider::preflight(work, selection)?;
+    consider::preflight(work, selection).await?;
     let plan = consider::plan(work, selection, history).await?;
     // Standard output holds one document: with --output json that is the report.
     if ui.output == Output::Human {

@@ -64,9 +64,12 @@ pub fn show(plan: &Plan, ui: &Ui) -> Result<(), Failure> {
 async fn observed(globals: &Globals, selection: &Selection, ui: &Ui) -> Result<Plan, Failure> {
     let project = session::project(globals)?;
     let session = Session::open(globals, &session::environment(globals, &project)?, Purpose::Plan, ui).await?;
-    consider::preflight(&session.work, selection)?;
     let renderers = ui.render(&session.work.events)?;
-    let plan = consider::plan(&session.work, selection, &session.history).await;
+    let planning = async {
+        consider::preflight(&session.work, selection).await?;
+        consider::plan(&session.work, selection, &session.history).await
+    };
+    let plan = planning.await;
     renderers.finish().await?;
     session.tidy();
     plan

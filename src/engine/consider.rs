@@ -1,7 +1,7 @@
 //! Observes steps along the graph and plans them, side by side: what `plan` does and what every `apply` begins with. Changes nothing.
 use std::{
     collections::{BTreeMap, BTreeSet},
-    sync::{Mutex, PoisonError},
+    sync::{Arc, Mutex, PoisonError},
     time::Instant,
 };
 
@@ -10,6 +10,7 @@ use super::{
     dag,
     event::EventKind,
     history::History,
+    journal::NoIntents,
     questions::questions,
     workplace::{Workplace, millis},
 };
@@ -39,13 +40,14 @@ struct Considering<'a> {
 }
 
 /// Refuses what the selected steps are known to miss, before anything is looked at or made.
-pub fn preflight(work: &Workplace, selection: &Selection) -> Result<(), Failure> {
+pub async fn preflight(work: &Workplace, selection: &Selection) -> Result<(), Failure> {
     let definition = &work.definition;
     let skipped = selection.skipped(&definition.dag)?;
     for id in definition.dag.order().iter().filter(|id| !skipped.contains_key(id)) {
         let step = definition.step(id)?;
         let kind = work.registry.require(&step.kind)?;
-        kind.preflight(&step.with, &work.project, &definition.environment).map_err(|failure| failure.in_step(id))?;
+        let cx = work.context(id, None, Arc::new(NoIntents))?;
+        kind.preflight(&cx, &step.with).await.map_err(|failure| failure.in_step(id))?;
     }
     Ok(())
 }

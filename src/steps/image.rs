@@ -18,7 +18,7 @@ use super::{
     live::{self, Retired, live_tag},
 };
 use crate::{
-    aws::{Aws, ecr::Repository},
+    aws::Aws,
     cache,
     engine::event::Outcome,
     failure::{Failure, FailureKind, LeftBehind},
@@ -136,12 +136,15 @@ async fn look_up(
 ) -> Result<Found, Failure> {
     let build_tag = format!("src-{hash}");
     let from = package.from.clone();
-    let there = aws.find_repository(&repository).await?;
-    let weakened = there.as_ref().map(Repository::weakened).unwrap_or_default();
-    let known = match there {
-        Some(_) => aws.image_by_tag(&repository, &build_tag).await?,
-        None => None,
+    let Some(there) = aws.find_repository(&repository).await? else {
+        return Ok(Found { repository, from, build_tag, digest: None, live: Live::Untagged, weakened: Vec::new() });
     };
+    let policy = lifecycle::policy();
+    let (known, keeps) = tokio::try_join!(aws.image_by_tag(&repository, &build_tag), aws.has_lifecycle_policy(&repository, &policy))?;
+    let mut weakened = there.weakened();
+    if !keeps {
+        weakened.push("lifecycle_policy: put back to the one that keeps what is live".to_owned());
+    }
     let live = match &known {
         Some(image) if image.tags.contains(&live_tag(environment, &image.digest)) => Live::Tagged,
         _ => Live::Untagged,

@@ -23,7 +23,7 @@ use crate::{
     engine::event::Outcome,
     failure::{Failure, FailureKind},
     ids::ClusterName,
-    plan::environment::{Charts, Environment},
+    plan::environment::Charts,
 };
 
 /// Kind `manifests`.
@@ -133,8 +133,8 @@ impl Kind for ManifestsKind {
         bound
     }
 
-    fn preflight(with: &Value, project: &Path, environment: &Environment) -> Result<(), Failure> {
-        authorities_are_there(with, project, environment)
+    async fn preflight(cx: &StepContext, with: &Value) -> Result<(), Failure> {
+        authorities_are_there(with, &cx.project, &cx.environment)
     }
 
     async fn questions(cx: &StepContext, input: &Input) -> Result<Asked, Failure> {

@@ -231,9 +231,10 @@ pub trait Kind: Send + Sync + 'static {
     fn refused(_with: &Value) -> Option<Failure> {
         None
     }
-    /// Refuses what is known to be missing before anything is looked at, so that nobody waits for a database to hear of a missing file.
-    fn preflight(_with: &Value, _project: &std::path::Path, _environment: &Environment) -> Result<(), Failure> {
-        Ok(())
+    /// Refuses what is known to be missing before anything is looked at, so that nobody waits for a database to hear of a missing file. References
+    /// in `with` are not followed yet.
+    fn preflight(_cx: &StepContext, _with: &Value) -> impl Future<Output = Result<(), Failure>> + Send {
+        async { Ok(()) }
     }
     /// What `observe` will ask inside which cluster, so that a plan can ask everything in one Job.
     fn questions(_cx: &StepContext, _input: &Self::Input) -> impl Future<Output = Result<question::Asked, Failure>> + Send {

@@ -5,7 +5,7 @@ use futures::{FutureExt, future::BoxFuture};
 use serde_json::Value;
 
 use super::{Applied, Change, Facts, Kind, Outputs, StepContext, StepPlan, question::Asked};
-use crate::{failure::Failure, plan::environment::Environment};
+use crate::failure::Failure;
 
 /// What observing and planning one step has given.
 #[derive(Clone, Debug)]
@@ -35,8 +35,8 @@ pub trait AnyKind: Send + Sync {
         None
     }
     /// See [`Kind::preflight`].
-    fn preflight(&self, _with: &Value, _project: &Path, _environment: &Environment) -> Result<(), Failure> {
-        Ok(())
+    fn preflight<'a>(&'a self, _cx: &'a StepContext, _with: &'a Value) -> BoxFuture<'a, Result<(), Failure>> {
+        async { Ok(()) }.boxed()
     }
     /// See [`Kind::LEAVES_A_PROCESS`].
     fn leaves_a_process(&self) -> bool {
@@ -95,8 +95,8 @@ impl<K: Kind> AnyKind for Erased<K> {
     fn refused(&self, with: &Value) -> Option<Failure> {
         K::refused(with)
     }
-    fn preflight(&self, with: &Value, project: &Path, environment: &Environment) -> Result<(), Failure> {
-        K::preflight(with, project, environment)
+    fn preflight<'a>(&'a self, cx: &'a StepContext, with: &'a Value) -> BoxFuture<'a, Result<(), Failure>> {
+        K::preflight(cx, with).boxed()
     }
     fn leaves_a_process(&self) -> bool {
         K::LEAVES_A_PROCESS

@@ -23,9 +23,10 @@ use crate::{
     failure::{Failure, FailureKind, LeftBehind},
     ids::{ClusterName, ServiceName},
     manifests::Object,
-    plan::environment::{Environment, Strategy},
+    plan::environment::Strategy,
 };
 
+pub use certificate::address_authorities;
 pub use migration::{Migrations, Schema};
 pub use paused::Pause;
 pub use reads::Reads;
@@ -130,9 +131,13 @@ impl Kind for ServiceKind {
         bound
     }
 
-    fn preflight(with: &Value, project: &Path, environment: &Environment) -> Result<(), Failure> {
-        authorities_are_there(with, project, environment)?;
-        upload::authorities_are_certificates(project, environment)
+    async fn preflight(cx: &StepContext, with: &Value) -> Result<(), Failure> {
+        authorities_are_there(with, &cx.project, &cx.environment)?;
+        let named = with["service"].as_str();
+        for (name, settings) in cx.environment.services.iter().filter(|(name, _)| named == Some(name.as_str())) {
+            certificate::is_taken(cx, name, &settings.ingress).await?;
+        }
+        Ok(())
     }
 
     async fn questions(cx: &StepContext, input: &Input) -> Result<Asked, Failure> {
@@ -168,8 +173,7 @@ impl Kind for ServiceKind {
                 None => Ok(None),
             }
         };
-        let certificate = certificate::is_taken(cx, &input.service, settings);
-        let (release, schema, ()) = tokio::try_join!(release, schema, certificate)?;
+        let (release, schema) = tokio::try_join!(release, schema)?;
         let address = match cx.wait_until("the load balancer's address to be read", LOOKED_AT, release.reached(&cluster)).await {
             // Who may not read it still sees what is planned elsewhere.
             Err(failure) if failure.kind == FailureKind::Credentials && cx.run.is_none() => None,

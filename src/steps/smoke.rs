@@ -9,7 +9,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use super::{Action, Applied, CHECK, Change, Kind, Outputs, StepContext, StepPlan, release::AgentCommand};
+use super::{Action, Applied, CHECK, Change, Kind, Outputs, StepContext, StepPlan, release::AgentCommand, service::address_authorities};
 use crate::{
     cluster::PodSettings,
     engine::event::Outcome,
@@ -68,11 +68,6 @@ pub struct Input {
 
 fn three_minutes() -> u64 {
     180
-}
-
-/// The file of an agent's command with the authorities of the uploader's address, if there is one.
-pub(super) fn address_authorities(file: Option<&PathBuf>) -> BTreeMap<String, PathBuf> {
-    file.map(|file| ("--address-authorities".to_owned(), file.clone())).into_iter().collect()
 }
 
 impl Input {

@@ -310,6 +310,10 @@ async fn planned(cx: &StepContext, input: &Input, backend: Backend) -> Result<(W
     Ok((workspace, found))
 }
 
+/// What nothing of the same name can follow for weeks, so that one that is half made must be finished: AWS Secrets Manager User Guide, "Delete an AWS
+/// Secrets Manager secret".
+const NAMES_STAY_TAKEN: [&str; 1] = ["aws_secretsmanager_secret"];
+
 /// Plans the stack, or these addresses of it; once more with a fresh directory when the prepared one turns out to be unfit.
 async fn plan_now(
     cx: &StepContext,
@@ -330,8 +334,9 @@ async fn plan_now(
         }
         other => other?,
     }
-    let is_protected = |kind: &str| cx.environment.guards.protected.iter().any(|known| known == kind) || input.protect.contains_key(kind);
-    let plan = workspace.terraform.show_plan(&file).await?.keeping_unfinished(is_protected);
+    let guarded = |kind: &str| cx.environment.guards.protected.iter().any(|known| known == kind) || input.protect.contains_key(kind);
+    let is_kept = |kind: &str| guarded(kind) || NAMES_STAY_TAKEN.contains(&kind);
+    let plan = workspace.terraform.show_plan(&file).await?.keeping_unfinished(is_kept);
     Ok((workspace, plan, file))
 }
 

@@ -91,7 +91,13 @@ pub fn is_spoken(target: &Target) {
     // Somebody else's authority is not believed.
     std::fs::write(project.path("plans/authority.pem"), authority().0).unwrap();
     let refused = target.deployctl(&["smoke", "--project", project.folder()]);
-    assert!(refused.code == Some(16) && refused.err.contains("certificate"), "{:?}: {}", refused.code, refused.err);
+    assert!(
+        refused.code == Some(16) && refused.err.contains("`authorities` beside its `certificate_arn`"),
+        "{:?}: {}",
+        refused.code,
+        refused.err
+    );
+    assert!(!refused.err.contains("in DNS"), "{}", refused.err);
 
     let back = target.deployctl(&["apply", "--yes"]).expect(0);
     eprintln!("{}", back.err);

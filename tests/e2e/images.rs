@@ -1,10 +1,11 @@
-//! Live tags: they go from images that nothing can need any more, and stay on what a workload would go back to.
+//! Live tags: they go from images that nothing can need any more, and stay on what a workload would go back to. A repository that somebody has
+//! weakened is put right.
 use std::{io::Write as _, path::Path, process::Stdio};
 
 use aws_sdk_ecr::{
     Client,
     config::{BehaviorVersion, Region},
-    types::ImageIdentifier,
+    types::{ImageIdentifier, ImageTagMutability},
 };
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
@@ -30,11 +31,21 @@ pub fn retire(target: &Target) {
     let manifest = block_on(current(&ecr));
     let [before, forgotten] = ["before", "forgotten"].map(|name| block_on(pushed(&ecr, &manifest, name)));
     replica_set(target, &before);
+    block_on(async {
+        ecr.delete_lifecycle_policy().repository_name(REPOSITORY).send().await.unwrap();
+        let mutable = ecr.put_image_tag_mutability().repository_name(REPOSITORY).image_tag_mutability(ImageTagMutability::Mutable);
+        mutable.send().await.unwrap();
+    });
     let live = |digest: &str| format!("live-sandbox-{}", &digest["sha256:".len()..][..12]);
     let planned = target.deployctl(&["plan", "--detailed-exitcode"]).expect(2);
     assert!(planned.out.contains(&format!("{REPOSITORY}:{}", live(&forgotten))), "{}", planned.out);
     assert!(planned.out.contains("no longer live here") && !planned.out.contains(&live(&before)), "{}", planned.out);
+    for weakened in ["lifecycle_policy: put back to the one that keeps what is live", "image_tag_mutability: MUTABLE -> IMMUTABLE"] {
+        assert!(planned.out.contains(weakened), "{weakened}:\n{}", planned.out);
+    }
     target.deployctl(&["apply", "--yes"]).expect(0);
+    let policy = block_on(ecr.get_lifecycle_policy().repository_name(REPOSITORY).send()).unwrap();
+    assert!(policy.lifecycle_policy_text().is_some_and(|text| text.contains("live-")), "{policy:?}");
     assert_eq!(block_on(tags(&ecr, &forgotten)), ["src-forgotten"], "the build tag stays, and with it the image");
     assert_eq!(block_on(tags(&ecr, &before)), [live(&before), "src-before".to_owned()], "the parser would go back to this one");
     target.deployctl(&["plan", "--detailed-exitcode"]).expect(0);

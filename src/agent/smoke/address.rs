@@ -5,7 +5,7 @@ use clap::Args;
 use reqwest::dns::{Addrs, Name, Resolve, Resolving};
 use url::Url;
 
-use crate::failure::Failure;
+use crate::{failure::Failure, retry};
 
 /// Where requests go, and whom they believe.
 #[derive(Args, Clone, Debug)]
@@ -44,26 +44,25 @@ impl AddressArgs {
         format!("{}{path}", base.trim_end_matches('/'))
     }
 
-    /// The name that a certificate is for.
+    /// The name in an address that is a URL.
     fn name(&self) -> Option<String> {
-        let url = Url::parse(&self.address).ok().filter(|url| url.scheme() == "https")?;
-        url.host_str().map(str::to_owned)
+        Url::parse(&self.address).ok()?.host_str().map(str::to_owned)
     }
 
     pub(super) fn client(&self) -> Result<reqwest::Client, Failure> {
-        let wrong = |e: reqwest::Error| Failure::step("no HTTP client").because(e);
-        let mut client = reqwest::Client::builder().timeout(Duration::from_secs(30));
+        let mut builder = reqwest::Client::builder();
         if let (Some(name), Some(other)) = (self.name(), self.load_balancer.clone()) {
-            client = client.dns_resolver(Instead { name, other });
+            builder = builder.dns_resolver(Instead { name, other });
         }
         if let Some(pem) = &self.address_authorities {
             let authorities = reqwest::Certificate::from_pem_bundle(pem.as_bytes());
-            client = client.tls_certs_merge(authorities.map_err(|e| Failure::usage("--address-authorities").because(e))?);
+            builder = builder.tls_certs_merge(authorities.map_err(|e| Failure::usage("--address-authorities").because(e))?);
         }
-        client.build().map_err(wrong)
+        client(builder)
     }
 
-    /// What DNS has to be told for others to reach it too; none if its name leads where the load balancer's does.
+    /// What DNS has to be told for others to reach it too; none if its name leads where the load balancer's does. To be asked once the load
+    /// balancer has answered: before, its own name may lead nowhere.
     pub(super) async fn unpointed(&self) -> Option<String> {
         let (name, load_balancer) = (self.name()?, self.load_balancer.as_ref()?);
         let [asked, right] = [&name, load_balancer].map(|host| addresses(host.clone()));
@@ -72,19 +71,29 @@ impl AddressArgs {
             return Some(format!("nobody finds {name} yet: in DNS, point it to {load_balancer}"));
         }
         // A large load balancer says some of its addresses at a time.
-        let elsewhere = asked.is_disjoint(&right);
+        let elsewhere = !right.is_empty() && asked.is_disjoint(&right);
         elsewhere.then(|| format!("in DNS, {name} leads past {load_balancer}: right only if what it leads to passes requests on"))
     }
 
     /// A request that got no answer. Its URL is not shown twice.
     pub(super) fn unanswered(&self, url: &str, error: reqwest::Error) -> Failure {
-        let nobody = error.is_connect();
+        let (unknown, untrusted) = (error.is_dns() && self.load_balancer.is_none(), retry::untrusted(&error));
         let failure = Failure::step(format!("{url} does not answer")).because(error.without_url());
-        match self.name().filter(|_| nobody && self.load_balancer.is_none()) {
-            Some(name) => failure.next(format!("point {name} to its load balancer, in DNS: kubectl get ingress --all-namespaces")),
-            None => failure,
+        match self.name() {
+            Some(name) if unknown => {
+                failure.next(format!("point {name} to its load balancer, in DNS: kubectl get ingress --all-namespaces"))
+            }
+            Some(name) if untrusted => failure.next(format!(
+                "a certificate for {name}; if no public authority has signed it, `authorities` beside its `certificate_arn`"
+            )),
+            _ => failure,
         }
     }
+}
+
+/// Every request has half a minute.
+pub(super) fn client(builder: reqwest::ClientBuilder) -> Result<reqwest::Client, Failure> {
+    builder.timeout(Duration::from_secs(30)).build().map_err(|e| Failure::step("no HTTP client").because(e))
 }
 
 /// None where the name is not known.
@@ -168,8 +177,9 @@ mod tests {
 
         let strict = AddressArgs { address_authorities: None, ..known.clone() };
         let refused = strict.client().unwrap().get(&url).send().await.unwrap_err();
-        let refused = strict.unanswered(&url, refused).chain().join(": ");
-        assert!(refused.contains("certificate"), "{refused}");
+        let refused = strict.unanswered(&url, refused);
+        assert!(refused.chain().join(": ").contains("certificate"), "{refused:?}");
+        assert!(refused.next.len() == 1 && refused.next[0].contains("`authorities`"), "{refused:?}");
         let other = AddressArgs { address: format!("https://other.test:{}", server.port()), ..known.clone() };
         let refused = other.client().unwrap().get(other.url("/")).send().await.unwrap_err();
         assert!(other.unanswered("it", refused).chain().join(": ").contains("certificate"), "a certificate of another name");
@@ -184,7 +194,7 @@ mod tests {
     async fn a_name_that_leads_elsewhere_is_told() {
         let of = |address: &str| AddressArgs { load_balancer: Some("127.0.0.1".into()), ..args(address) };
         assert_eq!(of("https://localhost").unpointed().await, None);
-        assert_eq!(of("localhost").unpointed().await, None, "no certificate, no name");
+        assert_eq!(of("localhost").unpointed().await, None, "no URL, no name");
         assert!(of("https://192.0.2.1").unpointed().await.unwrap().contains("leads past 127.0.0.1"));
     }
 }

@@ -12,12 +12,17 @@ use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 use uuid::Uuid;
 
-use super::{REMOVED, address::AddressArgs, hop};
+use super::{
+    REMOVED,
+    address::{AddressArgs, client},
+    hop,
+};
 use crate::{
     agent::{database::DatabaseArgs, say},
     aws::Aws,
     failure::{Failure, LeftBehind},
     ids::BucketName,
+    retry,
 };
 
 /// Rows of the marked file.
@@ -83,11 +88,11 @@ pub async fn run(args: &UploadArgs) -> Result<Value, Failure> {
     let aws = args.database.account.connect().await?;
     let bucket = BucketName::parse(&args.bucket).map_err(|e| Failure::usage("--bucket").because(e))?;
     let token = token(&aws, &args.token_secret).await?;
+    let end = started + Duration::from_secs(args.deadline_seconds);
+    hop("load balancer", "it passes requests on", end, until_answered(&args.address, end)).await?;
     if let Some(missing) = args.address.unpointed().await {
         say(&json!({ "warning": missing }))?;
     }
-    let end = started + Duration::from_secs(args.deadline_seconds);
-    hop("load balancer", "it passes requests on", end, until_answered(&args.address, end)).await?;
     hop("stranger", "a caller without a token is refused", end, a_stranger_is_refused(&args.address, end)).await?;
     let marked = hop("upload", PATH, end, send(&args.address, &args.bucket, &token, end)).await?;
     let stored = hop("s3", "the object is in the bucket", Instant::now() + REMOVED, stored(&aws, &bucket, &marked)).await;
@@ -111,13 +116,16 @@ pub(super) async fn token(aws: &Aws, secret: &str) -> Result<SecretString, Failu
 async fn until_answered(address: &AddressArgs, end: Instant) -> Result<(), Failure> {
     let (http, url, started) = (address.client()?, address.url("/readyz"), Instant::now());
     loop {
-        let said = match http.get(&url).send().await {
+        let late = || Failure::timeout(format!("{url} to answer"), started.elapsed());
+        let missed = match http.get(&url).send().await {
             Ok(answer) if answer.status().is_success() => return Ok(()),
-            Ok(answer) => answer.status().to_string(),
-            Err(error) => Failure::step("no answer").because(error.without_url()).chain().join(": "),
+            Ok(answer) => late().evidence(answer.status().to_string()),
+            // It may still have the certificate from before.
+            Err(error) if retry::untrusted(&error) => address.unanswered(&url, error),
+            Err(error) => late().evidence(Failure::step("no answer").because(error.without_url()).chain().join(": ")),
         };
         if Instant::now() >= end {
-            return Err(Failure::timeout(format!("{url} to answer"), started.elapsed()).evidence(said));
+            return Err(missed);
         }
         tokio::time::sleep(LOOK).await;
     }
@@ -168,7 +176,8 @@ pub(super) async fn send(address: &AddressArgs, bucket: &str, token: &SecretStri
     let response = posted(address, &http, Some(token), &asked, end).await?;
     let begun: Begun = json_of(response, &address.url(UPLOADS)).await?;
     let method = reqwest::Method::from_bytes(begun.put.method.as_bytes()).map_err(|e| Failure::step("the uploader's answer").because(e))?;
-    let mut request = http.request(method, &begun.put.url).body(body.clone());
+    // S3 is believed by the public authorities only.
+    let mut request = client(reqwest::Client::builder())?.request(method, &begun.put.url).body(body.clone());
     // Its length is what reqwest sends of itself; a second one would make the request invalid.
     for (name, value) in
         begun.put.headers.iter().filter(|(name, _)| !name.eq_ignore_ascii_case("content-length") && !name.eq_ignore_ascii_case("host"))

@@ -12,7 +12,7 @@ use crate::{
     cluster::{Cluster, PodSettings},
     database::audit::Record,
     engine::records::{BucketRecords, Records},
-    failure::{Failure, FailureKind},
+    failure::{Failure, FailureKind, LeftBehind},
     ids::SnapshotId,
     steps::{
         StepContext,
@@ -66,6 +66,10 @@ pub async fn taken(
         let what = format!("writes to {} cannot be paused: it has no address, or no secret of RDS' own", snapshot.instance);
         Failure::new(FailureKind::Preflight, what)
     })?;
+    let available = Duration::from_secs(snapshot.deadline_seconds);
+    let what = format!("database instance {} to be available for a snapshot", snapshot.instance);
+    let waiting = cx.aws.wait_until_db_instance_available(&snapshot.instance, available);
+    cx.wait_until(&what, available + Duration::from_secs(30), waiting).await?;
     let inside = Inside { cx, cluster: pause.cluster, pod: pause.pod, ca_config_map: pause.ca_config_map, address: &address };
     let limit = ["--seconds".to_owned(), pause.limit.as_secs().to_string()];
     let job = inside.job("hold-writes", &limit, pause.limit + Duration::from_secs(60));
@@ -101,7 +105,10 @@ pub async fn taken(
     };
     // Whatever came of it: nobody is kept from writing any longer.
     let ended = pause.cluster.end_job(&job).await;
-    let (taken, record) = worked?;
+    let (taken, record) = match worked {
+        Ok(worked) => worked,
+        Err(failure) => return Err(with_snapshot(cx, id, failure).await),
+    };
     ended?;
     match tokio::time::timeout(LAST_WORD, holding).await {
         Ok(Ok(_held)) => keep(cx, id, *record).await?,
@@ -109,6 +116,18 @@ pub async fn taken(
         Err(_late) => unproven(cx, id, "the agent's last word did not arrive"),
     }
     Ok(taken)
+}
+
+/// The failure, with the snapshot that was begun before it.
+async fn with_snapshot(cx: &StepContext, id: &SnapshotId, failure: Failure) -> Failure {
+    if failure.left_behind != LeftBehind::Nothing {
+        return failure;
+    }
+    match cx.aws.db_snapshot(id).await {
+        Ok(None) => failure,
+        Ok(Some(_)) => failure.left(LeftBehind::Partial(vec![format!("snapshot {id}")])),
+        Err(_unknown) => failure.left(LeftBehind::Partial(vec![format!("snapshot {id}, if it was begun")])),
+    }
 }
 
 fn unproven(cx: &StepContext, id: &SnapshotId, why: &str) {

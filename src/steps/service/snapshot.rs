@@ -66,10 +66,12 @@ pub async fn taken(
     tags: &BTreeMap<String, String>,
     pause: Option<&Pause<'_>>,
 ) -> Result<DbSnapshot, Failure> {
+    let deadline = Duration::from_secs(snapshot.deadline_seconds);
+    // Nobody is kept from writing for the sake of a nightly backup: with writes paused it was waited for before.
+    let patience = if pause.is_some() { Duration::ZERO } else { deadline };
     let taking = async {
-        let deadline = Duration::from_secs(snapshot.deadline_seconds);
         let what = format!("database instance {} to be available for a snapshot", snapshot.instance);
-        let starting = cx.aws.start_db_snapshot(&snapshot.instance, id, tags, deadline);
+        let starting = cx.aws.start_db_snapshot(&snapshot.instance, id, tags, patience);
         cx.wait_until(&what, deadline + Duration::from_secs(30), starting).await?;
         let progress = |found: &DbSnapshot| cx.progress(format!("snapshot {}: {} {} %", found.id, found.status, found.percent));
         let waiting = cx.aws.wait_until_db_snapshot_available(id, deadline, progress);

@@ -1,19 +1,14 @@
 //! The check of a service that hands out pre-signed URLs: an agent uploads a marked file through its load balancer, and removes it.
-use std::{collections::BTreeMap, path::Path};
+use std::collections::BTreeMap;
 
-use rustls::pki_types::{CertificateDer, pem::PemObject};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use super::certificate::address_authorities;
 use crate::{
-    failure::{Failure, FailureKind},
+    failure::Failure,
     ids::{BucketName, ServiceName},
-    plan::environment::Environment,
-    steps::{
-        Applied, StepContext,
-        release::AgentCommand,
-        smoke::{AUTHORITIES, address_authorities},
-    },
+    steps::{Applied, StepContext, release::AgentCommand, smoke::AUTHORITIES},
 };
 
 /// The output with the load balancer that answers for the address' name; none where the address is the load balancer's own name.
@@ -64,19 +59,4 @@ impl Upload {
             shows: Vec::new(),
         })
     }
-}
-
-/// Refuses authorities of an address that cannot be used, before anything is made.
-pub(super) fn authorities_are_certificates(project: &Path, environment: &Environment) -> Result<(), Failure> {
-    for (name, settings) in &environment.services {
-        let Some(file) = &settings.ingress.authorities else { continue };
-        let what = || format!("services.{name}.ingress.authorities: {}", file.display());
-        let text = std::fs::read(project.join(file)).map_err(|e| Failure::new(FailureKind::Preflight, what()).because(e))?;
-        let found = CertificateDer::pem_slice_iter(&text).collect::<Result<Vec<_>, _>>();
-        let found = found.map_err(|e| Failure::new(FailureKind::Preflight, what()).because(e))?;
-        if found.is_empty() {
-            return Err(Failure::new(FailureKind::Preflight, format!("{} holds no certificate", what())));
-        }
-    }
-    Ok(())
 }

@@ -22,6 +22,11 @@ pub struct Front {
 impl Front {
     /// As the annotations ask for it. Refused, as by the controller: HTTPS with a certificate that ACM has not.
     pub fn of(ingress: &Ingress, layout: &Layout) -> Result<Self> {
+        for asked in ["mutual-authentication", "auth-type"] {
+            if annotation(ingress, asked).is_some() {
+                bail!("{asked}: a sandbox's load balancer asks nobody who he is, and so lets nobody in");
+            }
+        }
         let (protocol, port) = match annotation(ingress, "listen-ports") {
             Some(text) => {
                 let listed: Vec<BTreeMap<String, u16>> = serde_json::from_str(text).with_context(|| format!("listen-ports: {text}"))?;
@@ -96,6 +101,8 @@ mod tests {
             json!({ "certificate-arn": "arn:aws:acm:us-east-1:111122223333:certificate/../../x" }),
             json!({ "listen-ports": "[{\"TCP\": 1}]" }),
             json!({ "listen-ports": "443" }),
+            json!({ "certificate-arn": arn, "auth-type": "oidc" }),
+            json!({ "certificate-arn": arn, "mutual-authentication": "[]" }),
         ] {
             assert!(of(wrong.clone()).is_err(), "{wrong}");
         }

@@ -73,7 +73,7 @@ impl Drop for Listener {
 
 /// Listens on `address`, with a certificate for HTTPS, and checks its targets' health; `changed` hears of every target that becomes well or unwell.
 pub async fn start(address: SocketAddr, certificate: Option<TlsAcceptor>, routing: Routing, changed: Arc<Notify>) -> Result<Listener> {
-    let listener = tokio::net::TcpListener::bind(address).await.with_context(|| format!("the load balancer cannot listen on {address}"))?;
+    let listener = bound(address).await.with_context(|| format!("the load balancer cannot listen on {address}"))?;
     let (sender, receiver) = watch::channel(Arc::new(routing));
     let mut connector = HttpConnector::new();
     connector.set_connect_timeout(Some(Duration::from_secs(5)));
@@ -102,6 +102,19 @@ pub async fn start(address: SocketAddr, certificate: Option<TlsAcceptor>, routin
     });
     tokio::spawn(check_health(receiver, targets.clone(), changed, stop.clone()));
     Ok(Listener { routing: sender, targets, stop })
+}
+
+/// The one before, with another certificate, may not have let go of the address yet.
+async fn bound(address: SocketAddr) -> std::io::Result<tokio::net::TcpListener> {
+    let end = Instant::now() + Duration::from_secs(2);
+    loop {
+        match tokio::net::TcpListener::bind(address).await {
+            Err(error) if error.kind() == std::io::ErrorKind::AddrInUse && Instant::now() < end => {
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+            bound => return bound,
+        }
+    }
 }
 
 async fn pass(State(balancer): State<Arc<Balancer>>, ConnectInfo(peer): ConnectInfo<SocketAddr>, request: Request) -> Response {

@@ -205,9 +205,9 @@ impl Controller {
                 });
             }
             None => {
+                let (certificate, changed) = (front.acceptor()?, Arc::clone(&self.watched.changed));
                 self.listeners.remove(key);
-                let changed = Arc::clone(&self.watched.changed);
-                let listener = listener::start(front.address, front.acceptor()?, routing, changed).await?;
+                let listener = listener::start(front.address, certificate, routing, changed).await?;
                 tracing::info!("{key} is served on {} as {}", front.address, place.hostname);
                 self.listeners.insert(key.to_owned(), (front, listener));
             }
