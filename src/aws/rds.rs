@@ -162,6 +162,8 @@ impl Aws {
         while let Err(refused) = request.clone().send().await {
             match error::code(&refused) {
                 Some(code) if code.starts_with("DBSnapshotAlreadyExists") => break,
+                // What keeps it busy may be this very snapshot, begun by a run that was killed.
+                Some(code) if code.starts_with("InvalidDBInstanceState") && self.db_snapshot(id).await?.is_some() => break,
                 Some(code) if code.starts_with("InvalidDBInstanceState") && started.elapsed() < deadline => {
                     let rest = deadline.saturating_sub(started.elapsed());
                     if let Err(failure) = self.wait_until_db_instance_available(instance, rest).await {
@@ -245,7 +247,7 @@ impl Aws {
                 .ok_or_else(|| Failure::step(format!("there is no database instance {id} in {}", self.region())))?;
             match found.status.as_str() {
                 "available" | "storage-optimization" => return Ok(found),
-                // What none of these is becomes available by itself: Amazon RDS User Guide, "Viewing Amazon RDS DB instance status".
+                // None of these becomes available by itself: Amazon RDS User Guide, "Viewing Amazon RDS DB instance status".
                 "failed" | "restore-error" | "insufficient-capacity" | "storage-full" | "stopped" | "stopping" | "deleting" => {
                     return Err(Failure::step(format!("database instance {id} is {}", found.status)));
                 }

@@ -177,8 +177,9 @@ async fn a_snapshot_is_started_when_the_instance_has_done_what_it_was_at() {
     again("nightly").await.unwrap();
     assert_eq!(code(again("beside").await), "InvalidDBInstanceState", "it is busy");
     let (home, instance) = (aws(&sandbox, HOME), DbInstanceId::parse("prod").unwrap());
-    let [late, ours] = ["late", "ours"].map(|id| SnapshotId::parse(id).unwrap());
+    let [nightly, late, ours] = ["nightly", "late", "ours"].map(|id| SnapshotId::parse(id).unwrap());
     let tags = BTreeMap::new();
+    home.start_db_snapshot(&instance, &nightly, &tags, Duration::ZERO).await.unwrap();
     let refused = home.start_db_snapshot(&instance, &late, &tags, Duration::ZERO).await.unwrap_err();
     assert!(refused.chain().join(": ").contains("not in available state"), "{:?}", refused.chain());
     home.start_db_snapshot(&instance, &ours, &tags, Duration::from_secs(60)).await.unwrap();
