@@ -12,7 +12,6 @@ use super::{Aws, error};
 use crate::{
     failure::Failure,
     ids::{DbInstanceId, KmsKeyId, SnapshotId},
-    retry,
 };
 
 /// An instance, as far as deployctl checks or uses it.
@@ -44,6 +43,15 @@ pub struct DbInstance {
     pub publicly_accessible: bool,
     /// The secret that RDS manages for the master user.
     pub master_secret_arn: Option<String>,
+}
+
+/// What became of the wish for a snapshot.
+#[derive(Debug)]
+pub enum Started {
+    /// It is being made, or is there.
+    Begun(DbSnapshot),
+    /// The instance is busy, as RDS says it.
+    Not(Box<Failure>),
 }
 
 /// A snapshot.
@@ -147,35 +155,25 @@ impl Aws {
     }
 
     /// Starts a snapshot under this name; one that is there already is taken for the same one. An instance that is busy, with its nightly backup or
-    /// a change, is waited for until the deadline.
+    /// a change, takes none.
     pub async fn start_db_snapshot(
         &self,
         instance: &DbInstanceId,
         id: &SnapshotId,
         tags: &BTreeMap<String, String>,
-        deadline: Duration,
-    ) -> Result<DbSnapshot, Failure> {
-        let started = tokio::time::Instant::now();
-        let mut pauses = retry::pauses();
+    ) -> Result<Started, Failure> {
         let request = self.rds().create_db_snapshot().db_instance_identifier(instance.as_str()).db_snapshot_identifier(id.as_str());
-        let request = request.set_tags(Some(rds_tags(tags)));
-        while let Err(refused) = request.clone().send().await {
-            match error::code(&refused) {
-                Some(code) if code.starts_with("DBSnapshotAlreadyExists") => break,
-                // What keeps it busy may be this very snapshot, begun by a run that was killed.
-                Some(code) if code.starts_with("InvalidDBInstanceState") && self.db_snapshot(id).await?.is_some() => break,
-                Some(code) if code.starts_with("InvalidDBInstanceState") && started.elapsed() < deadline => {
-                    let rest = deadline.saturating_sub(started.elapsed());
-                    if let Err(failure) = self.wait_until_db_instance_available(instance, rest).await {
-                        let refused = self.failed("rds:CreateDBSnapshot", &format!("{instance} as {id}"), refused);
-                        return Err(failure.evidence(refused.chain().join(": ")));
-                    }
-                    tokio::time::sleep(pauses.next().unwrap_or_default()).await;
-                }
-                _ => return Err(self.failed("rds:CreateDBSnapshot", &format!("{instance} as {id}"), refused)),
+        if let Err(refused) = request.set_tags(Some(rds_tags(tags))).send().await {
+            let code = error::code(&refused).unwrap_or_default();
+            let (there, busy) = (code.starts_with("DBSnapshotAlreadyExists"), code.starts_with("InvalidDBInstanceState"));
+            // What keeps it busy may be this very snapshot, begun by a run that was killed.
+            let is_there = there || busy && self.db_snapshot(id).await?.is_some();
+            if !is_there {
+                let failure = self.failed("rds:CreateDBSnapshot", &format!("{instance} as {id}"), refused);
+                return if busy { Ok(Started::Not(Box::new(failure))) } else { Err(failure) };
             }
         }
-        self.started(id).await
+        Ok(Started::Begun(self.started(id).await?))
     }
 
     /// Starts a copy of another region's snapshot into this one, encrypted with a key of this region; `self` must be the destination.

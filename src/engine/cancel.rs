@@ -21,7 +21,16 @@ impl InFlight {
     /// A step enters a phase; it leaves it when the guard is dropped, however its future ends.
     #[must_use]
     pub fn enter(&self, step: &StepId, phase: Phase) -> InPhase {
+        self.go_on(step, phase);
+        self.until_ended(step)
+    }
+    /// A step is in this phase now.
+    pub fn go_on(&self, step: &StepId, phase: Phase) {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).insert(step.clone(), phase);
+    }
+    /// Takes a step out when the guard is dropped, whichever phases it goes on to until then.
+    #[must_use]
+    pub fn until_ended(&self, step: &StepId) -> InPhase {
         InPhase { in_flight: self.clone(), step: step.clone() }
     }
     /// Steps and their phases.

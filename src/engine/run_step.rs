@@ -65,6 +65,8 @@ impl Run<'_> {
     pub async fn step(&self, planned: &PlannedStep) -> Result<(), Failure> {
         let began = Instant::now();
         let id = &planned.id;
+        // Whoever leaves at once hears of it until the journal has its end.
+        let in_flight = self.work.in_flight.until_ended(id);
         // A panic in one step must not take the others with it: it becomes that step's failure.
         let attempt = waiting::by_step(id, &self.work.events, AssertUnwindSafe(self.attempt(planned)).catch_unwind());
         let result = attempt.await.unwrap_or_else(|panic| Err(panicked(panic.as_ref())));
@@ -78,6 +80,7 @@ impl Run<'_> {
                 let failure = failure.in_step(id);
                 self.work.events.emit(EventKind::StepFailed { step: id.clone(), chain: failure.chain(), millis: millis(began.elapsed()) });
                 self.record_failure(id, &failure)?;
+                drop(in_flight);
                 if let Err(unkept) = self.journal.flush().await {
                     // The step's own failure says more; that the journal cannot be kept ends the run by itself.
                     tracing::warn!("{}", unkept.chain().join(": "));
@@ -133,10 +136,7 @@ impl Run<'_> {
             .map_err(|failure| failure.left(LeftBehind::Partial(what_was_made(&plan))))?;
         self.journal.step(id, StepEvent::Applied { outcome: applied.outcome.clone(), outputs: outputs.clone() })?;
         self.enter(id, Phase::Verify);
-        {
-            let _phase = self.work.in_flight.enter(id, Phase::Verify);
-            kind.verify(&cx, &input, &applied).await.map_err(|failure| unverified(failure, &plan))?;
-        }
+        kind.verify(&cx, &input, &applied).await.map_err(|failure| unverified(failure, &plan))?;
         self.journal.step(id, StepEvent::Succeeded)?;
         if self.lease.records().is_none() {
             self.lease.anchor().await?;
@@ -147,6 +147,7 @@ impl Run<'_> {
     }
 
     fn enter(&self, id: &StepId, phase: Phase) {
+        self.work.in_flight.go_on(id, phase);
         self.work.events.emit(EventKind::StepStarted { step: id.clone(), phase });
     }
 
@@ -173,7 +174,6 @@ impl Run<'_> {
     ) -> Result<(StepPlan, Option<Outputs>), Failure> {
         let id = &planned.id;
         self.enter(id, Phase::Observe);
-        let _phase = self.work.in_flight.enter(id, Phase::Observe);
         let considered = kind.consider(cx, input).await?;
         let changes = &considered.plan.changes;
         let beyond: Vec<Change> = match &planned.decision {
@@ -216,7 +216,6 @@ impl Run<'_> {
         }
         self.lease.check()?;
         self.enter(&cx.step, Phase::Apply);
-        let _phase = self.work.in_flight.enter(&cx.step, Phase::Apply);
         kind.apply(cx, input, plan).await
     }
 }

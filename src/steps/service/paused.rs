@@ -5,7 +5,7 @@ use std::time::Duration;
 use serde_json::Value;
 use tokio::sync::mpsc;
 
-use super::Snapshot;
+use super::{Snapshot, snapshot::available};
 use crate::{
     aws::{rds::DbSnapshot, s3::Condition},
     clock,
@@ -66,10 +66,7 @@ pub async fn taken(
         let what = format!("writes to {} cannot be paused: it has no address, or no secret of RDS' own", snapshot.instance);
         Failure::new(FailureKind::Preflight, what)
     })?;
-    let available = Duration::from_secs(snapshot.deadline_seconds);
-    let what = format!("database instance {} to be available for a snapshot", snapshot.instance);
-    let waiting = cx.aws.wait_until_db_instance_available(&snapshot.instance, available);
-    cx.wait_until(&what, available + Duration::from_secs(30), waiting).await?;
+    available(cx, snapshot, Duration::from_secs(snapshot.deadline_seconds)).await?;
     let inside = Inside { cx, cluster: pause.cluster, pod: pause.pod, ca_config_map: pause.ca_config_map, address: &address };
     let limit = ["--seconds".to_owned(), pause.limit.as_secs().to_string()];
     let job = inside.job("hold-writes", &limit, pause.limit + Duration::from_secs(60));

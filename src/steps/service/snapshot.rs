@@ -10,9 +10,10 @@ use super::{
     paused::{self, Pause},
 };
 use crate::{
-    aws::rds::DbSnapshot,
+    aws::rds::{DbSnapshot, Started},
     failure::{Failure, LeftBehind},
     ids::{DbInstanceId, KmsKeyId, ServiceName, SnapshotId},
+    retry,
     steps::StepContext,
 };
 
@@ -58,6 +59,13 @@ fn tags(cx: &StepContext, service: &ServiceName, schema: &Schema) -> BTreeMap<St
     tags
 }
 
+/// Waits until the instance can be snapshotted.
+pub(super) async fn available(cx: &StepContext, snapshot: &Snapshot, deadline: Duration) -> Result<(), Failure> {
+    let what = format!("database instance {} to be available for a snapshot", snapshot.instance);
+    let waiting = cx.aws.wait_until_db_instance_available(&snapshot.instance, deadline);
+    cx.wait_until(&what, deadline + Duration::from_secs(30), waiting).await.map(drop)
+}
+
 /// Takes a snapshot under this name, with writes paused if that is asked for, and waits until it is there.
 pub async fn taken(
     cx: &StepContext,
@@ -70,9 +78,16 @@ pub async fn taken(
     // Nobody is kept from writing for the sake of a nightly backup: with writes paused it was waited for before.
     let patience = if pause.is_some() { Duration::ZERO } else { deadline };
     let taking = async {
-        let what = format!("database instance {} to be available for a snapshot", snapshot.instance);
-        let starting = cx.aws.start_db_snapshot(&snapshot.instance, id, tags, patience);
-        cx.wait_until(&what, deadline + Duration::from_secs(30), starting).await?;
+        let (started, mut pauses) = (tokio::time::Instant::now(), retry::pauses());
+        // A call that makes something is never given up half-way, only the waiting for it.
+        while let Started::Not(busy) = cx.aws.start_db_snapshot(&snapshot.instance, id, tags).await? {
+            let rest = patience.saturating_sub(started.elapsed());
+            if rest.is_zero() {
+                return Err(*busy);
+            }
+            available(cx, snapshot, rest).await.map_err(|failure| failure.evidence(busy.chain().join(": ")))?;
+            tokio::time::sleep(pauses.next().unwrap_or_default()).await;
+        }
         let progress = |found: &DbSnapshot| cx.progress(format!("snapshot {}: {} {} %", found.id, found.status, found.percent));
         let waiting = cx.aws.wait_until_db_snapshot_available(id, deadline, progress);
         let left = |failure: Failure| failure.left(LeftBehind::Partial(vec![format!("snapshot {id}")]));

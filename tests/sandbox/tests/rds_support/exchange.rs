@@ -8,7 +8,7 @@ use std::{
 
 use aws_sdk_rds::types::Tag;
 use deployctl::{
-    aws::Aws,
+    aws::{Aws, rds::Started},
     database::{
         in_place::{InPlace, Look, Repeat},
         retention::{Rules, Verdict},
@@ -177,12 +177,13 @@ async fn a_snapshot_is_started_when_the_instance_has_done_what_it_was_at() {
     again("nightly").await.unwrap();
     assert_eq!(code(again("beside").await), "InvalidDBInstanceState", "it is busy");
     let (home, instance) = (aws(&sandbox, HOME), DbInstanceId::parse("prod").unwrap());
-    let [nightly, late, ours] = ["nightly", "late", "ours"].map(|id| SnapshotId::parse(id).unwrap());
+    let [nightly, ours] = ["nightly", "ours"].map(|id| SnapshotId::parse(id).unwrap());
     let tags = BTreeMap::new();
-    home.start_db_snapshot(&instance, &nightly, &tags, Duration::ZERO).await.unwrap();
-    let refused = home.start_db_snapshot(&instance, &late, &tags, Duration::ZERO).await.unwrap_err();
-    assert!(refused.chain().join(": ").contains("not in available state"), "{:?}", refused.chain());
-    home.start_db_snapshot(&instance, &ours, &tags, Duration::from_secs(60)).await.unwrap();
+    assert!(matches!(home.start_db_snapshot(&instance, &nightly, &tags).await.unwrap(), Started::Begun(_)), "it is being made");
+    let Started::Not(busy) = home.start_db_snapshot(&instance, &ours, &tags).await.unwrap() else { panic!("begun") };
+    assert!(busy.chain().join(": ").contains("not in available state"), "{:?}", busy.chain());
+    home.wait_until_db_instance_available(&instance, Duration::from_secs(60)).await.unwrap();
+    assert!(matches!(home.start_db_snapshot(&instance, &ours, &tags).await.unwrap(), Started::Begun(_)));
     sandbox.snapshot_available(&client, "nightly").await;
     sandbox.snapshot_available(&client, "ours").await;
     sandbox.stop().await;
@@ -198,7 +199,8 @@ async fn snapshots_beyond_count_and_age_go_from_both_regions() {
     for (id, tags) in [("a", &tags), ("b", &tags), ("theirs", &BTreeMap::new()), ("c", &tags)] {
         let id = SnapshotId::parse(id).unwrap();
         // The one before may still keep the instance busy.
-        home.start_db_snapshot(&instance, &id, tags, Duration::from_secs(60)).await.unwrap();
+        home.wait_until_db_instance_available(&instance, Duration::from_secs(60)).await.unwrap();
+        assert!(matches!(home.start_db_snapshot(&instance, &id, tags).await.unwrap(), Started::Begun(_)));
         let taken = home.wait_until_db_snapshot_available(&id, Duration::from_secs(60), |_| {}).await.unwrap();
         dr.start_db_snapshot_copy(&taken.arn, &id, &KmsKeyId::parse(DR_KEY).unwrap(), tags).await.unwrap();
         dr.wait_until_db_snapshot_available(&id, Duration::from_secs(60), |_| {}).await.unwrap();
