@@ -245,13 +245,7 @@ impl Aws {
                 .ok_or_else(|| Failure::step(format!("there is no database instance {id} in {}", self.region())))?;
             match found.status.as_str() {
                 "available" | "storage-optimization" => return Ok(found),
-                // None of these becomes available by itself: Amazon RDS User Guide, "Viewing Amazon RDS DB instance status".
-                "failed" | "restore-error" | "insufficient-capacity" | "storage-full" | "stopped" | "stopping" | "deleting" => {
-                    return Err(Failure::step(format!("database instance {id} is {}", found.status)));
-                }
-                status if status.starts_with("incompatible-") || status.starts_with("inaccessible-") => {
-                    return Err(Failure::step(format!("database instance {id} is {status}")));
-                }
+                status if stays(status) => return Err(Failure::step(format!("database instance {id} is {status}"))),
                 _ => {}
             }
             if started.elapsed() >= deadline {
@@ -267,6 +261,12 @@ impl Aws {
         let ours = self.described_backups(source).await?.into_iter().filter(is_replicated);
         Ok(ours.filter_map(|backup| backup.db_instance_automated_backups_arn).collect())
     }
+}
+
+/// Whether an instance of this status becomes available only by somebody's hand: Amazon RDS User Guide, "Viewing Amazon RDS DB instance status".
+fn stays(status: &str) -> bool {
+    const STAY: [&str; 7] = ["failed", "restore-error", "insufficient-capacity", "storage-full", "stopped", "stopping", "deleting"];
+    STAY.contains(&status) || ["incompatible-", "inaccessible-"].iter().any(|start| status.starts_with(start))
 }
 
 pub(super) fn rds_tags(tags: &BTreeMap<String, String>) -> Vec<Tag> {

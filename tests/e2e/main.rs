@@ -77,6 +77,16 @@ fn the_whole_plan_for_real() {
     once_deployed(&target, secrets, &watched);
 }
 
+/// A target where everything is there: one that stands already, or its own.
+fn deployed() -> Target {
+    let target = Target::up();
+    if !Target::stands() {
+        canary::Canaries::set(&target);
+        target.deployctl(&["apply", "--yes"]).expect(0);
+    }
+    target
+}
+
 /// What follows once everything is there.
 fn once_deployed(target: &Target, secrets: canary::Canaries, watched: &[processes::Seen]) {
     planned::by_who_may_only_read(target);
@@ -119,11 +129,7 @@ fn only_the_sample() {
 #[test]
 #[ignore = "all of the failure matrix takes most of an hour: `make soak`"]
 fn every_step_at_every_moment() {
-    let target = Target::up();
-    if !Target::stands() {
-        canary::Canaries::set(&target);
-        target.deployctl(&["apply", "--yes"]).expect(0);
-    }
+    let target = deployed();
     matrix::everything(&target);
 }
 
@@ -211,11 +217,7 @@ fn only_the_strategies() {
 #[test]
 #[ignore = "a part of the soak test"]
 fn only_https() {
-    let target = Target::up();
-    if !Target::stands() {
-        canary::Canaries::set(&target);
-        target.deployctl(&["apply", "--yes"]).expect(0);
-    }
+    let target = deployed();
     https::is_spoken(&target);
 }
 
@@ -287,33 +289,21 @@ fn only_the_recovery() {
 #[test]
 #[ignore = "minutes more than `make test` has; `make soak` runs it"]
 fn only_the_verification() {
-    let target = Target::up();
-    if !Target::stands() {
-        canary::Canaries::set(&target);
-        target.deployctl(&["apply", "--yes"]).expect(0);
-    }
+    let target = deployed();
     verification::says_what_psql_says(&target);
 }
 
 #[test]
 #[ignore = "a second cluster, and minutes more than `make test` has; `make soak` runs it"]
 fn only_the_warm_standby() {
-    let target = Target::up();
-    if !Target::stands() {
-        canary::Canaries::set(&target);
-        target.deployctl(&["apply", "--yes"]).expect(0);
-    }
+    let target = deployed();
     warm::looks_into_a_restored_database_and_tries_it(&target);
 }
 
 #[test]
 #[ignore = "a gigabyte takes minutes; `make soak` runs it"]
 fn only_a_gigabyte() {
-    let target = Target::up();
-    if !Target::stands() {
-        canary::Canaries::set(&target);
-        target.deployctl(&["apply", "--yes"]).expect(0);
-    }
+    let target = deployed();
     verification::of_a_gigabyte(&target);
 }
 
